@@ -1,0 +1,12 @@
+"""Open a transformer into sparse, non-negative factors, the scikit-learn way."""
+
+from skfactors._version import __version__
+from skfactors.dictionary import SparseDictionary
+from skfactors.extraction import Activations, TransformerFeatureExtractor
+
+__all__ = [
+    "Activations",
+    "SparseDictionary",
+    "TransformerFeatureExtractor",
+    "__version__",
+]

@@ -1,0 +1,75 @@
+"""Rows to codes with a given dictionary, and what codes say of their rows, a batch at a time."""
+
+import warnings
+
+import numpy as np
+import scipy.sparse
+import torch
+from sklearn.exceptions import ConvergenceWarning
+
+from skfactors.dictionary.learning import Problem
+from skfactors.dictionary.objective import relative_duality_gap
+from skfactors.dictionary.rows import dense, slices
+
+_ROWS_MEASURED_AT_A_TIME = 1024
+
+
+def encode(X: np.ndarray, components: np.ndarray, problem: Problem, batch_size: int, sparse: bool):
+    """
+    Code every row.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+    components : ndarray of shape (n_components, n_features)
+    problem : Problem
+    batch_size : int
+    sparse : bool
+        Whether to return a CSR array.
+
+    Returns
+    -------
+    codes : csr_array or ndarray of shape (n_rows, n_components)
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the gap of some rows stays above `tol`.
+    """
+    solver = problem.solver_for(problem.tensor(components))
+    n_open, batches = 0, []
+    for rows in slices(len(X), batch_size):
+        codes, gaps = solver.solve(problem.tensor(X[rows]))
+        n_open += int((gaps > problem.tol).sum())
+        codes = codes.cpu().numpy()
+        batches.append(scipy.sparse.csr_array(codes) if sparse else codes)
+    warn_of_open_rows(n_open, len(X), problem)
+    return scipy.sparse.vstack(batches, format="csr") if sparse else np.concatenate(batches)
+
+
+def warn_of_open_rows(n_open: int, n_rows: int, problem: Problem) -> None:
+    """Say how many rows the solver left above the tolerance."""
+    if n_open:
+        warnings.warn(
+            f"The codes of {n_open} of {n_rows} rows have a relative duality gap above tol={problem.tol:g} "
+            f"after max_solver_iter={problem.max_iter} steps: raise max_solver_iter, tol, or alpha.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+
+
+def row_gaps(X: np.ndarray, codes, components: np.ndarray, alpha: float, positive: bool) -> np.ndarray:
+    """
+    Measure the relative duality gap of each row's code, in double precision whatever the codes were made in.
+
+    Returns
+    -------
+    gaps : ndarray of float64 of shape (n_rows,)
+    """
+    atoms = torch.tensor(components, dtype=torch.float64)
+    gaps = np.empty(len(X))
+    for rows in slices(len(X), _ROWS_MEASURED_AT_A_TIME):
+        batch = torch.tensor(X[rows], dtype=torch.float64)
+        batch_codes = torch.tensor(dense(codes[rows]), dtype=torch.float64)
+        gaps[rows] = relative_duality_gap(batch, batch_codes, atoms, alpha, positive).numpy()
+    return gaps

@@ -1,0 +1,166 @@
+"""The learning loop's one step: code a batch, update the dictionary, replace factors that never fire."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from skfactors.dictionary.objective import objective
+from skfactors.dictionary.solvers import SOLVERS
+from skfactors.dictionary.updates import UPDATES
+
+# Batches for which a factor may stay silent before it is replaced, unless an epoch is shorter.
+IDLE_BATCHES = 256
+
+
+@dataclass(frozen=True)
+class Problem:
+    """
+    What is solved for each row, and where.
+
+    Attributes
+    ----------
+    alpha : float
+    positive : bool
+    solver : str
+        Name in `SOLVERS`.
+    tol : float
+    max_iter : int
+        Of the solver.
+    device : str
+    dtype : torch.dtype
+    """
+
+    alpha: float
+    positive: bool
+    solver: str
+    tol: float
+    max_iter: int
+    device: str
+    dtype: torch.dtype
+
+    def tensor(self, rows: np.ndarray) -> torch.Tensor:
+        """Copy rows to the device."""
+        return torch.tensor(np.asarray(rows), dtype=self.dtype, device=self.device)
+
+    def solver_for(self, components: torch.Tensor):
+        """Prepare the solver for a dictionary."""
+        return SOLVERS[self.solver](
+            components, alpha=self.alpha, positive=self.positive, tol=self.tol, max_iter=self.max_iter
+        )
+
+
+class Learner:
+    """
+    A dictionary that is being learned.
+
+    Parameters
+    ----------
+    problem : Problem
+    update : str
+        Name in `UPDATES`.
+    components : ndarray of shape (n_components, n_features)
+        Where to start.
+    """
+
+    def __init__(self, problem: Problem, update: str, components: np.ndarray):
+        self.problem = problem
+        self.components = problem.tensor(components)
+        # Sums over many batches are kept in double precision wherever the device has it.
+        exact = torch.float32 if torch.device(problem.device).type == "mps" else torch.float64
+        self.update = UPDATES[update](*components.shape, dtype=exact, device=problem.device)
+        self.idle_weight = torch.zeros(len(components), dtype=exact, device=problem.device)
+        self.n_steps = 0
+
+    def step(self, rows: np.ndarray, weight: np.ndarray, patience: float) -> dict:
+        """
+        Learn from a batch.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows, n_features)
+            Distinct.
+        weight : ndarray of shape (n_rows,)
+            Positive.
+        patience : float
+            Weight of rows for which a factor may stay silent before it is replaced. None may in the very first step,
+            whose dictionary is no more than a guess.
+
+        Returns
+        -------
+        dict
+            What the step did: `step`, `n_rows`, and over the batch `objective` (weighted mean), `explained_variance`,
+            `l0`, `n_silent` factors, `n_reseeded` factors and `n_open` rows, whose gap stayed above `tol`.
+        """
+        X, weight = self.problem.tensor(rows), self.problem.tensor(weight)
+        codes, gaps = self.problem.solver_for(self.components).solve(X)
+        losses = objective(X, codes, self.components, self.problem.alpha)
+        residual = X - codes @ self.components
+        fired = (codes != 0).any(0)
+        self.components = self.update.step(self.components, X, codes, weight)
+        self.n_steps += 1
+        record = {
+            "step": self.n_steps,
+            "n_rows": len(X),
+            "objective": ((losses * weight).sum() / weight.sum()).item(),
+            "explained_variance": _explained_variance(X, residual),
+            "l0": (codes != 0).sum(1).to(X.dtype).mean().item(),
+            "n_silent": int((~fired).sum()),
+            "n_reseeded": self._reseed(fired, residual, weight, patience),
+            "n_open": int((gaps > self.problem.tol).sum()),
+        }
+        return record
+
+    def _reseed(self, fired, residual, weight, patience) -> int:
+        """Point factors that stay silent at the residuals of the rows that are reconstructed worst."""
+        self.idle_weight = torch.where(fired, 0, self.idle_weight + weight.sum())
+        silent = self.idle_weight >= (patience if self.n_steps > 1 else 0)
+        silent = torch.nonzero(silent & ~fired).ravel()
+        if not len(silent):
+            return 0
+        directions = _worst_reconstructed(residual, len(silent))
+        silent = silent[: len(directions)]
+        self.components[silent] = directions
+        self.idle_weight[silent] = 0
+        self.update.forget(silent)
+        return len(silent)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return all that a later step depends on, beside the components, as arrays."""
+        tensors = {"idle_weight": self.idle_weight, "n_steps": torch.tensor(self.n_steps)}
+        tensors |= {f"update.{name}": tensor for name, tensor in self.update.state.items()}
+        return {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Take up where `state` was taken; what another kind of update left behind is not used."""
+        self.n_steps = int(state["n_steps"])
+        self.idle_weight = torch.tensor(state["idle_weight"]).to(self.idle_weight)
+        for name, tensor in self.update.state.items():
+            if f"update.{name}" in state:
+                self.update.state[name] = torch.tensor(state[f"update.{name}"]).to(tensor)
+
+
+def random_components(n_components: int, n_features: int, random_state: np.random.RandomState) -> np.ndarray:
+    """
+    Draw directions uniformly.
+
+    Returns
+    -------
+    components : ndarray of shape (n_components, n_features)
+        Rows of norm 1.
+    """
+    directions = random_state.standard_normal((n_components, n_features))
+    return directions / np.linalg.norm(directions, axis=1, keepdims=True)
+
+
+def _explained_variance(X: torch.Tensor, residual: torch.Tensor) -> float:
+    total = (X - X.mean(0)).square().sum().item()
+    return 1 - residual.square().sum().item() / total if total > 0 else float("nan")
+
+
+def _worst_reconstructed(residual: torch.Tensor, n_rows: int) -> torch.Tensor:
+    """Return the directions of the largest residuals, leaving out those that are only rounding."""
+    norms, order = residual.norm(dim=1).sort(descending=True, stable=True)
+    rounding = 1e2 * torch.finfo(residual.dtype).eps
+    chosen = order[norms > rounding * norms[:1].clamp_min(1)][:n_rows]
+    return residual[chosen] / residual[chosen].norm(dim=1, keepdim=True)

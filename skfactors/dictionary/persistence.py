@@ -1,0 +1,79 @@
+"""A fitted dictionary as a folder: config.json, and dictionary.safetensors beside it. Nothing is ever unpickled."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load, save
+
+_CONFIG = "config.json"
+_TENSORS = "dictionary.safetensors"
+_FORMAT = 1
+
+
+def write_folder(path, config: dict, arrays: dict[str, np.ndarray]) -> None:
+    """
+    Write configuration and arrays.
+
+    Parameters
+    ----------
+    path : path-like
+        A folder, made if need be. What it held of these two files is replaced.
+    config : dict
+        Anything JSON can hold.
+    arrays : dict of str to ndarray
+    """
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    config = {"format": _FORMAT, "sha256": hashlib.sha256(tensors).hexdigest(), **config}
+    # The configuration, which vouches for the tensors, comes last: a write that is cut off is seen by its checksum.
+    _replace(folder / _TENSORS, tensors)
+    _replace(folder / _CONFIG, json.dumps(config, indent=2).encode())
+
+
+def read_folder(path) -> tuple[dict, dict[str, np.ndarray]]:
+    """
+    Read what :func:`write_folder` wrote.
+
+    Returns
+    -------
+    config : dict
+    arrays : dict of str to ndarray
+
+    Raises
+    ------
+    FileNotFoundError
+        If one of the two files is missing.
+    ValueError
+        If one is damaged, or of a format that this version does not know.
+    """
+    folder = Path(path)
+    for name in (_CONFIG, _TENSORS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{str(folder)!r} is no saved dictionary: it holds no {name}.")
+    try:
+        config = json.loads((folder / _CONFIG).read_bytes())
+        version, checksum = config["format"], config["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{str(folder / _CONFIG)!r} is damaged: {error}.") from error
+    if version != _FORMAT:
+        raise ValueError(f"{str(folder)!r} has format {version!r}; this version reads {_FORMAT}: update skfactors.")
+    tensors = (folder / _TENSORS).read_bytes()
+    if hashlib.sha256(tensors).hexdigest() != checksum:
+        raise ValueError(
+            f"{str(folder / _TENSORS)!r} was cut short or altered: its checksum is not the one in {_CONFIG}. "
+            "Save the dictionary again, or copy the folder anew."
+        )
+    return config, load(tensors)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    unfinished = path.with_name(path.name + ".unfinished")
+    with unfinished.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)

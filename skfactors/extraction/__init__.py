@@ -1,0 +1,6 @@
+"""Texts to rows of hidden states, each row knowing where it came from."""
+
+from skfactors.extraction.activations import Activations
+from skfactors.extraction.extractor import TransformerFeatureExtractor
+
+__all__ = ["Activations", "TransformerFeatureExtractor"]

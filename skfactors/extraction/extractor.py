@@ -1,0 +1,353 @@
+"""TransformerFeatureExtractor: texts to rows of hidden states, as a scikit-learn transformer."""
+
+import time
+import warnings
+from collections.abc import Iterator
+from numbers import Integral
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._set_output import _get_output_config
+from sklearn.utils.validation import check_is_fitted
+
+from skfactors.devices import resolve_device
+from skfactors.extraction.activations import Activations
+from skfactors.extraction.forward import (
+    DTYPES,
+    HiddenStateRunner,
+    ModelSlot,
+    ModelSource,
+    load_config,
+    n_layers_of,
+)
+from skfactors.extraction.parts import assemble, split_into_parts
+from skfactors.extraction.texts import check_is_collection, iter_texts
+from skfactors.extraction.windows import Window, check_windowing, iter_windows
+from skfactors.pooling import GroupPool
+from skfactors.progress import progress_bar
+
+
+class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """
+    Turn texts into rows of a transformer's hidden states.
+
+    One row per token and layer (`level="token"`), ordered by document, then layer as given, then position; or one
+    pooled row per text (`level="document"`). Special and padding tokens never give rows, and no token of a text is
+    dropped: a text longer than a window is read in several.
+
+    Parameters
+    ----------
+    model : str, default="bert-base-uncased"
+        Name on the Hugging Face hub, or a local folder. Encoders, decoders and the encoders of encoder-decoders work;
+        the tokenizer must be a fast one.
+    revision : str, default=None
+        Branch, tag or commit of the model on the hub.
+    layers : "all", int or list of int, default="all"
+        Indices into the model's `hidden_states`: 0 is the embeddings, negative ones count from the end.
+    level : {"token", "document"}, default="token"
+        What a row of :meth:`transform` is.
+    pooling : {"mean", "max", "first", "last"}, default="mean"
+        For `level="document"`: how a text's tokens become one row. Several layers stand side by side, in columns. A
+        text without tokens is a row of zeros.
+    max_length : int, default=128
+        Tokens in a window, special tokens included.
+    stride : int, default=0
+        Tokens that a window repeats from the one before it, as context. Each token gives its rows once, from the first
+        window that holds it.
+    add_special_tokens : bool, default=True
+        Whether windows carry the model's special tokens, such as [CLS] and [SEP].
+    batch_size : int, default=32
+        Windows per forward pass. Halved, and the pass repeated, when an accelerator runs out of memory.
+    device : str, default="auto"
+        "auto" takes cuda, then mps, then cpu.
+    dtype : {"float32", "float64", "float16", "bfloat16"}, default="float32"
+        Precision the model runs in. Half precision comes back as float32.
+    trust_remote_code : bool, default=False
+        Whether code that comes with the model may run.
+    verbose : bool, default=False
+        Show a progress bar.
+
+    Attributes
+    ----------
+    layers_ : list of int
+        The layers, as indices from 0.
+    hidden_size_ : int
+        Width of a hidden state.
+
+    See Also
+    --------
+    SparseDictionary : Learns the factors of these rows.
+    DocumentFactors : Rows of factor activations, one per text.
+
+    Notes
+    -----
+    `fit` learns nothing; it checks parameters and the model's configuration. :meth:`extract` and :meth:`iter_extract`
+    give rows with their provenance and need no `fit`. The model itself loads when it first runs, is shared with clones,
+    and is no part of a pickle.
+
+    Examples
+    --------
+    >>> from skfactors import TransformerFeatureExtractor
+    >>> from skfactors.datasets import demo_model
+    >>> extractor = TransformerFeatureExtractor(demo_model(), layers=[0, 6])  # doctest: +SKIP
+    >>> extractor.extract(["The bank of the river."])  # doctest: +SKIP
+    Activations(12 rows x 384 features, layers [0, 6], 1 documents)
+    """
+
+    _parameter_constraints = {
+        "model": [str],
+        "revision": [str, None],
+        "layers": [StrOptions({"all"}), Integral, "array-like"],
+        "level": [StrOptions({"token", "document"})],
+        "pooling": [StrOptions({"mean", "max", "first", "last"})],
+        "max_length": [Interval(Integral, 1, None, closed="left")],
+        "stride": [Interval(Integral, 0, None, closed="left")],
+        "add_special_tokens": ["boolean"],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "device": [str],
+        "dtype": [StrOptions(set(DTYPES))],
+        "trust_remote_code": ["boolean"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        model="bert-base-uncased",
+        *,
+        revision=None,
+        layers="all",
+        level="token",
+        pooling="mean",
+        max_length=128,
+        stride=0,
+        add_special_tokens=True,
+        batch_size=32,
+        device="auto",
+        dtype="float32",
+        trust_remote_code=False,
+        verbose=False,
+    ):
+        self.model = model
+        self.revision = revision
+        self.layers = layers
+        self.level = level
+        self.pooling = pooling
+        self.max_length = max_length
+        self.stride = stride
+        self.add_special_tokens = add_special_tokens
+        self.batch_size = batch_size
+        self.device = device
+        self.dtype = dtype
+        self.trust_remote_code = trust_remote_code
+        self.verbose = verbose
+
+    def fit(self, texts, y=None):
+        """
+        Check parameters, texts and the model's configuration; nothing is learned from the texts.
+
+        Parameters
+        ----------
+        texts : iterable of str of length n_texts
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : TransformerFeatureExtractor
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a bad parameter, or what is no collection of texts.
+        OSError
+            For a model that cannot be loaded.
+        """
+        check_is_collection(texts)
+        if not isinstance(texts, Iterator):
+            for _ in iter_texts(texts):
+                pass
+        self.layers_, self.hidden_size_ = self._check_model()
+        self._n_features_out = self.hidden_size_ * (len(self.layers_) if self.level == "document" else 1)
+        return self
+
+    def transform(self, texts):
+        """
+        Turn texts into rows of hidden states.
+
+        Parameters
+        ----------
+        texts : iterable of str of length n_texts
+
+        Returns
+        -------
+        X : ndarray of shape (n_rows, hidden_size) or (n_texts, n_layers * hidden_size)
+            At token level, pandas output has a (document, layer, position) MultiIndex; documents of a Series go by its
+            own index.
+        """
+        check_is_fitted(self)
+        if self.level == "document":
+            return self._transform_documents(texts)
+        acts = self.extract(texts)
+        if _get_output_config("transform", self)["dense"] != "pandas":
+            return acts.X
+        index = acts.provenance[["document", "layer", "position"]]
+        if isinstance(texts, pd.Series):
+            index = index.assign(document=texts.index.to_numpy()[index["document"]])
+        return pd.DataFrame(acts.X, index=pd.MultiIndex.from_frame(index), columns=self.get_feature_names_out())
+
+    def extract(self, texts) -> Activations:
+        """
+        Turn texts into rows of hidden states with their provenance, whatever the `level`.
+
+        Parameters
+        ----------
+        texts : iterable of str of length n_texts
+
+        Returns
+        -------
+        Activations
+            All rows at once; :meth:`iter_extract` gives them in parts.
+        """
+        (acts,) = self._stream(texts, max_rows=None)
+        return acts
+
+    def iter_extract(self, texts, *, max_rows=65_536) -> Iterator[Activations]:
+        """
+        Turn texts into rows of hidden states, one part of bounded size after the other.
+
+        Parameters
+        ----------
+        texts : iterable of str
+            Read as the parts are asked for, so a generator of any length will do.
+        max_rows : int, default=65_536
+            Rows in a part, at most; a single window always stays whole. A document that has more is continued in the
+            following part.
+
+        Yields
+        ------
+        Activations
+            Documents keep their number in the whole of `texts`; each part holds the texts of its own.
+        """
+        return self._stream(texts, max_rows=max_rows)
+
+    def _stream(self, texts, max_rows) -> Iterator[Activations]:
+        layers, hidden_size = self._check_model()
+        check_is_collection(texts)
+        return self._parts(texts, layers, hidden_size, max_rows)
+
+    def _parts(self, texts, layers, hidden_size, max_rows) -> Iterator[Activations]:
+        model, tokenizer = self._slot().get(self._source())
+        check_windowing(tokenizer, self.max_length, self.stride, self.add_special_tokens)
+        windowed = iter_windows(
+            iter_texts(texts),
+            tokenizer,
+            max_length=self.max_length,
+            stride=self.stride,
+            add_special_tokens=self.add_special_tokens,
+        )
+        runner = HiddenStateRunner(model, layers, self.batch_size)
+        dtype = np.float64 if self.dtype == "float64" else np.float32
+        n_rowless = 0
+        n_characters = (
+            None if isinstance(texts, Iterator) else sum(len(text) for text in texts if isinstance(text, str))
+        )
+        with progress_bar("extracting hidden states", total=n_characters, enabled=self.verbose) as advance:
+            for part in split_into_parts(windowed, len(layers), max_rows):
+                n_rowless += part.n_rowless
+                states = _reported(runner, part.windows, advance)
+                yield assemble(part, states, layers, hidden_size, dtype)
+        if n_rowless:
+            warnings.warn(
+                f"{n_rowless} of the texts are empty or white space, or hold nothing that gives a token; "
+                "they are kept, with no rows.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def _transform_documents(self, texts) -> np.ndarray:
+        texts = list(texts) if isinstance(texts, Iterator) else texts
+        layers = self.layers_
+        pool = GroupPool(len(texts) * len(layers), self.hidden_size_, self.pooling)
+        column = {layer: place for place, layer in enumerate(layers)}
+        for acts in self.iter_extract(texts):
+            place = acts.provenance["layer"].map(column).to_numpy(dtype=np.int64)
+            pool.add(acts.X, acts.provenance["document"].to_numpy() * len(layers) + place)
+        dtype = np.float64 if self.dtype == "float64" else np.float32
+        return pool.result().astype(dtype).reshape(len(texts), -1)
+
+    def _check_model(self) -> tuple[list[int], int]:
+        self._validate_params()
+        config = load_config(self._source())
+        limit = getattr(config, "max_position_embeddings", None)
+        if limit is not None and self.max_length > limit:
+            raise ValueError(f"max_length={self.max_length} is more than the {limit} positions of {self.model!r}.")
+        return resolve_layers(self.layers, n_layers_of(config) + 1, self.model), config.hidden_size
+
+    def _source(self) -> ModelSource:
+        return ModelSource(self.model, self.revision, resolve_device(self.device), self.dtype, self.trust_remote_code)
+
+    def _slot(self) -> ModelSlot:
+        return self.__dict__.setdefault("_model_slot", ModelSlot())
+
+    def __sklearn_clone__(self):
+        twin = super().__sklearn_clone__()
+        twin._model_slot = self._slot()
+        return twin
+
+    def __getstate__(self):
+        state = dict(super().__getstate__())
+        state.pop("_model_slot", None)
+        return state
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def resolve_layers(layers, n_hidden_states: int, model: str) -> list[int]:
+    """
+    Turn `layers` into indices from 0.
+
+    Parameters
+    ----------
+    layers : "all", int or sequence of int
+    n_hidden_states : int
+        How many the model has: its layers and the embeddings.
+    model : str
+        For the message.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a layer is no integer, out of range, or asked for twice; or if none is asked for.
+    """
+    if isinstance(layers, str):
+        return list(range(n_hidden_states))
+    asked = list(np.atleast_1d(np.asarray(layers, dtype=object)))
+    for layer in asked:
+        if not isinstance(layer, Integral) or isinstance(layer, bool):
+            raise TypeError(f"layers={layers!r}: {layer!r} is no integer.")
+        if not -n_hidden_states <= layer < n_hidden_states:
+            raise ValueError(
+                f"layers={layers!r}: {model!r} has no layer {layer}; its hidden states go from 0 (embeddings) "
+                f"to {n_hidden_states - 1}."
+            )
+    resolved = [int(layer) % n_hidden_states for layer in asked]
+    if not resolved or len(set(resolved)) < len(resolved):
+        raise ValueError(f"layers={layers!r} must name at least one layer, and each once.")
+    return resolved
+
+
+def _reported(runner: HiddenStateRunner, windows: list[Window], advance):
+    start, n_tokens = time.perf_counter(), 0
+    for indices, states in runner.run([window.input_ids for window in windows]):
+        yield indices, states
+        done = [windows[index] for index in indices]
+        n_tokens += sum(window.n_rows for window in done)
+        rate = n_tokens / (time.perf_counter() - start)
+        advance(sum(int(window.offsets[-1, 1] - window.offsets[0, 0]) for window in done), f"{rate:,.0f} tokens/s")

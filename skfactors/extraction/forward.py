@@ -1,0 +1,251 @@
+"""The only place that loads and runs a model."""
+
+import logging
+import threading
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+logger = logging.getLogger(__name__)
+
+DTYPES = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+}
+
+_OUT_OF_MEMORY = "out of memory"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """What decides which model is loaded, and where to."""
+
+    name: str
+    revision: str | None
+    device: str
+    dtype: str
+    trust_remote_code: bool
+
+    def options(self) -> dict:
+        """Return the keywords that every ``from_pretrained`` takes."""
+        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+
+
+class ModelSlot:
+    """
+    Room for one loaded model, shared by an extractor and its clones.
+
+    A grid search clones the extractor for every candidate and fold; sharing the slot loads the model once. It goes
+    when the last of the clones goes. It is never pickled.
+    """
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._key = None
+        self._loaded = None
+
+    def get(self, source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """Return model and tokenizer, loading them if the slot holds others or if the files have changed."""
+        key = (source, _fingerprint(source.name))
+        with self._lock:
+            if self._key != key:
+                self._loaded, self._key = None, None
+                self._loaded = load_model(source), load_tokenizer(source)
+                self._key = key
+            return self._loaded
+
+
+def _fingerprint(name: str) -> tuple:
+    folder = Path(name)
+    if not folder.is_dir():
+        return ()
+    stats = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+
+
+def load_config(source: ModelSource):
+    """
+    Load a model's configuration: cheap, and enough to know its layers and width.
+
+    Raises
+    ------
+    OSError
+        If there is no such model or folder, or its configuration cannot be read.
+    """
+    with _named_errors(source, "configuration"):
+        config = AutoConfig.from_pretrained(source.name, **source.options())
+    return config.get_text_config()
+
+
+def n_layers_of(config) -> int:
+    """Return the number of layers of a model, or of an encoder-decoder's encoder."""
+    return getattr(config, "encoder_layers", None) or config.num_hidden_layers
+
+
+def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
+    """
+    Load a model's tokenizer.
+
+    Raises
+    ------
+    OSError
+        If the model comes without one.
+    """
+    folder = Path(source.name)
+    if folder.is_dir() and not any(path.suffix in {".json", ".txt", ".model"} for path in _tokenizer_files(folder)):
+        raise OSError(
+            f"{source.name!r} holds no tokenizer (no tokenizer.json, vocabulary or sentencepiece model). "
+            "Save it beside the model: tokenizer.save_pretrained(folder)."
+        )
+    with _named_errors(source, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(source.name, **source.options())
+    tokenizer.truncation_side = "right"
+    return tokenizer
+
+
+def _tokenizer_files(folder: Path):
+    names = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model", "*spm*", "*bpe*")
+    return (path for name in names for path in folder.glob(name))
+
+
+def load_model(source: ModelSource) -> PreTrainedModel:
+    """
+    Load a model, or the encoder of an encoder-decoder, ready for inference.
+
+    Raises
+    ------
+    OSError
+        If weights are missing or damaged.
+    """
+    with _named_errors(source, "weights"), _no_loading_bar():
+        model, info = AutoModel.from_pretrained(
+            source.name, dtype=DTYPES[source.dtype], output_loading_info=True, **source.options()
+        )
+    # A head that the checkpoint lacks does not touch hidden states; any other missing weight would be random.
+    missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise OSError(
+            f"The weights of {source.name!r} lack {len(missing)} of the model's tensors, {missing[0]!r} the first: "
+            "the folder is incomplete or belongs to another architecture."
+        )
+    if model.config.is_encoder_decoder:
+        model = model.get_encoder()
+    model.config.use_cache = False
+    return model.eval().to(source.device)
+
+
+@contextmanager
+def _no_loading_bar():
+    """Load quietly: for models of some size the bar is gone before it is read."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def _named_errors(source: ModelSource, what: str):
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0]
+        where = "The folder" if Path(source.name).is_dir() else "No such folder here, and the hub's model"
+        raise OSError(
+            f"The {what} of the model {source.name!r} cannot be loaded. {where} gave: {type(error).__name__}: {reason}"
+        ) from error
+
+
+class HiddenStateRunner:
+    """
+    Run windows through a model, a batch at a time.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+    layers : sequence of int
+        Indices into the model's hidden states.
+    batch_size : int
+        Windows in a forward pass. Halved for good whenever the accelerator runs out of memory.
+    """
+
+    def __init__(self, model: PreTrainedModel, layers: Sequence[int], batch_size: int):
+        self.model = model
+        self.layers = list(layers)
+        self.batch_size = batch_size
+
+    def run(self, windows: Sequence[np.ndarray]):
+        """
+        Yield hidden states for windows of token ids, longest windows first.
+
+        Windows of like length share a batch, so little is spent on padding.
+
+        Yields
+        ------
+        indices : list of int
+            Which windows this batch holds.
+        states : ndarray of shape (n_layers, len(indices), longest, hidden_size)
+            Rows past a window's own length are padding.
+        """
+        remaining = sorted(range(len(windows)), key=lambda index: -len(windows[index]))
+        while remaining:
+            indices = remaining[: self.batch_size]
+            try:
+                states = self._forward([windows[index] for index in indices])
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not self._halve(error):
+                    raise
+                continue
+            yield indices, states
+            remaining = remaining[len(indices) :]
+
+    def _halve(self, error: Exception) -> bool:
+        if _OUT_OF_MEMORY not in str(error).lower() or self.batch_size == 1:
+            return False
+        self.batch_size //= 2
+        logger.warning("%s ran out of memory; going on with batch_size=%d", self.model.device, self.batch_size)
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return True
+
+    @torch.inference_mode()
+    def _forward(self, windows: list[np.ndarray]) -> np.ndarray:
+        input_ids, attention_mask = pad(windows)
+        device = self.model.device
+        output = self.model(
+            input_ids=torch.from_numpy(input_ids).to(device),
+            attention_mask=torch.from_numpy(attention_mask).to(device),
+            output_hidden_states=True,
+        )
+        states = torch.stack([output.hidden_states[layer] for layer in self.layers])
+        return states.to("cpu", torch.promote_types(states.dtype, torch.float32)).numpy()
+
+
+def pad(windows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Pad windows of token ids on the right, where no model shifts the positions of real tokens.
+
+    Which side the tokenizer would pad, and whether it has a padding token, does not matter: padding is masked, and
+    its id, 0, is one that every model has.
+
+    Returns
+    -------
+    input_ids, attention_mask : ndarray of int64 of shape (n_windows, longest)
+    """
+    input_ids = np.zeros((len(windows), max(map(len, windows))), dtype=np.int64)
+    attention_mask = np.zeros_like(input_ids)
+    for row, window in enumerate(windows):
+        input_ids[row, : len(window)] = window
+        attention_mask[row, : len(window)] = 1
+    return input_ids, attention_mask

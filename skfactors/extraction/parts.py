@@ -1,0 +1,118 @@
+"""Windows to parts of bounded size, and hidden states to the rows of a part."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import numpy as np
+import pandas as pd
+
+from skfactors.extraction.activations import PROVENANCE_COLUMNS, Activations
+from skfactors.extraction.texts import Texts
+from skfactors.extraction.windows import Window
+
+
+@dataclass
+class Part:
+    """
+    Windows whose rows are returned together.
+
+    Attributes
+    ----------
+    texts : dict of int to str
+        The documents that the windows come from, and those that gave none, by number.
+    windows : list of Window
+        Ordered by document, then position.
+    n_rowless : int
+        How many of the documents give no rows in any part.
+    """
+
+    texts: dict[int, str] = field(default_factory=dict)
+    windows: list[Window] = field(default_factory=list)
+    n_rowless: int = 0
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that become rows."""
+        return sum(window.n_rows for window in self.windows)
+
+
+def split_into_parts(
+    windowed: Iterable[tuple[str, list[Window]]], n_layers: int, max_rows: int | None
+) -> Iterator[Part]:
+    """
+    Gather windows into parts of at most `max_rows` rows; None gathers all into one.
+
+    Yields
+    ------
+    Part
+        At least one. A window is never split, a document may be.
+    """
+    part, n_rows = Part(), 0
+    for document, (text, windows) in enumerate(windowed):
+        for window in windows:
+            if part.windows and max_rows is not None and n_rows + window.n_rows * n_layers > max_rows:
+                yield part
+                part, n_rows = Part(), 0
+            part.texts[document] = text
+            part.windows.append(window)
+            n_rows += window.n_rows * n_layers
+        if not windows:
+            part.texts[document] = text
+            part.n_rowless += 1
+    yield part
+
+
+def assemble(
+    part: Part, states: Iterable[tuple[list[int], np.ndarray]], layers: list[int], hidden_size: int, dtype
+) -> Activations:
+    """
+    Put hidden states, in whatever order their windows come, where their rows belong.
+
+    Parameters
+    ----------
+    part : Part
+    states : iterable of (indices of windows, ndarray of shape (n_layers, n_windows, length, hidden_size))
+    layers : list of int
+    hidden_size : int
+    dtype : dtype of the rows
+
+    Returns
+    -------
+    Activations
+        Rows ordered by document, layer as in `layers`, position.
+    """
+    X = np.empty((part.n_tokens * len(layers), hidden_size), dtype=dtype)
+    first_row, step = _places(part.windows, len(layers))
+    for indices, batch in states:
+        for place, index in enumerate(indices):
+            window = part.windows[index]
+            for layer in range(len(layers)):
+                start = first_row[index] + layer * step[index]
+                X[start : start + window.n_rows] = batch[layer, place, window.rows]
+    return Activations(X, _provenance(part.windows, layers), Texts(part.texts))
+
+
+def _places(windows: list[Window], n_layers: int) -> tuple[list[int], list[int]]:
+    """Row of each window's first token in the first layer, and how many rows on the next layer lies."""
+    first_row, step, row = [], [], 0
+    for _, group in groupby(windows, key=lambda window: window.document):
+        lengths = [window.n_rows for window in group]
+        first_row.extend(row + np.cumsum([0, *lengths[:-1]]))
+        step.extend([sum(lengths)] * len(lengths))
+        row += sum(lengths) * n_layers
+    return first_row, step
+
+
+def _provenance(windows: list[Window], layers: list[int]) -> pd.DataFrame:
+    blocks = [np.empty((0, len(PROVENANCE_COLUMNS)), dtype=np.int64)]
+    for document, group in groupby(windows, key=lambda window: window.document):
+        group = list(group)
+        token_ids = np.concatenate([window.row_ids for window in group])
+        offsets = np.concatenate([window.offsets for window in group])
+        n_tokens = len(token_ids)
+        position = group[0].position + np.arange(n_tokens)
+        for layer in layers:
+            columns = (np.full(n_tokens, document), np.full(n_tokens, layer), position, token_ids)
+            blocks.append(np.column_stack([*columns, offsets]))
+    return pd.DataFrame(np.concatenate(blocks), columns=list(PROVENANCE_COLUMNS))

@@ -1,0 +1,116 @@
+"""Texts as they come in, checked one by one, and as they are looked up, by document number."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+
+def iter_texts(texts: Iterable[str]) -> Iterator[str]:
+    """
+    Yield every text after checking that it is one.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        A list, tuple, pandas Series, 1-D array, generator, ...
+
+    Yields
+    ------
+    str
+
+    Raises
+    ------
+    TypeError
+        If `texts` is no collection of texts, or an element is no str; the element's index is named.
+    ValueError
+        If there is no text at all.
+    """
+    check_is_collection(texts)
+    index = -1
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(
+                f"texts[{index}] is {_describe(text)}, not a str. "
+                "Drop it or replace it, for example by an empty string."
+            )
+        yield text
+    if index < 0:
+        raise ValueError("texts is empty: at least one text is needed.")
+
+
+def check_is_collection(texts) -> None:
+    """
+    Refuse what iterates but is no collection of texts.
+
+    Raises
+    ------
+    TypeError
+        For a bare string, bytes, a DataFrame, a mapping, an array that is not 1-D, or no iterable at all.
+    """
+    if isinstance(texts, str):
+        raise TypeError("texts is a single str; put it into a list: [text].")
+    if isinstance(texts, pd.DataFrame):
+        raise TypeError("texts is a DataFrame; pass the column that holds the texts.")
+    if isinstance(texts, np.ndarray) and texts.ndim != 1:
+        raise TypeError(f"texts is an array of shape {texts.shape}; a 1-D array of str is needed.")
+    if isinstance(texts, (bytes, Mapping)) or not isinstance(texts, Iterable):
+        raise TypeError(f"texts is {_describe(texts)}; a list or another iterable of str is needed.")
+
+
+def _describe(value) -> str:
+    return "None" if value is None else f"of type {type(value).__name__}"
+
+
+class Texts(Sequence):
+    """
+    Texts by document number: ``texts[document]``.
+
+    Iterates and compares like a list of its texts. The part of a corpus that one step of a stream holds keeps
+    the corpus's own document numbers, so they need not start at 0.
+
+    Parameters
+    ----------
+    by_number : mapping of int to str
+        In ascending order of document number.
+    """
+
+    def __init__(self, by_number: Mapping[int, str]):
+        self._by_number = dict(by_number)
+
+    @classmethod
+    def numbered(cls, texts: Iterable[str], first: int = 0) -> "Texts":
+        """Give `texts` consecutive numbers from `first` on."""
+        return cls(dict(enumerate(texts, start=first)))
+
+    def __getitem__(self, document: int) -> str:
+        try:
+            return self._by_number[document]
+        except KeyError:
+            raise IndexError(f"no document {document!r} among these {len(self)} texts") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_number.values())
+
+    def __len__(self) -> int:
+        return len(self._by_number)
+
+    def __eq__(self, other) -> bool:
+        if isinstance(other, Texts):
+            return self._by_number == other._by_number
+        if isinstance(other, (list, tuple)):
+            return list(self) == list(other)
+        return NotImplemented
+
+    __hash__ = None
+
+    def __repr__(self) -> str:
+        return f"Texts({len(self)} documents)"
+
+    def items(self):
+        """Return (document number, text) pairs."""
+        return self._by_number.items()
+
+    def shifted(self, by: int) -> "Texts":
+        """Return the same texts with every document number raised by `by`."""
+        return Texts({number + by: text for number, text in self.items()})

@@ -1,0 +1,147 @@
+"""Texts to windows of tokens, each token knowing its place in its document. No model runs here."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+# Tokenized together: enough for the tokenizer's own threads, little enough to keep a stream's memory small.
+_TEXTS_AT_A_TIME = 256
+_CHARACTERS_AT_A_TIME = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """
+    What one forward pass sees of a document, and which of its tokens become rows.
+
+    Attributes
+    ----------
+    document : int
+        Number of the document in the corpus.
+    input_ids : ndarray of shape (n_tokens,)
+        Token ids, special tokens included.
+    rows : slice
+        The tokens of this window that become rows: neither special tokens nor those that an earlier, overlapping
+        window has given already.
+    position : int
+        Place of the first of them in the document, counted in tokens of the text.
+    offsets : ndarray of shape (n_rows, 2)
+        Where their text starts and ends, in characters of the document.
+    """
+
+    document: int
+    input_ids: np.ndarray
+    rows: slice
+    position: int
+    offsets: np.ndarray
+
+    @property
+    def n_rows(self) -> int:
+        """Number of tokens that become rows."""
+        return len(self.offsets)
+
+    @property
+    def row_ids(self) -> np.ndarray:
+        """Ids of the tokens that become rows."""
+        return self.input_ids[self.rows]
+
+
+def check_windowing(tokenizer, max_length: int, stride: int, add_special_tokens: bool) -> None:
+    """
+    Check that windows of this size leave room for text.
+
+    Raises
+    ------
+    ValueError
+        If the tokenizer gives no character offsets, or special tokens and overlap fill the window.
+    """
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"{type(tokenizer).__name__} is a slow tokenizer, which gives no character offsets. "
+            "Use a model that comes with a fast tokenizer (a tokenizer.json)."
+        )
+    n_special = tokenizer.num_special_tokens_to_add() if add_special_tokens else 0
+    if max_length - n_special <= stride:
+        raise ValueError(
+            f"max_length={max_length} leaves no room for new text beside {n_special} special tokens and an overlap of "
+            f"stride={stride}: max_length must be at least {n_special + stride + 1}."
+        )
+
+
+def iter_windows(
+    texts: Iterable[str], tokenizer, *, max_length: int, stride: int = 0, add_special_tokens: bool = True
+) -> Iterator[tuple[str, list[Window]]]:
+    """
+    Cut every text into windows of at most `max_length` tokens.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        Read lazily, a few hundred at a time.
+    tokenizer : transformers fast tokenizer
+    max_length : int
+        Tokens in a window, special tokens included.
+    stride : int, default=0
+        Tokens that a window repeats from the one before it, as context. They become rows of the earlier one.
+    add_special_tokens : bool, default=True
+
+    Yields
+    ------
+    text : str
+    windows : list of Window
+        Empty for a text that is empty, only white space, or without any token.
+    """
+    first = 0
+    for batch in _batches(texts):
+        encoded = tokenizer(
+            [_LONE_SURROGATE.sub(_REPLACEMENT, text) for text in batch],
+            add_special_tokens=add_special_tokens,
+            truncation=True,
+            max_length=max_length,
+            stride=stride,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+            return_special_tokens_mask=True,
+            # A text that happens to hold "[SEP]" is a text about "[SEP]".
+            split_special_tokens=True,
+        )
+        windows = [[] for _ in batch]
+        for index, source in enumerate(encoded["overflow_to_sample_mapping"]):
+            if batch[source].isspace():
+                continue
+            before = windows[source][-1] if windows[source] else None
+            window = _window(
+                first + source,
+                np.asarray(encoded["input_ids"][index], dtype=np.int64),
+                np.asarray(encoded["special_tokens_mask"][index], dtype=bool),
+                np.asarray(encoded["offset_mapping"][index], dtype=np.int64).reshape(-1, 2),
+                repeated=stride if before else 0,
+                position=before.position + before.n_rows if before else 0,
+            )
+            if window.n_rows:
+                windows[source].append(window)
+        yield from zip(batch, windows, strict=True)
+        first += len(batch)
+
+
+def _window(document, input_ids, is_special, offsets, *, repeated, position) -> Window:
+    of_text = np.flatnonzero(~is_special)
+    rows = slice(of_text[0] + repeated, of_text[-1] + 1) if len(of_text) else slice(0, 0)
+    return Window(document, input_ids, rows, position, offsets[rows])
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    batch, characters = [], 0
+    for text in texts:
+        batch.append(text)
+        characters += len(text)
+        if len(batch) == _TEXTS_AT_A_TIME or characters >= _CHARACTERS_AT_A_TIME:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,56 @@
+"""What must be set before anything is imported, and the real and tiny models that tests share."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+# Lets scikit-learn run its array API check, which it skips without.
+os.environ["SCIPY_ARRAY_API"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import numpy as np
+import pytest
+
+TEXTS = [
+    "The bank of the river was muddy.",
+    "Shares of the bank fell after the report, and so did the others.",
+    "",
+    "Ünïcödé, emoji \N{GRINNING FACE} and \u05e9\u05dc\u05d5\u05dd go both ways.",
+    "She left the park by the left gate. " * 12,
+    "One.",
+]
+
+
+@pytest.fixture(scope="session")
+def texts():
+    return list(TEXTS)
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory):
+    """Folders of random models, 32 wide and two layers deep, by architecture."""
+    from tiny_models import save_tiny_models
+
+    return save_tiny_models(tmp_path_factory.mktemp("models"), TEXTS)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_models):
+    return tiny_models["bert"]
+
+
+@pytest.fixture(scope="session")
+def demo_activations():
+    """Hidden states of the demo model on real text: about 3,000 rows of layers 1, 3 and 6."""
+    from skfactors import TransformerFeatureExtractor
+    from skfactors.datasets import demo_model, load_wikipedia
+
+    articles = [article[:1500] for article in load_wikipedia(4)]
+    return TransformerFeatureExtractor(demo_model(), layers=[1, 3, 6]).extract(articles)
+
+
+@pytest.fixture(scope="session")
+def demo_rows(demo_activations):
+    """Shuffled rows of real hidden states, as an array."""
+    order = np.random.default_rng(0).permutation(len(demo_activations))
+    return demo_activations.X[order]
