@@ -20,6 +20,7 @@ from skfactors.extraction.forward import (
     ModelSlot,
     ModelSource,
     load_config,
+    longest_window,
     n_layers_of,
 )
 from skfactors.extraction.parts import assemble, split_into_parts
@@ -52,7 +53,7 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         For `level="document"`: how a text's tokens become one row. Several layers stand side by side, in columns. A
         text without tokens is a row of zeros.
     max_length : int, default=128
-        Tokens in a window, special tokens included.
+        Tokens in a window, special tokens included; fewer where the model has fewer positions.
     stride : int, default=0
         Tokens that a window repeats from the one before it, as context. Each token gives its rows once, from the first
         window that holds it.
@@ -239,11 +240,12 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
 
     def _parts(self, texts, layers, hidden_size, max_rows) -> Iterator[Activations]:
         model, tokenizer = self._slot().get(self._source())
-        check_windowing(tokenizer, self.max_length, self.stride, self.add_special_tokens)
+        max_length = min(self.max_length, longest_window(model.config, tokenizer))
+        check_windowing(tokenizer, max_length, self.stride, self.add_special_tokens)
         windowed = iter_windows(
             iter_texts(texts),
             tokenizer,
-            max_length=self.max_length,
+            max_length=max_length,
             stride=self.stride,
             add_special_tokens=self.add_special_tokens,
         )
@@ -280,9 +282,6 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
     def _check_model(self) -> tuple[list[int], int]:
         self._validate_params()
         config = load_config(self._source())
-        limit = getattr(config, "max_position_embeddings", None)
-        if limit is not None and self.max_length > limit:
-            raise ValueError(f"max_length={self.max_length} is more than the {limit} positions of {self.model!r}.")
         return resolve_layers(self.layers, n_layers_of(config) + 1, self.model), config.hidden_size
 
     def _source(self) -> ModelSource:

@@ -91,6 +91,12 @@ def n_layers_of(config) -> int:
     return getattr(config, "encoder_layers", None) or config.num_hidden_layers
 
 
+def longest_window(config, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return how many tokens, special ones included, a model has positions for."""
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
+    return min(positions, tokenizer.model_max_length)
+
+
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
     """
     Load a model's tokenizer.

@@ -1,0 +1,148 @@
+"""What joins extraction and dictionary: texts to one row of factor activations each."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, _fit_context, clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils._param_validation import HasMethods, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from skfactors.pooling import GroupPool
+
+# Bounds the dense codes held at a time.
+_ROWS_CODED_AT_A_TIME = 4096
+
+
+class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
+    """
+    Turn each text into one row of factor activations, for models that need one row a text.
+
+    Every token is coded in every layer of the extractor, and a text's codes are pooled.
+
+    Parameters
+    ----------
+    extractor : TransformerFeatureExtractor
+        Makes the hidden states; its `level` does not matter.
+    dictionary : SparseDictionary
+        A fitted one is used as it is. One that is not is fitted by :meth:`fit`, on the hidden states of its texts with
+        the weights of their tokens.
+    pooling : {"max", "mean", "sum"}, default="max"
+        How the activations of a factor over a text's tokens and layers become one.
+
+    Attributes
+    ----------
+    extractor_ : TransformerFeatureExtractor
+    dictionary_ : SparseDictionary
+
+    See Also
+    --------
+    TransformerFeatureExtractor : With `level="document"`, pools hidden states themselves.
+
+    Notes
+    -----
+    Cross-validation clones what it fits, and a clone is not fitted: to keep one learned dictionary in every fold, wrap
+    it in :class:`sklearn.frozen.FrozenEstimator`. A text without tokens is a row of zeros.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skfactors import DocumentFactors, SparseDictionary, TransformerFeatureExtractor
+    >>> factors = DocumentFactors(TransformerFeatureExtractor(layers=[4, 8]), SparseDictionary(512))
+    >>> classifier = make_pipeline(factors, LogisticRegression())
+    >>> classifier.fit(texts, y)  # doctest: +SKIP
+    """
+
+    _parameter_constraints = {
+        "extractor": [HasMethods(["fit", "iter_extract"])],
+        "dictionary": [HasMethods(["fit", "transform"])],
+        "pooling": [StrOptions({"max", "mean", "sum"})],
+    }
+
+    def __init__(self, extractor, dictionary, pooling="max"):
+        self.extractor = extractor
+        self.dictionary = dictionary
+        self.pooling = pooling
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, texts, y=None):
+        """
+        Check the model, and learn the factors unless the dictionary is fitted.
+
+        Parameters
+        ----------
+        texts : iterable of str of length n_texts
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : DocumentFactors
+        """
+        self.extractor_ = clone(self.extractor).fit(texts)
+        self.dictionary_ = self.dictionary if _is_fitted(self.dictionary) else self._learn(texts)
+        return self
+
+    def transform(self, texts):
+        """
+        Turn each text into a row of factor activations.
+
+        Parameters
+        ----------
+        texts : iterable of str of length n_texts
+
+        Returns
+        -------
+        X : ndarray of shape (n_texts, n_components)
+        """
+        check_is_fitted(self)
+        texts = list(texts) if isinstance(texts, Iterator) else texts
+        names = self.get_feature_names_out()
+        pool = GroupPool(len(texts), len(names), self.pooling, dtype=np.float32)
+        for acts in self.extractor_.iter_extract(texts):
+            documents = acts.provenance["document"].to_numpy()
+            for start in range(0, len(acts), _ROWS_CODED_AT_A_TIME):
+                rows = slice(start, start + _ROWS_CODED_AT_A_TIME)
+                codes = self.dictionary_.transform(acts.X[rows])
+                pool.add(codes.toarray() if issparse(codes) else np.asarray(codes), documents[rows])
+        return pool.result()
+
+    def get_feature_names_out(self, input_features=None):
+        """
+        Name the columns: the dictionary's factors.
+
+        Parameters
+        ----------
+        input_features : None
+            Ignored.
+
+        Returns
+        -------
+        names : ndarray of str of shape (n_components,)
+        """
+        check_is_fitted(self)
+        return self.dictionary_.get_feature_names_out()
+
+    def _learn(self, texts):
+        acts = self.extractor_.extract(texts)
+        return clone(self.dictionary).fit(acts.X, sample_weight=acts.sample_weight)
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "dictionary_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def _is_fitted(estimator) -> bool:
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError:
+        return False
+    return True
