@@ -27,7 +27,7 @@ def write_folder(path, config: dict, arrays: dict[str, np.ndarray]) -> None:
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    tensors = save({name: np.asarray(array, order="C") for name, array in arrays.items()})
     config = {"format": _FORMAT, "sha256": hashlib.sha256(tensors).hexdigest(), **config}
     # The configuration, which vouches for the tensors, comes last: a write that is cut off is seen by its checksum.
     _replace(folder / _TENSORS, tensors)

@@ -81,6 +81,11 @@ def load_config(source: ModelSource):
     OSError
         If there is no such model or folder, or its configuration cannot be read.
     """
+    folder = Path(source.name)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise OSError(f"{source.name!r} is no model folder: it holds no config.json.")
+    if not folder.is_dir() and (folder.is_absolute() or len(folder.parts) > 2):
+        raise OSError(f"There is no folder {source.name!r}, and no model on a hub is named like this.")
     with _named_errors(source, "configuration"):
         config = AutoConfig.from_pretrained(source.name, **source.options())
     return config.get_text_config()

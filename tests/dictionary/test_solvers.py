@@ -1,0 +1,146 @@
+"""Codes against the optimality conditions, against scikit-learn, and their gap against the truth."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.decomposition import sparse_encode
+
+from skfactors.dictionary.objective import objective, relative_duality_gap
+from skfactors.dictionary.solvers import SOLVERS
+from skfactors.dictionary.solvers.fista import largest_eigenvalue_bound
+
+
+def solve(X, components, alpha, positive=True, solver="fista", tol=1e-4, max_iter=5000):
+    X, components = torch.tensor(X), torch.tensor(components)
+    return SOLVERS[solver](components, alpha=alpha, positive=positive, tol=tol, max_iter=max_iter).solve(X)
+
+
+def random_problem(seed, n_rows=20, n_components=30, n_features=12, dtype=np.float64):
+    rng = np.random.default_rng(seed)
+    components = rng.standard_normal((n_components, n_features)) + 0.3
+    components /= np.linalg.norm(components, axis=1, keepdims=True)
+    return rng.standard_normal((n_rows, n_features)).astype(dtype), components.astype(dtype)
+
+
+@pytest.fixture(scope="module")
+def real_problem(demo_rows):
+    """Real activations, and a dictionary made of some of them."""
+    components = demo_rows[-256:] / np.linalg.norm(demo_rows[-256:], axis=1, keepdims=True)
+    return demo_rows[:300], components
+
+
+@pytest.mark.parametrize("solver", sorted(set(SOLVERS) - {"auto"}))
+@pytest.mark.parametrize("positive", [True, False])
+@pytest.mark.parametrize("alpha", [0.3, 2.0])
+def test_the_gap_on_real_activations_is_within_tol(real_problem, solver, positive, alpha):
+    X, components = real_problem
+    codes, gaps = solve(X, components, alpha, positive, solver)
+    exact = [torch.tensor(array, dtype=torch.float64) for array in (X, codes.numpy(), components)]
+    measured = relative_duality_gap(*exact, alpha, positive)
+    assert measured.max() <= 1e-4
+    np.testing.assert_allclose(gaps, measured, atol=2e-6)
+    assert not positive or (codes >= 0).all()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("solver", sorted(set(SOLVERS) - {"auto"}))
+@pytest.mark.parametrize("alpha", [0.5, 2.0])
+def test_codes_of_real_activations_are_as_good_as_scikit_learns(real_problem, solver, alpha):
+    X, components = real_problem
+    codes, _ = solve(X, components, alpha, solver=solver)
+    peer = sparse_encode(
+        X.astype(np.float64),
+        components.astype(np.float64),
+        algorithm="lasso_cd",
+        alpha=alpha,
+        positive=True,
+        max_iter=5000,
+    )
+    exact_X, exact_components = torch.tensor(X, dtype=torch.float64), torch.tensor(components, dtype=torch.float64)
+    ours = objective(exact_X, codes.double(), exact_components, alpha)
+    theirs = objective(exact_X, torch.tensor(peer), exact_components, alpha)
+    assert ours.mean() <= theirs.mean() * (1 + 1e-4)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_tight_codes_meet_the_optimality_conditions(positive):
+    X, components = random_problem(0)
+    codes, _ = solve(X, components, 0.4, positive, tol=1e-10, max_iter=50_000)
+    correlations = ((X - codes.numpy() @ components) @ components.T).ravel()
+    codes = codes.numpy().ravel()
+    active = codes != 0
+    np.testing.assert_allclose(correlations[active], 0.4 * np.sign(codes[active]), atol=1e-4)
+    assert (correlations if positive else abs(correlations)).max() <= 0.4 + 1e-4
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), alpha=st.floats(0.05, 3), positive=st.booleans(), scale=st.floats(0, 2))
+def test_the_gap_is_never_less_than_the_distance_from_the_optimum(seed, alpha, positive, scale):
+    X, components = random_problem(seed, n_rows=5)
+    best, _ = solve(X, components, alpha, positive, tol=1e-9, max_iter=100_000)
+    noise = torch.tensor(np.random.default_rng(seed).standard_normal(best.shape)) * scale
+    codes = (best + noise).clamp_min(0) if positive else best + noise
+    arguments = torch.tensor(X), torch.tensor(components)
+    primal = objective(arguments[0], codes, arguments[1], alpha)
+    distance = (primal - objective(arguments[0], best, arguments[1], alpha)) / primal
+    gap = relative_duality_gap(arguments[0], codes, arguments[1], alpha, positive)
+    assert (gap >= distance - 1e-8).all()
+    assert ((gap >= 0) & (gap <= 1)).all()
+
+
+def test_rows_of_zeros_and_rows_below_the_penalty_get_empty_codes():
+    X, components = random_problem(1)
+    X[0] = 0
+    X[1] *= 1e-3
+    codes, gaps = solve(X, components, 1.0)
+    assert (codes[:2] == 0).all()
+    assert (gaps[:2] == 0).all()
+
+
+def test_a_component_of_zeros_is_never_used():
+    X, components = random_problem(2)
+    components[3] = 0
+    codes, gaps = solve(X, components, 0.2)
+    assert (codes[:, 3] == 0).all()
+    assert gaps.max() <= 1e-4
+
+
+def test_a_wide_dictionary_is_coded_without_its_gram_matrix():
+    X, components = random_problem(3, n_components=60, n_features=10)
+    solver = SOLVERS["fista"](torch.tensor(components), alpha=0.3, positive=True, tol=1e-6, max_iter=20_000)
+    assert solver.gram is None
+    _, gaps = solver.solve(torch.tensor(X))
+    assert gaps.max() <= 1e-6
+
+
+def test_the_order_and_company_of_rows_change_no_code(real_problem):
+    X, components = real_problem
+    together, _ = solve(X, components, 1.0)
+    backwards, _ = solve(X[::-1].copy(), components, 1.0)
+    alone = torch.cat([solve(row[None], components, 1.0)[0] for row in X[:10]])
+    np.testing.assert_allclose(together.flip(0), backwards, atol=1e-5)
+    np.testing.assert_allclose(together[:10], alone, atol=1e-5)
+
+
+def test_rows_that_run_out_of_steps_keep_the_gap_they_reached():
+    X, components = random_problem(4)
+    codes, gaps = solve(X, components, 0.05, max_iter=5)
+    assert gaps.max() > 1e-4
+    measured = relative_duality_gap(torch.tensor(X), codes, torch.tensor(components), 0.05, True)
+    np.testing.assert_allclose(gaps, measured, rtol=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), n_components=st.integers(1, 40), n_features=st.integers(1, 20))
+def test_the_eigenvalue_bound_is_above_and_within_ten_percent(seed, n_components, n_features):
+    _, components = random_problem(seed, n_components=n_components, n_features=n_features)
+    largest = np.linalg.norm(components, ord=2) ** 2
+    bound = largest_eigenvalue_bound(torch.tensor(components))
+    assert largest <= bound <= 1.1 * largest
+
+
+def test_the_eigenvalue_bound_of_nothing_is_positive():
+    assert largest_eigenvalue_bound(torch.zeros(3, 4)) > 0
