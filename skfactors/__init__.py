@@ -1,11 +1,13 @@
 """Open a transformer into sparse, non-negative factors, the scikit-learn way."""
 
 from skfactors._version import __version__
+from skfactors.compose import DocumentFactors
 from skfactors.dictionary import SparseDictionary
 from skfactors.extraction import Activations, TransformerFeatureExtractor
 
 __all__ = [
     "Activations",
+    "DocumentFactors",
     "SparseDictionary",
     "TransformerFeatureExtractor",
     "__version__",
