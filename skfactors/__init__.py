@@ -4,10 +4,12 @@ from skfactors._version import __version__
 from skfactors.compose import DocumentFactors
 from skfactors.dictionary import SparseDictionary
 from skfactors.extraction import Activations, TransformerFeatureExtractor
+from skfactors.reports import FactorReport
 
 __all__ = [
     "Activations",
     "DocumentFactors",
+    "FactorReport",
     "SparseDictionary",
     "TransformerFeatureExtractor",
     "__version__",

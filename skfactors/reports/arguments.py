@@ -1,0 +1,70 @@
+"""Checks of what a report is asked for."""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils import check_scalar
+
+
+def check_parameters(k, top, window, unique_documents):
+    """
+    Return the parameters of a report by name, as plain Python values.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is of the wrong type or out of range.
+    """
+    return {
+        "k": int(check_scalar(k, "k", Integral, min_val=1)),
+        "top": int(check_scalar(top, "top", Integral, min_val=1)),
+        "window": int(check_scalar(window, "window", Integral, min_val=0)),
+        "unique_documents": bool(unique_documents),
+    }
+
+
+def check_known(asked, known, name):
+    """
+    Return the asked factors or layers as a list.
+
+    Parameters
+    ----------
+    asked : int or sequence of int
+    known : sequence of int
+        Those there are, ascending.
+    name : str
+        "factor" or "layer".
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is no integer, or there is none of that number.
+    """
+    numbers = np.atleast_1d(np.asarray(asked, dtype=object)).tolist()
+    there_are = f"from 0 to {known[-1]}" if isinstance(known, range) else ", ".join(map(str, known))
+    for number in numbers:
+        if not isinstance(number, Integral) or isinstance(number, bool):
+            raise TypeError(f"{name}={number!r} is no integer; there are {name}s {there_are}.")
+        if number not in known:
+            raise ValueError(f"there is no {name} {number}; there are {name}s {there_are}.")
+    return [int(number) for number in numbers]
+
+
+def reconstruction_by(components, n_components, n_features):
+    """
+    Return the function from codes to reconstructed rows; None where there are no components.
+
+    Raises
+    ------
+    ValueError
+        If components are not of shape (n_components, n_features).
+    """
+    if components is None:
+        return None
+    components = np.asarray(components)
+    if components.shape != (n_components, n_features):
+        raise ValueError(
+            f"components have shape {components.shape}; for these codes and rows it must be "
+            f"{(n_components, n_features)}."
+        )
+    return lambda codes: codes @ components

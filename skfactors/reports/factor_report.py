@@ -1,0 +1,386 @@
+"""FactorReport: what the factors of a dictionary respond to in a corpus."""
+
+from numbers import Integral
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from sklearn.utils import check_scalar
+from sklearn.utils.validation import check_is_fitted
+
+from skfactors.progress import progress_bar
+from skfactors.reports.accumulator import ReportAccumulator
+from skfactors.reports.arguments import check_known, check_parameters, reconstruction_by
+from skfactors.reports.display import FactorView, coverage, overview_html
+from skfactors.reports.entries import check_codes
+from skfactors.reports.persistence import read_json, write_csv, write_json
+from skfactors.reports.plots import plot_importance
+from skfactors.reports.summary import clearest_order, summarize
+
+REPORT_FILE = "report.json"
+
+
+class FactorReport:
+    """
+    What the factors of a dictionary respond to in a corpus.
+
+    Made by :meth:`from_texts`, :meth:`from_codes` or :meth:`load`.
+
+    Parameters
+    ----------
+    contexts : DataFrame
+        Top contexts by factor and layer, as :func:`top_contexts` gives them.
+    importance, active_rows, activation_sums : DataFrame of shape (n_components, n_layers)
+        By factor and layer: the importance score, the number of rows in which the factor is active, and the sum of
+        its activations.
+    totals, parameters : dict
+        See the attributes.
+
+    Attributes
+    ----------
+    totals : dict
+        What the report covers: `n_documents` (that gave rows), `n_tokens` (rows of the layer that has most), `n_rows`,
+        `layers`, `n_components`, `explained_variance` (None where rows and codes were not compared), `l0` (mean
+        number of non-zero codes a row), `dead_fraction` (share of factors whose code is zero in every row).
+    parameters : dict
+        `k`, `top`, `window` and `unique_documents` that the tables were made with.
+
+    See Also
+    --------
+    top_contexts, importance_by_layer, classify_levels : The parts, as functions of codes.
+
+    Notes
+    -----
+    A factor is active in a row where its code is above zero; negative codes of a signed dictionary count in `l0` and
+    `dead_fraction` only.
+
+    Examples
+    --------
+    >>> from skfactors.reports import FactorReport
+    >>> report = FactorReport.from_texts(extractor, dictionary, texts)  # doctest: +SKIP
+    >>> report.clearest()  # doctest: +SKIP
+    >>> report.show(17)  # doctest: +SKIP
+    """
+
+    def __init__(self, contexts, importance, active_rows, activation_sums, totals, parameters):
+        self.totals = totals
+        self.parameters = parameters
+        self._contexts = contexts
+        self._by_layer = {
+            "importance": importance,
+            "active_rows": active_rows,
+            "activation_sums": activation_sums,
+        }
+        self._summary = summarize(contexts, importance, active_rows, activation_sums, totals["n_rows"])
+
+    @classmethod
+    def from_texts(cls, extractor, dictionary, texts, *, k=20, top=200, window=10, unique_documents=True, verbose=None):
+        """
+        Read a corpus once and report on every factor; memory does not grow with the corpus.
+
+        Parameters
+        ----------
+        extractor : TransformerFeatureExtractor
+            Or what else yields Activations from ``iter_extract(texts)``.
+        dictionary : SparseDictionary
+            Or another fitted estimator with `transform` and `inverse_transform` between rows and codes.
+        texts : iterable of str
+        k : int, default=20
+            Contexts for each factor and layer, at most.
+        top : int, default=200
+            Activations that an importance score is the mean of.
+        window : int, default=10
+            Words of context on either side, at most.
+        unique_documents : bool, default=True
+            Whether a document appears in a list of contexts at most once.
+        verbose : bool, default=None
+            Show a progress bar. None shows one where `extractor` or `dictionary` is verbose.
+
+        Returns
+        -------
+        FactorReport
+
+        Raises
+        ------
+        NotFittedError
+            If the dictionary is not fitted.
+        TypeError, ValueError
+            If a parameter is out of range, or the texts give no row at all.
+        """
+        check_is_fitted(dictionary)
+        parameters = check_parameters(k, top, window, unique_documents)
+        if verbose is None:
+            verbose = any(getattr(estimator, "verbose", False) for estimator in (extractor, dictionary))
+        n_texts = len(texts) if hasattr(texts, "__len__") else None
+        accumulator = None
+        n_rows = n_read = 0
+        with progress_bar("reporting on factors", total=n_texts, enabled=verbose) as advance:
+            for acts in extractor.iter_extract(texts):
+                if len(acts.X) == 0:
+                    continue
+                codes = dictionary.transform(acts.X)
+                if accumulator is None:
+                    accumulator = ReportAccumulator(codes.shape[1], **parameters)
+                accumulator.add(codes, acts.provenance, acts.texts, X=acts.X, reconstruct=dictionary.inverse_transform)
+                n_rows += len(acts.X)
+                n_before, n_read = n_read, int(acts.provenance["document"].iloc[-1]) + 1
+                advance(n_read - n_before, f"{n_rows:,} rows")
+        return cls._from_accumulator(accumulator, parameters)
+
+    @classmethod
+    def from_codes(cls, codes, acts, *, k=20, top=200, window=10, unique_documents=True, components=None):
+        """
+        Report on codes at hand.
+
+        Parameters
+        ----------
+        codes : sparse array or ndarray of shape (n_rows, n_components)
+            Activations of the factors.
+        acts : Activations of length n_rows
+            The rows that were coded.
+        k, top, window, unique_documents
+            As in :meth:`from_texts`.
+        components : ndarray of shape (n_components, n_features), default=None
+            The dictionary; with it the report knows the explained variance.
+
+        Returns
+        -------
+        FactorReport
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter is out of range, `codes`, `acts` and `components` do not fit together, or there are no rows.
+        """
+        parameters = check_parameters(k, top, window, unique_documents)
+        accumulator = None
+        if len(acts.provenance):
+            codes = check_codes(codes)
+            accumulator = ReportAccumulator(codes.shape[1], **parameters)
+            reconstruct = reconstruction_by(components, codes.shape[1], acts.X.shape[1])
+            accumulator.add(codes, acts.provenance, acts.texts, X=acts.X, reconstruct=reconstruct)
+        return cls._from_accumulator(accumulator, parameters)
+
+    @classmethod
+    def _from_accumulator(cls, accumulator, parameters):
+        if accumulator is None:
+            raise ValueError("there are no rows to report on: no text has a token.")
+        return cls(
+            accumulator.contexts(),
+            accumulator.importance(),
+            accumulator.active_rows(),
+            accumulator.activation_sums(),
+            accumulator.totals(),
+            parameters,
+        )
+
+    def top_contexts(self, factor=None, layer=None) -> pd.DataFrame:
+        """
+        Return the contexts in which factors are most active, by factor and layer.
+
+        Parameters
+        ----------
+        factor, layer : int or sequence of int, default=None
+            Which to return; None returns all.
+
+        Returns
+        -------
+        DataFrame
+            Columns as in :func:`top_contexts`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such factor or layer.
+        """
+        contexts = self._contexts
+        if factor is not None:
+            contexts = contexts[contexts["factor"].isin(self._known_factors(factor))]
+        if layer is not None:
+            contexts = contexts[contexts["layer"].isin(check_known(layer, self.totals["layers"], "layer"))]
+        return contexts.reset_index(drop=True)
+
+    def importance_by_layer(self) -> pd.DataFrame:
+        """
+        Return the importance of each factor in each layer.
+
+        Returns
+        -------
+        DataFrame of shape (n_components, n_layers)
+            As :func:`importance_by_layer` gives it.
+        """
+        return self._by_layer["importance"].copy()
+
+    def summary(self) -> pd.DataFrame:
+        """
+        Return a row for each factor.
+
+        Returns
+        -------
+        DataFrame
+            Index `factor`; columns
+
+            - `level`: as :func:`classify_levels` has it from the importance alone, hence never "high"
+            - `peak_layer`: the layer of its greatest importance
+            - `peak_importance`
+            - `frequency`: share of all rows, whatever their layer, in which it is active
+            - `mean_activation`: over those rows
+            - `top_tokens`: up to five most common tokens of its top contexts at the peak layer, in lower case
+
+            A factor that never fires is "flat", and has no peak layer and no mean activation.
+        """
+        return self._summary.copy()
+
+    def clearest(self, n=10) -> pd.DataFrame:
+        """
+        Return the factors worth looking at first.
+
+        Parameters
+        ----------
+        n : int, default=10
+
+        Returns
+        -------
+        DataFrame
+            Rows of :meth:`summary`, at most `n`.
+
+        Notes
+        -----
+        The more a factor's top contexts at its peak layer exceed its mean activation, the more it stands out. First
+        come factors whose contexts there are from five documents or more and mostly on tokens with a letter, and that
+        are active in at most a tenth of the rows; after them the others that fire at all. In either, every peak layer
+        in turn gives the factor that stands out most of those it has left, so that the first few come from all depths.
+        """
+        check_scalar(n, "n", Integral, min_val=0)
+        return self._summary.loc[clearest_order(self._summary, self._contexts, self.parameters["k"])[:n]]
+
+    def show(self, factor, *, n=10, layer=None, console=None):
+        """
+        Print a factor: its importance by layer, and the contexts in which it is most active.
+
+        Parameters
+        ----------
+        factor : int
+        n : int, default=10
+            Contexts to print, at most. Of one place met in several layers, or one document where the report has
+            documents only once, the strongest is printed.
+        layer : int or sequence of int, default=None
+            Layers that the contexts are from; None takes all.
+        console : rich.console.Console, default=None
+            Where to print; by default the terminal, or the output cell of a notebook.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such factor or layer.
+        """
+        check_scalar(n, "n", Integral, min_val=1)
+        (factor,) = self._known_factors(check_scalar(factor, "factor", Integral))
+        contexts = self.top_contexts(factor, layer).sort_values("activation", ascending=False, kind="stable")
+        place = ["document"] if self.parameters["unique_documents"] else ["document", "position"]
+        view = FactorView(
+            factor,
+            self._summary.loc[factor],
+            self._by_layer["importance"].loc[factor],
+            contexts.drop_duplicates(place).head(n),
+        )
+        (console or Console()).print(view)
+
+    def plot_importance(self, factor, ax=None):
+        """
+        Plot the importance of one or more factors over the layers.
+
+        Parameters
+        ----------
+        factor : int or sequence of int
+        ax : matplotlib Axes, default=None
+            Where to plot; a new figure by default.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError, ValueError
+            If there is no such factor.
+        """
+        return plot_importance(self._by_layer["importance"], self._known_factors(factor), ax=ax)
+
+    def save(self, path):
+        """
+        Save the report to a folder.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder; made if need be. Each file in it is replaced as a whole.
+
+        Notes
+        -----
+        `report.json` holds everything and is all that :meth:`load` reads. `summary.csv`, `importance.csv` and
+        `contexts.csv` are for spreadsheets: in them a text that would run as a formula there, since it begins with
+        = + - or @, has an apostrophe in front, and characters that UTF-8 cannot hold are written as backslash escapes.
+        """
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_csv(folder / "summary.csv", self._summary.reset_index())
+        write_csv(folder / "importance.csv", self._by_layer["importance"].reset_index())
+        write_csv(folder / "contexts.csv", self._contexts)
+        write_json(
+            folder / REPORT_FILE,
+            parameters=self.parameters,
+            totals=self.totals,
+            contexts=self._contexts,
+            by_layer=self._by_layer,
+        )
+
+    @classmethod
+    def load(cls, path):
+        """
+        Load a report that was saved.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder.
+
+        Returns
+        -------
+        FactorReport
+            Equal to the one saved, every number to the last bit.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder holds no report.
+        ValueError
+            If the report was cut short or altered, or is of a format that this version does not read.
+        """
+        content = read_json(Path(path) / REPORT_FILE)
+        return cls(
+            content["contexts"], **content["by_layer"], totals=content["totals"], parameters=content["parameters"]
+        )
+
+    def __eq__(self, other):
+        if not isinstance(other, FactorReport):
+            return NotImplemented
+        return (
+            self.totals == other.totals
+            and self.parameters == other.parameters
+            and self._contexts.equals(other._contexts)
+            and all(table.equals(other._by_layer[name]) for name, table in self._by_layer.items())
+        )
+
+    __hash__ = None
+
+    def __repr__(self):
+        return f"FactorReport({coverage(self.totals)})"
+
+    def _repr_html_(self):
+        return overview_html(self.totals, self.clearest())
+
+    def _known_factors(self, factor):
+        return check_known(factor, range(self.totals["n_components"]), "factor")

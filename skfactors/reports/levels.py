@@ -1,0 +1,94 @@
+"""Levels: whether a factor is about words, sentence patterns or long-range context."""
+
+from numbers import Real
+
+import numpy as np
+import pandas as pd
+from sklearn.utils import check_scalar
+
+
+def classify_levels(importance, span=None, *, low_depth=0.3, long_span=25, flat_tolerance=0.1) -> pd.Series:
+    """
+    Sort factors into levels by the layer where they emerge and the reach of the context they depend on.
+
+    Parameters
+    ----------
+    importance : DataFrame of shape (n_components, n_layers)
+        Importance of each factor (index) in each layer (columns), as :func:`importance_by_layer` gives it.
+    span : Series or array-like of float of length n_components, default=None
+        Tokens of context that a factor's activation depends on. A Series goes by its index; a factor that it lacks, or
+        has NaN for, has no known span. Without spans no factor is "high".
+    low_depth : float, default=0.3
+        A factor is low where its curve peaks within this share of the depth from the first layer to the last.
+    long_span : float, default=25
+        Tokens beyond which a span is more than a sentence pattern needs.
+    flat_tolerance : float, default=0.1
+        A curve is flat where its range is less than this share of its maximum.
+
+    Returns
+    -------
+    Series
+        Named "level", with the index of `importance`, its values
+
+        - "flat": the factor never fires, or is about as important in every layer; with one layer, always
+        - "low": it peaks in the first layers
+        - "high": it peaks later, and depends on more than `long_span` tokens of context
+        - "mid": it peaks later, and depends on less or its span is not known
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is out of range, importance has no layer or holds negative or non-finite values, or `span` has
+        another length.
+
+    Notes
+    -----
+    The levels are those of Yun et al. (2021), "Transformer visualization via dictionary learning", whose authors
+    sorted factors by hand. In the curves of their demo, over layers 0, 2, ..., 10 of BERT-base, all 320 factors
+    labelled low peak at layers 0 to 2 (310 of them at layer 2), the 94 labelled mid peak at 8 to 10, 31 of the 32
+    labelled high at 10, and the 86 that peak at 4 to 6 carry no label. The default `low_depth` lies midway between
+    2/10, the last depth with factors labelled low, and 4/10, the first of those that carry no label; these are "mid"
+    here.
+
+    The curve alone cannot tell high from mid: both peak late. What sets them apart is how far the context reaches,
+    hence `span`. Its limit of 25 tokens is about the length of an English sentence, a choice of this library.
+
+    Of layers of equal importance, the first is the peak.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skfactors.reports import classify_levels
+    >>> importance = pd.DataFrame([[1.0, 5.0, 2.0], [0.0, 1.0, 6.0], [0.0, 0.0, 0.0]], columns=[0, 2, 10])
+    >>> classify_levels(importance, span=[3, 40, 0]).tolist()
+    ['low', 'high', 'flat']
+    """
+    check_scalar(low_depth, "low_depth", Real, min_val=0, max_val=1)
+    check_scalar(long_span, "long_span", Real, min_val=0)
+    check_scalar(flat_tolerance, "flat_tolerance", Real, min_val=0, max_val=1)
+    importance = importance.sort_index(axis="columns")
+    curves = importance.to_numpy(dtype=np.float64)
+    if curves.shape[1] == 0:
+        raise ValueError("importance has no layers.")
+    if not np.isfinite(curves).all() or (curves < 0).any():
+        raise ValueError("importance holds negative, NaN or infinite values; it is a mean of activations above zero.")
+    maxima = curves.max(axis=1)
+    is_flat = (maxima == 0) | (np.ptp(curves, axis=1) < flat_tolerance * maxima)
+    if curves.shape[1] == 1:
+        is_flat[:] = True
+    layers = importance.columns.to_numpy(dtype=np.float64)
+    is_low = layers[curves.argmax(axis=1)] - layers[0] <= low_depth * (layers[-1] - layers[0])
+    is_high = _spans(span, importance.index) > long_span
+    levels = np.select([is_flat, is_low, is_high], ["flat", "low", "high"], default="mid")
+    return pd.Series(levels, index=importance.index, name="level")
+
+
+def _spans(span, factors):
+    if span is None:
+        return np.full(len(factors), np.nan)
+    if isinstance(span, pd.Series):
+        return span.reindex(factors).to_numpy(dtype=np.float64, na_value=np.nan)
+    span = np.asarray(span, dtype=np.float64)
+    if span.shape != (len(factors),):
+        raise ValueError(f"span has shape {span.shape}; importance has {len(factors)} factors, and each needs one.")
+    return span

@@ -1,0 +1,195 @@
+"""A report as a folder: report.json, which holds all of it, and tables for spreadsheets."""
+
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pandas as pd
+
+from skfactors._version import __version__
+from skfactors.reports.contexts import CONTEXT_COLUMNS
+from skfactors.reports.importance import factor_by_layer
+
+FORMAT = "skfactors factor report"
+FORMAT_VERSION = 1
+TEXT_COLUMNS = ("token", "left", "right")
+FLOAT_COLUMNS = ("activation",)
+PARAMETERS = {"k": int, "top": int, "window": int, "unique_documents": bool}
+TOTALS = {
+    "n_documents": int,
+    "n_tokens": int,
+    "n_rows": int,
+    "layers": list,
+    "n_components": int,
+    "explained_variance": (float, type(None)),
+    "l0": float,
+    "dead_fraction": float,
+}
+BY_LAYER = {"importance": float, "active_rows": int, "activation_sums": float}
+
+_READ_AS_FORMULA = "=+-@＝＋－＠"
+
+
+def write_json(path, *, parameters, totals, contexts, by_layer):
+    """
+    Write everything that a report is made of to a JSON file.
+
+    Parameters
+    ----------
+    path : Path
+        The file. It is replaced as a whole, or stays as it was.
+    parameters, totals : dict
+    contexts : DataFrame
+    by_layer : dict of str to DataFrame of shape (n_components, n_layers)
+        The tables named in `BY_LAYER`.
+    """
+    content = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "skfactors_version": __version__,
+        "parameters": parameters,
+        "totals": totals,
+        "contexts": {name: contexts[name].tolist() for name in CONTEXT_COLUMNS},
+        **{name: table.to_numpy().T.tolist() for name, table in by_layer.items()},
+    }
+    with replaced_file(path) as file:
+        json.dump(content, file, ensure_ascii=True, allow_nan=False)
+
+
+def read_json(path):
+    """
+    Read what :func:`write_json` wrote.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    dict
+        `parameters`, `totals`, `contexts` and `by_layer`, as they were written.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is cut short, altered, or no report that this version reads.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; load the folder that a report was saved to.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not complete JSON ({error}); save the report again.") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{path} does not hold a factor report.")
+    if content.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} holds a report of format version {content.get('format_version')!r}; this version of skfactors "
+            f"reads {FORMAT_VERSION}."
+        )
+    try:
+        return _checked(content)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path} is damaged: {error!r}.") from error
+
+
+def _checked(content):
+    parameters = _typed(content["parameters"], PARAMETERS)
+    totals = _typed(content["totals"], TOTALS)
+    layers = _integers(totals["layers"])
+    columns = {name: _context_column(name, content["contexts"][name]) for name in CONTEXT_COLUMNS}
+    if len(set(map(len, columns.values()))) > 1:
+        raise ValueError("the columns of contexts differ in length")
+    contexts = pd.DataFrame(columns)
+    shape = (len(layers), totals["n_components"])
+    by_layer = {}
+    for name, kind in BY_LAYER.items():
+        values = [_integers(column) if kind is int else _floats(column) for column in content[name]]
+        table = np.array(values)
+        if table.shape != shape:
+            raise ValueError(f"{name} has shape {table.shape} instead of {shape}")
+        by_layer[name] = factor_by_layer(np.ascontiguousarray(table.T), layers)
+    if not contexts["factor"].between(0, totals["n_components"] - 1).all():
+        raise ValueError("contexts name factors that there are none of")
+    return {"parameters": parameters, "totals": totals, "contexts": contexts, "by_layer": by_layer}
+
+
+def _typed(values, kinds):
+    for name, kind in kinds.items():
+        if not isinstance(values[name], kind):
+            raise TypeError(f"{name} is {values[name]!r}")
+    return {name: values[name] for name in kinds}
+
+
+def _context_column(name, values):
+    if name in TEXT_COLUMNS:
+        if not all(isinstance(value, str) for value in values):
+            raise TypeError(f"{name} holds what is no text")
+        return pd.Series(values, dtype=object)
+    return _floats(values) if name in FLOAT_COLUMNS else _integers(values)
+
+
+def _integers(values):
+    if not all(type(value) is int for value in values):
+        raise TypeError("a column of integers holds something else")
+    return np.array(values, dtype=np.int64)
+
+
+def _floats(values):
+    if not all(type(value) is float for value in values):
+        raise TypeError("a column of numbers holds something else")
+    return np.array(values, dtype=np.float64)
+
+
+def write_csv(path, table):
+    """
+    Write a table for a spreadsheet, in UTF-8.
+
+    Parameters
+    ----------
+    path : Path
+        The file. It is replaced as a whole, or stays as it was.
+    table : DataFrame
+        With the columns to be written; its index is left out.
+
+    Notes
+    -----
+    Text that a spreadsheet would run as a formula, since after white space it begins with = + - or @, gets an
+    apostrophe in front. What UTF-8 cannot hold, lone surrogates, is written as a backslash escape.
+    """
+    texts = table.select_dtypes(exclude="number")
+    plain = {name: pd.Series(map(_as_plain_text, texts[name]), texts.index, dtype=object) for name in texts}
+    table = table.assign(**plain)
+    with replaced_file(path) as file:
+        table.to_csv(file, index=False)
+
+
+def _as_plain_text(text):
+    return "'" + text if text.lstrip().startswith(tuple(_READ_AS_FORMULA)) else text
+
+
+@contextmanager
+def replaced_file(path):
+    """
+    Open a new text file that takes the place of `path` once the block has ended, or of nothing where it fails.
+
+    Parameters
+    ----------
+    path : Path
+
+    Yields
+    ------
+    file
+    """
+    temporary = Path(path).with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        with open(temporary, "x", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            yield file
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

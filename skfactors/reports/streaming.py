@@ -1,0 +1,184 @@
+"""The strongest activations of a corpus, kept while it streams by in parts.
+
+Both accumulators hold a bounded number of entries for each group, a (factor, layer) pair, and the value that an entry
+must exceed to get in. Once the lists are full, that threshold turns most entries away before anything is sorted.
+"""
+
+import numpy as np
+
+from skfactors.reports.contexts import cut_excerpts, strongest_contexts
+from skfactors.reports.importance import mean_of_largest
+from skfactors.reports.ranking import largest_in_groups
+
+
+class LayerGroups:
+    """
+    Numbers for the (factor, layer) pairs of a stream whose layers are not known in advance.
+
+    Parameters
+    ----------
+    n_components : int
+    """
+
+    def __init__(self, n_components):
+        self.n_components = n_components
+        self._slots = {}
+
+    @property
+    def layers(self):
+        """Layers met so far, ascending."""
+        return sorted(self._slots)
+
+    def __len__(self):
+        return len(self._slots) * self.n_components
+
+    def slots(self, layers):
+        """Return the slot of each row's layer, opening one for a layer not met before."""
+        present, inverse = np.unique(layers, return_inverse=True)
+        slots = [self._slots.setdefault(layer, len(self._slots)) for layer in present.tolist()]
+        return np.array(slots, dtype=np.int64)[inverse]
+
+    def number(self, factors, slots):
+        """Return the group of each (factor, slot) pair."""
+        return slots * self.n_components + factors
+
+    def factors_and_layers(self, groups):
+        """Return the factor and the layer of each group."""
+        slots, factors = np.divmod(groups, self.n_components)
+        return factors, np.array(list(self._slots), dtype=np.int64)[slots]
+
+    def by_layer(self, values):
+        """Arrange one value a group into an array (n_components, n_layers), layers ascending."""
+        slots = [self._slots[layer] for layer in self.layers]
+        return np.ascontiguousarray(grown(values, len(self)).reshape(-1, self.n_components)[slots].T)
+
+
+class TopContexts:
+    """
+    The `k` strongest contexts of every group.
+
+    Parameters
+    ----------
+    k : int
+        Contexts in a list, at most.
+    window : int
+        Words of context on either side, at most.
+    unique_documents : bool
+        Whether a document appears in a list at most once.
+
+    Notes
+    -----
+    A document dropped from a full list can be forgotten even if it continues in a later part. The entries of the
+    list only ever grow stronger; what the document shows later either beats them, and is then its strongest context, or
+    would not have made the list.
+    """
+
+    def __init__(self, k, window, unique_documents):
+        self.k = k
+        self.window = window
+        self.unique_documents = unique_documents
+        self.groups = np.empty(0, dtype=np.int64)
+        self.ranks = np.empty(0, dtype=np.int64)
+        self.activations = np.empty(0)
+        self.documents = np.empty(0, dtype=np.int64)
+        self.positions = np.empty(0, dtype=np.int64)
+        self.excerpts = np.empty(0, dtype=object)
+        self._thresholds = np.empty(0)
+
+    def add(self, groups, activations, rows, places, texts, n_groups):
+        """
+        Take in the positive entries of one part.
+
+        Parameters
+        ----------
+        groups, rows : ndarray of int of shape (n_entries,)
+        activations : ndarray of float of shape (n_entries,)
+        places : Places
+            Of all rows of the part.
+        texts : indexable by document number
+        n_groups : int
+            Groups opened so far.
+        """
+        self._thresholds = grown(self._thresholds, n_groups)
+        fresh = activations > self._thresholds[groups]
+        if not fresh.any():
+            return
+        groups, activations, rows = groups[fresh], activations[fresh], rows[fresh]
+        documents = places.document[rows]
+        # Entries held from earlier parts go first, so that of equal activations the earlier row wins.
+        n_held = len(self.groups)
+        groups = np.concatenate([self.groups, groups])
+        activations = np.concatenate([self.activations, activations])
+        documents = np.concatenate([self.documents, documents])
+        chosen, self.ranks = strongest_contexts(groups, activations, documents, self.k, self.unique_documents)
+        new = chosen >= n_held
+        new_rows = rows[chosen[new] - n_held]
+        held = chosen[~new]
+        self.excerpts = _woven(new, self.excerpts[held], cut_excerpts(places, new_rows, texts, self.window))
+        self.positions = _woven(new, self.positions[held], places.position[new_rows])
+        self.groups, self.activations, self.documents = groups[chosen], activations[chosen], documents[chosen]
+        last = self.ranks == self.k - 1
+        self._thresholds[self.groups[last]] = self.activations[last]
+
+
+class TopValues:
+    """
+    The `top` largest values of every group.
+
+    Parameters
+    ----------
+    top : int
+    """
+
+    def __init__(self, top):
+        self.top = top
+        # A row a group, in no order, padded with zeros.
+        self.table = np.empty((0, top))
+        self._thresholds = np.empty(0)
+
+    def add(self, groups, values, n_groups):
+        """
+        Take in the positive values of one part.
+
+        Parameters
+        ----------
+        groups : ndarray of int of shape (n_entries,)
+        values : ndarray of float of shape (n_entries,)
+        n_groups : int
+            Groups opened so far.
+        """
+        self.table = grown(self.table, n_groups)
+        self._thresholds = grown(self._thresholds, n_groups)
+        fresh = values > self._thresholds[groups]
+        if not fresh.any():
+            return
+        groups, values = groups[fresh], values[fresh]
+        chosen, places = largest_in_groups(groups, values, self.top)
+        touched, lines = np.unique(groups[chosen], return_inverse=True)
+        width = int(places.max()) + 1
+        contenders = np.zeros((len(touched), width + self.top))
+        contenders[lines, places] = values[chosen]
+        contenders[:, width:] = self.table[touched]
+        contenders.partition(width, axis=1)
+        self.table[touched] = contenders[:, width:]
+        self._thresholds[touched] = contenders[:, width]
+
+    def means(self):
+        """Return the mean of the `top` largest values of each group, missing ones counting as zeros."""
+        ordered = np.sort(self.table, axis=1)[:, ::-1]
+        groups, places = np.nonzero(ordered)
+        return mean_of_largest(groups, ordered[groups, places], len(self.table), self.top)
+
+
+def grown(values, length):
+    """Return an array with zeros after its end, so that it has `length` rows; itself where it has them."""
+    if len(values) == length:
+        return values
+    return np.concatenate([values, np.zeros((length - len(values), *values.shape[1:]), dtype=values.dtype)])
+
+
+def _woven(new, held, fresh):
+    woven = np.empty(len(new), dtype=held.dtype)
+    woven[~new] = held
+    woven[new] = fresh
+    return woven
