@@ -448,8 +448,8 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
 def _status(record: dict) -> str:
     return (
-        f"objective {record['objective']:.3f}  explained variance {record['explained_variance']:.3f}  "
-        f"L0 {record['l0']:.1f}  silent {record['n_silent']}"
+        f"objective {record['objective']:.2f}, explained {record['explained_variance']:.3f}, "
+        f"L0 {record['l0']:.1f}, silent {record['n_silent']}"
     )
 
 
