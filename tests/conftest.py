@@ -1,10 +1,12 @@
 """What must be set before anything is imported, and the real and tiny models that tests share."""
 
 import os
+from importlib.metadata import version
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-# Lets scikit-learn run its array API check, which it skips without.
-os.environ["SCIPY_ARRAY_API"] = "1"
+# Lets scikit-learn run its array API check, which it skips without; older versions of SciPy cannot.
+if tuple(map(int, version("scipy").split(".")[:2])) >= (1, 14):
+    os.environ["SCIPY_ARRAY_API"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
