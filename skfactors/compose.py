@@ -9,6 +9,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from skfactors.output import framed
 from skfactors.pooling import GroupPool
 
 # Bounds the dense codes held at a time.
@@ -107,7 +108,7 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
                 rows = slice(start, start + _ROWS_CODED_AT_A_TIME)
                 codes = self.dictionary_.transform(acts.X[rows])
                 pool.add(codes.toarray() if issparse(codes) else np.asarray(codes), documents[rows])
-        return pool.result()
+        return framed(self, pool.result(), texts)
 
     def get_feature_names_out(self, input_features=None):
         """

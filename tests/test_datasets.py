@@ -330,7 +330,7 @@ class TestWordnetExamples:
         datasets.load_wordnet_examples(path=str(small_wordnet))
         assert nltk.data.path == [str(small_wordnet), "/elsewhere"]
 
-    @pytest.mark.filterwarnings("error")
+    @pytest.mark.filterwarnings("error", "ignore::pytest.PytestUnraisableExceptionWarning")
     def test_warns_of_nothing(self, small_wordnet):
         datasets.load_wordnet_examples(path=str(small_wordnet))
 

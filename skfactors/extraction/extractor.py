@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from numbers import Integral
 
 import numpy as np
-import pandas as pd
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils._set_output import _get_output_config
 from sklearn.utils.validation import check_is_fitted
 
 from skfactors.devices import resolve_device
@@ -26,6 +24,7 @@ from skfactors.extraction.forward import (
 from skfactors.extraction.parts import assemble, split_into_parts
 from skfactors.extraction.texts import check_is_collection, iter_texts
 from skfactors.extraction.windows import Window, check_windowing, iter_windows
+from skfactors.output import framed
 from skfactors.pooling import GroupPool
 from skfactors.progress import progress_bar
 
@@ -189,14 +188,9 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         """
         check_is_fitted(self)
         if self.level == "document":
-            return self._transform_documents(texts)
+            return framed(self, self._pooled(texts), texts)
         acts = self.extract(texts)
-        if _get_output_config("transform", self)["dense"] != "pandas":
-            return acts.X
-        index = acts.provenance[["document", "layer", "position"]]
-        if isinstance(texts, pd.Series):
-            index = index.assign(document=texts.index.to_numpy()[index["document"]])
-        return pd.DataFrame(acts.X, index=pd.MultiIndex.from_frame(index), columns=self.get_feature_names_out())
+        return framed(self, acts.X, texts, acts.provenance)
 
     def extract(self, texts) -> Activations:
         """
@@ -268,7 +262,7 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
                 stacklevel=3,
             )
 
-    def _transform_documents(self, texts) -> np.ndarray:
+    def _pooled(self, texts) -> np.ndarray:
         texts = list(texts) if isinstance(texts, Iterator) else texts
         layers = self.layers_
         pool = GroupPool(len(texts) * len(layers), self.hidden_size_, self.pooling)
