@@ -12,6 +12,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# Nothing is left behind in the working directory.
+settings.register_profile("clean", database=None)
+settings.load_profile("clean")
 
 TEXTS = [
     "The bank of the river was muddy.",

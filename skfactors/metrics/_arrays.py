@@ -30,7 +30,9 @@ def check_codes(codes):
 def row_batches(values):
     """Yield slices of rows that hold about a million entries each, so that float64 copies stay small."""
     n_rows, n_columns = values.shape
-    yield from gen_batches(n_rows, max(1, ENTRIES_A_BATCH // max(1, n_columns)))
+    # Codes that are all zero have no stored entries, and no batches.
+    if n_rows:
+        yield from gen_batches(n_rows, max(1, ENTRIES_A_BATCH // max(1, n_columns)))
 
 
 def squared_deviations(X):

@@ -81,3 +81,8 @@ def test_no_rows_are_refused(metric):
 def test_a_single_row_must_be_two_dimensional(metric):
     with pytest.raises(ValueError, match="2D array"):
         metric(np.ones(4))
+
+
+def test_codes_without_any_entry_are_counted_as_zeros():
+    empty = sparse.csr_array((5, 3))
+    assert (l0(empty), dead_fraction(empty), density(empty).tolist()) == (0, 1, [0, 0, 0])
