@@ -1,22 +1,21 @@
 """What must be set before anything is imported, and the real and tiny models that tests share."""
 
 import os
+import tempfile
 from importlib.metadata import version
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Lets scikit-learn run its array API check, which it skips without; older versions of SciPy cannot.
 if tuple(map(int, version("scipy").split(".")[:2])) >= (1, 14):
     os.environ["SCIPY_ARRAY_API"] = "1"
+# Hypothesis would keep a folder in the working directory.
+os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(Path(tempfile.gettempdir()) / "skfactors-hypothesis")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import numpy as np
 import pytest
-from hypothesis import settings
-
-# Nothing is left behind in the working directory.
-settings.register_profile("clean", database=None)
-settings.load_profile("clean")
 
 TEXTS = [
     "The bank of the river was muddy.",
