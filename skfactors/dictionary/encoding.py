@@ -39,10 +39,10 @@ def encode(X: np.ndarray, components: np.ndarray, problem: Problem, batch_size: 
     solver = problem.solver_for(problem.tensor(components))
     n_open, batches = 0, []
     for rows in slices(len(X), batch_size):
-        codes, gaps = solver.solve(problem.tensor(X[rows]))
+        batch = problem.tensor(X[rows])
+        codes, gaps = solver.solve_sparse(batch) if sparse else solver.solve(batch)
         n_open += int((gaps > problem.tol).sum())
-        codes = codes.cpu().numpy()
-        batches.append(scipy.sparse.csr_array(codes) if sparse else codes)
+        batches.append(codes if sparse else codes.cpu().numpy())
     warn_of_open_rows(n_open, len(X), problem)
     return scipy.sparse.vstack(batches, format="csr") if sparse else np.concatenate(batches)
 

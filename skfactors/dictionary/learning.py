@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from skfactors.dictionary.objective import objective
-from skfactors.dictionary.solvers import SOLVERS
+from skfactors.dictionary.solvers import solver_class
 from skfactors.dictionary.updates import UPDATES
 
 # Batches for which a factor may stay silent before it is replaced, unless an epoch is shorter.
@@ -23,7 +23,7 @@ class Problem:
     alpha : float
     positive : bool
     solver : str
-        Name in `SOLVERS`.
+        Name in `SOLVERS`, or "auto".
     tol : float
     max_iter : int
         Of the solver.
@@ -45,7 +45,7 @@ class Problem:
 
     def solver_for(self, components: torch.Tensor):
         """Prepare the solver for a dictionary."""
-        return SOLVERS[self.solver](
+        return solver_class(self.solver, self.device)(
             components, alpha=self.alpha, positive=self.positive, tol=self.tol, max_iter=self.max_iter
         )
 

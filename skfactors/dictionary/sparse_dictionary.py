@@ -42,13 +42,14 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         Sparsity penalty, the same in learning and in coding.
     positive_code : bool, default=True
         False allows negative codes.
-    solver : {"auto", "fista"}, default="auto"
-        How rows are coded; "auto" is the fastest that is exact.
+    solver : {"auto", "active_set", "fista"}, default="auto"
+        How rows are coded, all to the same gap. "active_set" solves for each row's few active factors, on the CPU;
+        "fista" is accelerated gradient descent on any device. "auto" is the first on a CPU, the second elsewhere.
     tol : float, default=1e-4
         Relative duality gap at which a row's code is done: its objective is then at most that share of itself above
         the optimum.
     max_solver_iter : int, default=1000
-        Solver steps after which a code is taken as it is.
+        Solver steps (rounds of "active_set") after which a code is taken as it is.
     update : {"auto", "block", "hessian"}, default="auto"
         How the components are updated. "block" is block coordinate descent on sufficient statistics (Mairal et al.);
         "hessian" the paper's gradient step with a diagonal second-order scaling, meant for batches of 100. "auto" is
@@ -125,7 +126,7 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "alpha": [Interval(Real, 0, None, closed="neither")],
         "positive_code": ["boolean"],
-        "solver": [StrOptions(set(SOLVERS))],
+        "solver": [StrOptions({"auto", *SOLVERS})],
         "tol": [Interval(Real, 0, 1, closed="neither")],
         "max_solver_iter": [Interval(Integral, 1, None, closed="left")],
         "update": [StrOptions(set(UPDATES))],

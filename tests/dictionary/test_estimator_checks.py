@@ -7,7 +7,8 @@ from skfactors import SparseDictionary
 
 @parametrize_with_checks(
     [
-        SparseDictionary(update=update, sparse_output=sparse_output)
+        SparseDictionary(update=update, sparse_output=sparse_output, solver=solver)
+        for solver in ("auto", "fista")
         for update in ("block", "hessian")
         for sparse_output in (True, False)
     ]

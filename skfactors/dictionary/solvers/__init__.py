@@ -1,14 +1,29 @@
-"""Sparse coding solvers: one file an algorithm, all in one registry.
+"""Sparse coding solvers: one file an algorithm, all in one registry."""
 
-A solver is a class. Its constructor takes the dictionary and the problem, and prepares what every row shares; its
-`solve` codes rows:
+import torch
 
-    solver = SOLVERS[name](components, alpha=..., positive=..., tol=..., max_iter=...)
-    codes, gaps = solver.solve(X)
-
-with `components`, `X`, `codes` and `gaps` tensors on one device, and `gaps` the relative duality gap of each row.
-"""
-
+from skfactors.dictionary.solvers.active_set import ActiveSet
 from skfactors.dictionary.solvers.fista import Fista
 
-SOLVERS = {"auto": Fista, "fista": Fista}
+SOLVERS = {"active_set": ActiveSet, "fista": Fista}
+
+
+def solver_class(name: str, device: str):
+    """
+    Find a solver in the registry.
+
+    Parameters
+    ----------
+    name : str
+        A name in `SOLVERS`, or "auto" for the fastest on the device.
+    device : str
+        A torch device string.
+
+    Returns
+    -------
+    type
+        A subclass of :class:`~skfactors.dictionary.solvers.base.Solver`.
+    """
+    if name == "auto":
+        name = "active_set" if torch.device(device).type == "cpu" else "fista"
+    return SOLVERS[name]

@@ -5,25 +5,16 @@ import math
 import torch
 
 from skfactors.dictionary.objective import gap_from_residual
+from skfactors.dictionary.solvers.base import Solver
 
 _STEPS_BETWEEN_CHECKS = 10
 
 
-class Fista:
+class Fista(Solver):
     """
-    Code rows by FISTA with adaptive restart, each row until its duality gap closes.
+    Code rows by FISTA with adaptive restart; rows that are done leave the batch.
 
-    Parameters
-    ----------
-    components : Tensor of shape (n_components, n_features)
-    alpha : float
-        L1 penalty.
-    positive : bool
-        Whether codes are non-negative.
-    tol : float
-        Relative duality gap at which a row is done and leaves the batch.
-    max_iter : int
-        Steps after which rows are returned as they are.
+    Parameters as in :class:`~skfactors.dictionary.solvers.base.Solver`.
 
     References
     ----------
@@ -31,31 +22,14 @@ class Fista:
     O'Donoghue, Candès (2015), "Adaptive restart for accelerated gradient schemes" (the gradient scheme, row by row).
     """
 
-    def __init__(self, components: torch.Tensor, *, alpha: float, positive: bool, tol: float, max_iter: int):
+    def __init__(self, components: torch.Tensor, **problem):
+        super().__init__(components, **problem)
         n_components, n_features = components.shape
-        self.components = components
-        self.alpha = alpha
-        self.positive = positive
-        self.max_iter = max_iter
-        # The gap is measured with rounding errors of some units in the last place; leave them room below tol.
-        self.tol = max(tol - 16 * torch.finfo(components.dtype).eps, tol / 2)
         self.lipschitz = largest_eigenvalue_bound(components)
         self.gram = components @ components.T if n_components <= 2 * n_features else None
 
     def solve(self, X: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """
-        Code rows.
-
-        Parameters
-        ----------
-        X : Tensor of shape (n_rows, n_features)
-
-        Returns
-        -------
-        codes : Tensor of shape (n_rows, n_components)
-        gaps : Tensor of shape (n_rows,)
-            Relative duality gap reached.
-        """
+        """Code rows, all of them a step at a time."""
         codes = X.new_zeros(len(X), len(self.components))
         gaps = X.new_zeros(len(X))
         rows = torch.arange(len(X), device=X.device)
