@@ -1,0 +1,119 @@
+"""
+Rows coded a second, and how exactly, by our solvers and their peers, on real activations in one run.
+
+``python -m benchmarks.coding``; SPAMS takes part where it is installed (``pip install spams-bin``).
+"""
+
+import platform
+import time
+import warnings
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from sklearn.decomposition import sparse_encode
+from sklearn.exceptions import ConvergenceWarning
+
+from skfactors import SparseDictionary, TransformerFeatureExtractor
+from skfactors.datasets import demo_model, load_wikipedia
+from skfactors.dictionary.encoding import row_gaps
+from skfactors.dictionary.solvers import SOLVERS
+
+N_ROWS, N_COMPONENTS, ALPHAS, TOL = 2048, 1536, (0.8, 1.5), 1e-5
+
+
+def real_problem():
+    """Return rows to code and a dictionary learned from others."""
+    texts = [article[:1600] for article in load_wikipedia(40)]
+    acts = TransformerFeatureExtractor(demo_model()).extract(texts)
+    rows = acts.X[np.random.default_rng(0).permutation(len(acts))[: 20_000 + N_ROWS]]
+    dictionary = SparseDictionary(N_COMPONENTS, alpha=0.8, max_iter=1, random_state=0).fit(rows[N_ROWS:])
+    return rows[:N_ROWS], dictionary.components_
+
+
+def ours(name):
+    """Return a function that codes with one of our solvers."""
+
+    def code(X, components, alpha):
+        solver = SOLVERS[name](torch.tensor(components), alpha=alpha, positive=True, tol=TOL, max_iter=5000)
+        return solver.solve_sparse(torch.tensor(X))[0]
+
+    return code
+
+
+def paper_fista(X, components, alpha):
+    """Code by the paper's procedure: 500 steps of plain FISTA from zero, no stopping test."""
+    X, components = torch.tensor(X), torch.tensor(components)
+    step = 1 / torch.linalg.eigvalsh(components @ components.T)[-1]
+    codes = ahead = torch.zeros(len(X), len(components))
+    momentum = 1.0
+    for _ in range(500):
+        previous = codes
+        codes = (ahead + step * ((X - ahead @ components) @ components.T - alpha)).clamp_min(0)
+        following = (1 + (1 + 4 * momentum**2) ** 0.5) / 2
+        ahead, momentum = codes + (momentum - 1) / following * (codes - previous), following
+    return codes.numpy()
+
+
+def scikit_learn(X, components, alpha):
+    """Code by scikit-learn's coordinate descent."""
+    return sparse_encode(X, components, algorithm="lasso_cd", alpha=alpha, positive=True, max_iter=1000)
+
+
+def spams(X, components, alpha):
+    """Code by SPAMS."""
+    import spams
+
+    arguments = np.asfortranarray(X.T), np.asfortranarray(components.T)
+    threads = torch.get_num_threads()
+    codes = spams.lasso(*arguments, lambda1=alpha, mode=2, pos=True, cholesky=True, numThreads=threads)
+    return np.asarray(codes.T.todense())
+
+
+def installed(package):
+    """Return a package's version, or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def main():
+    """Print the table."""
+    console = Console(width=110)
+    packages = ("numpy", "scipy", "scikit-learn", "torch", "numba", "spams-bin")
+    versions = ", ".join(f"{name} {installed(name)}" for name in packages if installed(name))
+    console.print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads; {versions}")
+    # Coders, and on how many rows they are timed: the slow ones on fewer.
+    coders = {"active_set": (ours("active_set"), N_ROWS), "fista": (ours("fista"), N_ROWS)}
+    coders |= {"the paper's FISTA, 500 steps": (paper_fista, 512), "scikit-learn lasso_cd": (scikit_learn, 256)}
+    if installed("spams-bin"):
+        coders["SPAMS lasso(cholesky=True)"] = (spams, N_ROWS)
+    X, components = real_problem()
+    table = Table(title=f"{N_COMPONENTS} factors, {X.shape[1]} features, float32, non-negative codes, tol={TOL:g}")
+    for heading in ("solver", "alpha", "L0", "rows/s", "active_set is", "mean gap", "worst gap"):
+        table.add_column(heading, justify="left" if heading == "solver" else "right")
+    for alpha in ALPHAS:
+        fastest = None
+        for name, (code, n_rows) in coders.items():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                code(X[:64], components, alpha)
+                start = time.perf_counter()
+                codes = code(X[:n_rows], components, alpha)
+                rate = n_rows / (time.perf_counter() - start)
+            fastest = fastest or rate
+            gaps = row_gaps(X[:n_rows], codes, components, alpha, positive=True)
+            l0 = np.count_nonzero(codes.toarray() if hasattr(codes, "toarray") else codes) / n_rows
+            ratio = "" if name == "active_set" else f"{fastest / rate:.1f} x"
+            table.add_row(
+                name, f"{alpha:g}", f"{l0:.1f}", f"{rate:,.0f}", ratio, f"{gaps.mean():.1e}", f"{gaps.max():.1e}"
+            )
+        table.add_section()
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
