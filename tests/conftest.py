@@ -11,6 +11,9 @@ if tuple(map(int, version("scipy").split(".")[:2])) >= (1, 14):
     os.environ["SCIPY_ARRAY_API"] = "1"
 # Hypothesis would keep a folder in the working directory.
 os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(Path(tempfile.gettempdir()) / "skfactors-hypothesis")
+# Processes that share the cores get in each other's way with a thread for every core each.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
 

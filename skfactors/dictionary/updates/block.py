@@ -2,6 +2,8 @@
 
 import torch
 
+from skfactors.dictionary.updates.base import Update
+
 # Atoms whose mutual corrections are applied one by one; between blocks they are one matrix product.
 _ATOMS_IN_A_BLOCK = 64
 _SWEEPS = 2
@@ -10,18 +12,14 @@ _SWEEPS = 2
 _FORGETTING = 5
 
 
-class BlockUpdate:
+class BlockUpdate(Update):
     """
     Minimise the reconstruction error of all rows so far, over one component after the other.
 
     The error is a quadratic of the components that depends on the rows only through A = Σ w·a aᵀ and B = Σ w·a xᵀ; old
     rows count for less, as their codes belong to an older dictionary. Components stay in the unit ball.
 
-    Parameters
-    ----------
-    n_components, n_features : int
-    dtype : torch.dtype
-    device : str
+    Parameters as in :class:`~skfactors.dictionary.updates.base.Update`.
 
     References
     ----------
@@ -40,20 +38,7 @@ class BlockUpdate:
     def step(
         self, components: torch.Tensor, X: torch.Tensor, codes: torch.Tensor, weight: torch.Tensor
     ) -> torch.Tensor:
-        """
-        Take in a batch of coded rows and move the components.
-
-        Parameters
-        ----------
-        components : Tensor of shape (n_components, n_features)
-        X : Tensor of shape (n_rows, n_features)
-        codes : Tensor of shape (n_rows, n_components)
-        weight : Tensor of shape (n_rows,)
-
-        Returns
-        -------
-        components : Tensor of shape (n_components, n_features)
-        """
+        """Take in a batch of coded rows and move the components."""
         state = self.state
         state["n_batches"] += 1
         kept = (1 - 1 / state["n_batches"].item()) ** _FORGETTING

@@ -2,12 +2,14 @@
 
 import torch
 
+from skfactors.dictionary.updates.base import Update
+
 _STEP_SIZE = 0.005
 _DAMPING = 0.001
 _HORIZON = 300
 
 
-class HessianUpdate:
+class HessianUpdate(Update):
     """
     Move each component along its gradient, divided by a running mean of its squared activation.
 
@@ -15,11 +17,7 @@ class HessianUpdate:
     H_j is the running mean of w·a_j², over some 300 batches. The constants are those of the paper's code, which works
     with batches of 100 rows and unweighted H; here weights count in both, so that a weight of 2 is a row seen twice.
 
-    Parameters
-    ----------
-    n_components, n_features : int
-    dtype : torch.dtype
-    device : str
+    Parameters as in :class:`~skfactors.dictionary.updates.base.Update`.
 
     References
     ----------
@@ -35,20 +33,7 @@ class HessianUpdate:
     def step(
         self, components: torch.Tensor, X: torch.Tensor, codes: torch.Tensor, weight: torch.Tensor
     ) -> torch.Tensor:
-        """
-        Take in a batch of coded rows and move the components.
-
-        Parameters
-        ----------
-        components : Tensor of shape (n_components, n_features)
-        X : Tensor of shape (n_rows, n_features)
-        codes : Tensor of shape (n_rows, n_components)
-        weight : Tensor of shape (n_rows,)
-
-        Returns
-        -------
-        components : Tensor of shape (n_components, n_features)
-        """
+        """Take in a batch of coded rows and move the components."""
         state = self.state
         state["n_batches"] += 1
         horizon = min(state["n_batches"].item(), _HORIZON)
