@@ -11,6 +11,8 @@ from numba import njit
 _FIRST_CAPACITY = 64
 _MOST_NEW_FACTORS = 64
 _SWEEPS = 50
+# Rounds without a smaller gap after which what is left of it is taken for rounding.
+_STALLED_ROUNDS = 20
 
 _compiled = njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
 
@@ -77,6 +79,7 @@ def _code_row(x, b, D, G, alpha, positive, tol, max_rounds, residual, correlatio
     gram = np.empty((capacity, capacity))
     n = 0
     gap = 1.0
+    smallest_gap, n_stalled = 2.0, 0
     correlations[:] = b
     residual[:] = x
     # Correlations are rounded to some units in the last place of |x|, which counts by how small the penalty is.
@@ -85,7 +88,9 @@ def _code_row(x, b, D, G, alpha, positive, tol, max_rounds, residual, correlatio
     for round in range(max_rounds + 1):
         highest = _largest(correlations, positive)
         gap = _relative_gap(x, residual, codes[:n], highest, alpha)
-        if gap <= tol or round == max_rounds:
+        n_stalled = 0 if gap < smallest_gap else n_stalled + 1
+        smallest_gap = min(gap, smallest_gap)
+        if gap <= tol or round == max_rounds or n_stalled == _STALLED_ROUNDS:
             break
         n = _drop_inactive(factors, codes, data, gram, n, in_set)
         if capacity < n + _MOST_NEW_FACTORS:
