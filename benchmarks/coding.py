@@ -21,7 +21,7 @@ from skfactors.datasets import demo_model, load_wikipedia
 from skfactors.dictionary.encoding import row_gaps
 from skfactors.dictionary.solvers import SOLVERS
 
-N_ROWS, N_COMPONENTS, ALPHAS, TOL = 2048, 1536, (0.8, 1.5), 1e-5
+N_ROWS, N_COMPONENTS, ALPHAS, TOL, RUNS = 2048, 1536, (0.55, 1.2), 1e-4, 3
 
 
 def real_problem():
@@ -87,12 +87,14 @@ def main():
     versions = ", ".join(f"{name} {installed(name)}" for name in packages if installed(name))
     console.print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads; {versions}")
     # Coders, and on how many rows they are timed: the slow ones on fewer.
-    coders = {"active_set": (ours("active_set"), N_ROWS), "fista": (ours("fista"), N_ROWS)}
-    coders |= {"the paper's FISTA, 500 steps": (paper_fista, 512), "scikit-learn lasso_cd": (scikit_learn, 256)}
+    coders = {"active_set": (ours("active_set"), N_ROWS), "fista": (ours("fista"), 1024)}
+    coders |= {"the paper's FISTA, 500 steps": (paper_fista, 256), "scikit-learn lasso_cd": (scikit_learn, 128)}
     if installed("spams-bin"):
         coders["SPAMS lasso(cholesky=True)"] = (spams, N_ROWS)
     X, components = real_problem()
-    table = Table(title=f"{N_COMPONENTS} factors, {X.shape[1]} features, float32, non-negative codes, tol={TOL:g}")
+    table = Table(
+        title=f"{N_COMPONENTS} factors, {X.shape[1]} features, float32, non-negative codes, tol={TOL:g}, best of {RUNS}"
+    )
     for heading in ("solver", "alpha", "L0", "rows/s", "active_set is", "mean gap", "worst gap"):
         table.add_column(heading, justify="left" if heading == "solver" else "right")
     for alpha in ALPHAS:
@@ -101,9 +103,12 @@ def main():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 code(X[:64], components, alpha)
-                start = time.perf_counter()
-                codes = code(X[:n_rows], components, alpha)
-                rate = n_rows / (time.perf_counter() - start)
+                seconds = []
+                for _ in range(RUNS):
+                    start = time.perf_counter()
+                    codes = code(X[:n_rows], components, alpha)
+                    seconds.append(time.perf_counter() - start)
+                rate = n_rows / min(seconds)
             fastest = fastest or rate
             gaps = row_gaps(X[:n_rows], codes, components, alpha, positive=True)
             l0 = np.count_nonzero(codes.toarray() if hasattr(codes, "toarray") else codes) / n_rows

@@ -2,7 +2,8 @@
 
 Names follow the objective: for a row x and factors D, a code a minimises ½‖x - aD‖² + alpha·‖a‖₁. With the Gram matrix
 G = DDᵀ and b = Dx, the correlations of the residual with the factors are c = b - Ga. A working set W holds the factors
-that may be active; arrays of its length hold their codes, their part of b, and their part of G, in double precision.
+that may be active; arrays of its length hold their codes and their part of b, in double precision, and their part of G.
+Nearly all the time goes into reading rows of G, so sums over them take four at a time.
 """
 
 import numpy as np
@@ -10,9 +11,15 @@ from numba import njit
 
 _FIRST_CAPACITY = 64
 _MOST_NEW_FACTORS = 64
+_FACTORS_AT_A_GLANCE = 16
 _SWEEPS = 50
+# Short sums are filled up to a multiple of this many terms: what is left over would be taken one at a time.
+_STRIDE = 32
 # Rounds without a smaller gap after which what is left of it is taken for rounding.
 _STALLED_ROUNDS = 20
+
+# Far from the optimum sweeps will do: the working set is about to change. Within this gap it is solved exactly.
+_GAP_TO_SOLVE_EXACTLY = 0.02
 
 _compiled = njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
 
@@ -76,41 +83,46 @@ def _code_row(x, b, D, G, alpha, positive, tol, max_rounds, residual, correlatio
     factors = np.empty(capacity, np.int64)
     codes = np.zeros(capacity)
     data = np.empty(capacity)
-    gram = np.empty((capacity, capacity))
+    gram = np.zeros((capacity, capacity), x.dtype)
     n = 0
-    gap = 1.0
+    exactly = False
     smallest_gap, n_stalled = 2.0, 0
     correlations[:] = b
-    residual[:] = x
+    squared_norm = _dot(x, x)
     # Correlations are rounded to some units in the last place of |x|, which counts by how small the penalty is.
-    norm = np.sqrt(np.sum(x * x))
-    tol = max(tol - 2 * np.finfo(x.dtype).eps * norm / alpha, tol / 2)
+    tol = max(tol - 2 * np.finfo(x.dtype).eps * np.sqrt(squared_norm) / alpha, tol / 2)
     for round in range(max_rounds + 1):
         highest = _largest(correlations, positive)
-        gap = _relative_gap(x, residual, codes[:n], highest, alpha)
+        squared = along = squared_norm
+        for place in range(n):
+            along -= codes[place] * data[place]
+            squared -= codes[place] * (data[place] + correlations[factors[place]])
+        gap = _relative_gap(squared, along, codes[:n], highest, alpha)
+        if gap <= tol or round == max_rounds or n_stalled == _STALLED_ROUNDS:
+            # Those sums cancel where little of x is left: measure it on what is left.
+            residual[:] = x
+            _subtract_reconstruction(residual, codes, D, factors, n)
+            gap = _relative_gap(_dot(residual, residual), _dot(residual, x), codes[:n], highest, alpha)
         n_stalled = 0 if gap < smallest_gap else n_stalled + 1
         smallest_gap = min(gap, smallest_gap)
-        if gap <= tol or round == max_rounds or n_stalled == _STALLED_ROUNDS:
+        if gap <= tol or round == max_rounds or n_stalled > _STALLED_ROUNDS:
             break
         n = _drop_inactive(factors, codes, data, gram, n, in_set)
         if capacity < n + _MOST_NEW_FACTORS:
             capacity = 2 * capacity
             factors, codes, data = _longer(factors), _longer(codes), _longer(data)
-            larger = np.empty((capacity, capacity))
+            larger = np.zeros((capacity, capacity), x.dtype)
             larger[:n, :n] = gram[:n, :n]
             gram = larger
         n_before = n
         n = _take_in(factors, codes, data, gram, n, correlations, b, G, in_set, highest, alpha, positive)
-        if n == n_before:
+        if n == n_before and exactly:
             # No factor is left that could improve the code: rounding alone keeps the gap open.
             break
-        _solve(gram, data, codes, n, alpha, positive)
+        exactly = n == n_before or gap < _GAP_TO_SOLVE_EXACTLY
+        _solve(gram, data, codes, n, alpha, positive, exactly)
         correlations[:] = b
-        residual[:] = x
-        for place in range(n):
-            if codes[place] != 0:
-                _subtract(correlations, codes[place], G[factors[place]])
-                _subtract(residual, codes[place], D[factors[place]])
+        _subtract_reconstruction(correlations, codes, G, factors, n)
     in_set[factors[:n]] = False
     n = _drop_inactive(factors, codes, data, gram, n, in_set)
     in_set[factors[:n]] = False
@@ -125,28 +137,75 @@ def _longer(values):
 
 
 @_compiled
-def _subtract(target, factor, row):
-    factor = target.dtype.type(factor)
-    for j in range(len(target)):
-        target[j] -= factor * row[j]
+def _dot(left, right):
+    total = 0.0
+    for j in range(len(left)):
+        total += float(left[j]) * float(right[j])
+    return total
+
+
+@_compiled
+def _filled_up(n):
+    return (n + _STRIDE - 1) // _STRIDE * _STRIDE
+
+
+@_compiled
+def _subtract_reconstruction(target, codes, rows, factors, n):
+    """Subtract the sum over i < n of codes[i] * rows[factors[i]] from target."""
+    active = np.empty(n, np.int64)
+    amounts = np.empty(n, target.dtype)
+    n_active = 0
+    for i in range(n):
+        if codes[i] != 0:
+            active[n_active], amounts[n_active] = factors[i], codes[i]
+            n_active += 1
+    _subtract_sum_of_rows(target, amounts, rows, active, n_active, 0)
+
+
+@_compiled
+def _subtract_sum_of_rows(target, amounts, rows, places, n, first):
+    """Subtract the sum over i < n of amounts[i] * rows[places[i], first:] from target."""
+    n_in_fours = n - n % 4
+    for i in range(0, n_in_fours, 4):
+        a, b, c, d = amounts[i], amounts[i + 1], amounts[i + 2], amounts[i + 3]
+        row_a, row_b = rows[places[i], first:], rows[places[i + 1], first:]
+        row_c, row_d = rows[places[i + 2], first:], rows[places[i + 3], first:]
+        for j in range(len(target)):
+            target[j] -= (a * row_a[j] + b * row_b[j]) + (c * row_c[j] + d * row_d[j])
+    for i in range(n_in_fours, n):
+        a, row_a = amounts[i], rows[places[i], first:]
+        for j in range(len(target)):
+            target[j] -= a * row_a[j]
 
 
 @_compiled
 def _largest(correlations, positive):
-    largest = correlations.dtype.type(0)
-    for j in range(len(correlations)):
-        value = correlations[j] if positive else abs(correlations[j])
-        largest = max(largest, value)
-    return float(largest)
+    # Four at a time, so that none waits for the comparison before it.
+    zero = correlations.dtype.type(0)
+    a = b = c = d = zero
+    n_in_fours = len(correlations) - len(correlations) % 4
+    for j in range(0, n_in_fours, 4):
+        p, q, r, s = correlations[j], correlations[j + 1], correlations[j + 2], correlations[j + 3]
+        if not positive:
+            p, q, r, s = abs(p), abs(q), abs(r), abs(s)
+        a = p if p > a else a
+        b = q if q > b else b
+        c = r if r > c else c
+        d = s if s > d else d
+    for j in range(n_in_fours, len(correlations)):
+        p = correlations[j] if positive else abs(correlations[j])
+        a = p if p > a else a
+    return float(max(max(a, b), max(c, d)))
 
 
 @_compiled
-def _relative_gap(x, residual, codes, highest, alpha):
-    """Return (primal - dual) / primal, the dual at the best feasible multiple of the residual."""
-    squared = along = 0.0
-    for j in range(len(x)):
-        squared += float(residual[j]) * float(residual[j])
-        along += float(residual[j]) * float(x[j])
+def _relative_gap(squared, along, codes, highest, alpha):
+    """
+    Return (primal - dual) / primal, the dual at the best feasible multiple of the residual.
+
+    `squared` is the squared norm of the residual, `along` its product with the row.
+    """
+    squared = max(squared, 0.0)
     l1_norm = 0.0
     for code in codes:
         l1_norm += abs(code)
@@ -163,19 +222,22 @@ def _relative_gap(x, residual, codes, highest, alpha):
 @_compiled
 def _drop_inactive(factors, codes, data, gram, n, in_set):
     """Close the ranks of the working set over factors whose code is zero; return how many are left."""
-    kept = 0
+    kept = np.empty(n, np.int64)
+    n_kept = 0
     for place in range(n):
         if codes[place] == 0:
             in_set[factors[place]] = False
-            continue
-        if kept != place:
-            factors[kept], codes[kept], data[kept] = factors[place], codes[place], data[place]
-            for other in range(n):
-                gram[kept, other] = gram[place, other]
-            for other in range(n):
-                gram[other, kept] = gram[other, place]
-        kept += 1
-    return kept
+        else:
+            kept[n_kept] = place
+            n_kept += 1
+    if n_kept == n:
+        return n
+    for i in range(n_kept):
+        place = kept[i]
+        factors[i], codes[i], data[i] = factors[place], codes[place], data[place]
+        for j in range(n_kept):
+            gram[i, j] = gram[place, kept[j]]
+    return n_kept
 
 
 @_compiled
@@ -184,39 +246,62 @@ def _take_in(factors, codes, data, gram, n, correlations, b, G, in_set, highest,
     # At first half of the excess will do: most of the others are explained once the strongest are in.
     share = 0.5 if n == 0 else 0.2
     limit = alpha + share * (highest - alpha)
+    limit = correlations.dtype.type(limit)
     most = n + _MOST_NEW_FACTORS
     n_before = n
-    for j in range(len(correlations)):
-        value = correlations[j] if positive else abs(correlations[j])
-        if value > alpha and value >= limit and not in_set[j] and n < most:
-            factors[n], codes[n], data[n] = j, 0.0, b[j]
-            in_set[j] = True
-            n += 1
-    for place in range(n_before, n):
-        row = G[factors[place]]
-        for other in range(place + 1):
-            gram[place, other] = row[factors[other]]
-            gram[other, place] = gram[place, other]
+    if highest <= alpha:
+        return n
+    for start in range(0, len(correlations), _FACTORS_AT_A_GLANCE):
+        stretch = correlations[start : start + _FACTORS_AT_A_GLANCE]
+        n_over = 0
+        for value in stretch:
+            n_over += value >= limit
+        if not positive:
+            for value in stretch:
+                n_over += -value >= limit
+        if not n_over:
+            continue
+        for j in range(start, start + len(stretch)):
+            value = correlations[j] if positive else abs(correlations[j])
+            if value >= limit and not in_set[j] and n < most:
+                factors[n], codes[n], data[n] = j, 0.0, b[j]
+                in_set[j] = True
+                n += 1
+    # Rows of factors that were there before have just been read and are close at hand.
+    for other in range(n):
+        row = G[factors[other]]
+        for place in range(max(other, n_before), n):
+            gram[other, place] = row[factors[place]]
+            gram[place, other] = gram[other, place]
     return n
 
 
 @_compiled
-def _solve(gram, data, codes, n, alpha, positive):
-    """Minimise over the codes of the working set, in place."""
-    gradient = np.empty(n)
+def _solve(gram, data, codes, n, alpha, positive, exactly):
+    """Minimise over the codes of the working set, in place: until no code sets in or out, or exactly."""
+    places = np.arange(n)
+    inverse_curvature = np.zeros(n)
+    for place in range(n):
+        if gram[place, place] > 0:
+            inverse_curvature[place] = 1 / gram[place, place]
+    gradient = np.zeros(_filled_up(n))
     active = np.empty(n, np.int64)
     target = np.empty(n)
     cholesky = np.empty((n, n))
     for _ in range(_SWEEPS):
-        _correlate(gram, data, codes, n, gradient)
+        gradient[:n] = data[:n]
+        _subtract_sum_of_rows(gradient, codes, gram, places, n, 0)
         n_quiet = 0
         for _ in range(_SWEEPS):
-            n_quiet = n_quiet + 1 if _sweep(gram, codes, gradient, n, alpha, positive) == 0 else 0
+            n_quiet = n_quiet + 1 if _sweep(gram, inverse_curvature, codes, gradient, n, alpha, positive) == 0 else 0
             if n_quiet == 2:
                 break
+        if not exactly:
+            break
         while _step_to_exact(gram, data, codes, n, alpha, active, target, cholesky):
             pass
-        _correlate(gram, data, codes, n, gradient)
+        gradient[:n] = data[:n]
+        _subtract_sum_of_rows(gradient, codes, gram, places, n, 0)
         settled = True
         for place in range(n):
             value = gradient[place] if positive else abs(gradient[place])
@@ -227,32 +312,20 @@ def _solve(gram, data, codes, n, alpha, positive):
 
 
 @_compiled
-def _correlate(gram, data, codes, n, gradient):
-    gradient[:] = data[:n]
-    for place in range(n):
-        if codes[place] != 0:
-            for other in range(n):
-                gradient[other] -= codes[place] * gram[place, other]
-
-
-@_compiled
-def _sweep(gram, codes, gradient, n, alpha, positive):
+def _sweep(gram, inverse_curvature, codes, gradient, n, alpha, positive):
     """Minimise over each code in turn; return how many became active or inactive."""
     n_switched = 0
     for place in range(n):
-        curvature = gram[place, place]
-        if curvature <= 0:
-            continue
         old = codes[place]
-        pull = gradient[place] + curvature * old
+        pull = gradient[place] + gram[place, place] * old
         new = 0.0
         if pull > alpha:
-            new = (pull - alpha) / curvature
+            new = (pull - alpha) * inverse_curvature[place]
         elif pull < -alpha and not positive:
-            new = (pull + alpha) / curvature
+            new = (pull + alpha) * inverse_curvature[place]
         if new != old:
             codes[place] = new
-            for other in range(n):
+            for other in range(len(gradient)):
                 gradient[other] -= (new - old) * gram[place, other]
             if (new == 0) != (old == 0):
                 n_switched += 1
@@ -310,18 +383,33 @@ def _step_to_exact(gram, data, codes, n, alpha, active, target, cholesky):
 
 @_compiled
 def _factorize(gram, active, n, cholesky):
-    """Factorize gram[active, active]; return the first factor that depends on those before it, or -1."""
+    """Factorize gram[active, active] = LLᵀ; return the first factor that depends on those before it, or -1."""
     for i in range(n):
         for j in range(i + 1):
-            value = gram[active[i], active[j]]
+            cholesky[i, j] = gram[active[i], active[j]]
+    for j in range(n):
+        above = cholesky[j]
+        diagonal = above[j]
+        for k in range(j):
+            diagonal -= above[k] * above[k]
+        if diagonal <= 1e-9 * above[j]:
+            return j
+        above[j] = np.sqrt(diagonal)
+        n_in_fours = n - (n - j - 1) % 4
+        for i in range(j + 1, n_in_fours, 4):
+            row_a, row_b, row_c, row_d = cholesky[i], cholesky[i + 1], cholesky[i + 2], cholesky[i + 3]
+            a, b, c, d = row_a[j], row_b[j], row_c[j], row_d[j]
             for k in range(j):
-                value -= cholesky[i, k] * cholesky[j, k]
-            if i > j:
-                cholesky[i, j] = value / cholesky[j, j]
-            elif value > 1e-9 * gram[active[i], active[i]]:
-                cholesky[i, i] = np.sqrt(value)
-            else:
-                return i
+                a -= above[k] * row_a[k]
+                b -= above[k] * row_b[k]
+                c -= above[k] * row_c[k]
+                d -= above[k] * row_d[k]
+            row_a[j], row_b[j], row_c[j], row_d[j] = a / above[j], b / above[j], c / above[j], d / above[j]
+        for i in range(n_in_fours, n):
+            a, row_a = cholesky[i, j], cholesky[i]
+            for k in range(j):
+                a -= above[k] * row_a[k]
+            row_a[j] = a / above[j]
     return -1
 
 
@@ -329,10 +417,12 @@ def _factorize(gram, active, n, cholesky):
 def _solve_factorized(cholesky, n, target):
     """Solve the system of the first n factors in place."""
     for i in range(n):
+        value = target[i]
         for k in range(i):
-            target[i] -= cholesky[i, k] * target[k]
-        target[i] /= cholesky[i, i]
+            value -= cholesky[i, k] * target[k]
+        target[i] = value / cholesky[i, i]
     for i in range(n - 1, -1, -1):
-        for k in range(i + 1, n):
-            target[i] -= cholesky[k, i] * target[k]
-        target[i] /= cholesky[i, i]
+        value = target[i] / cholesky[i, i]
+        target[i] = value
+        for k in range(i):
+            target[k] -= cholesky[i, k] * value
