@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from skfactors.dictionary.objective import objective
 from skfactors.dictionary.solvers import solver_class
 from skfactors.dictionary.updates import UPDATES
 
@@ -93,10 +92,10 @@ class Learner:
             `l0`, `n_silent` factors, `n_reseeded` factors and `n_open` rows, whose gap stayed above `tol`.
         """
         X, weight = self.problem.tensor(rows), self.problem.tensor(weight)
-        codes, gaps = self.problem.solver_for(self.components).solve(X)
-        losses = objective(X, codes, self.components, self.problem.alpha)
-        residual = X - codes @ self.components
-        fired = (codes != 0).any(0)
+        solver = self.problem.solver_for(self.components)
+        codes, gaps = solver.solve_sparse(X) if X.device.type == "cpu" else solver.solve(X)
+        residual, l1_norm, n_active, fired = _summary(X, codes, self.components)
+        losses = residual.square().sum(1) / 2 + solver.alpha * l1_norm
         self.components = self.update.step(self.components, X, codes, weight)
         self.n_steps += 1
         record = {
@@ -104,7 +103,7 @@ class Learner:
             "n_rows": len(X),
             "objective": ((losses * weight).sum() / weight.sum()).item(),
             "explained_variance": _explained_variance(X, residual),
-            "l0": (codes != 0).sum(1).to(X.dtype).mean().item(),
+            "l0": n_active / len(X),
             "n_silent": int((~fired).sum()),
             "n_reseeded": self._reseed(fired, residual, weight, patience),
             "n_open": int((gaps > self.problem.tol).sum()),
@@ -140,17 +139,37 @@ class Learner:
                 self.update.state[name] = torch.tensor(state[f"update.{name}"]).to(tensor)
 
 
-def random_components(n_components: int, n_features: int, random_state: np.random.RandomState) -> np.ndarray:
+def initial_components(rows: np.ndarray, n_components: int, random_state: np.random.RandomState) -> np.ndarray:
     """
-    Draw directions uniformly.
+    Draw rows and take their directions; where there are too few, draw directions uniformly.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, n_features)
+        Distinct.
+    n_components : int
+    random_state : RandomState
 
     Returns
     -------
     components : ndarray of shape (n_components, n_features)
         Rows of norm 1.
     """
-    directions = random_state.standard_normal((n_components, n_features))
+    directions = random_state.standard_normal((n_components, rows.shape[1]))
+    rows = rows[np.linalg.norm(rows, axis=1) > 0]
+    chosen = random_state.permutation(len(rows))[:n_components]
+    directions[: len(chosen)] = rows[chosen]
     return directions / np.linalg.norm(directions, axis=1, keepdims=True)
+
+
+def _summary(X: torch.Tensor, codes, components: torch.Tensor):
+    """Return residuals, the L1 norm of each code, the number of active factors in all, and which factors fired."""
+    if isinstance(codes, torch.Tensor):
+        active = codes != 0
+        return X - codes @ components, codes.abs().sum(1), int(active.sum()), active.any(0)
+    residual = X - torch.from_numpy(codes @ components.numpy())
+    fired = torch.from_numpy(np.bincount(codes.indices, minlength=len(components)) > 0)
+    return residual, torch.from_numpy(abs(codes).sum(axis=1)), codes.nnz, fired
 
 
 def _explained_variance(X: torch.Tensor, residual: torch.Tensor) -> float:

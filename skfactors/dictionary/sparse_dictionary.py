@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from skfactors._version import __version__
 from skfactors.devices import resolve_device
 from skfactors.dictionary.encoding import encode, row_gaps, warn_of_open_rows
-from skfactors.dictionary.learning import IDLE_BATCHES, Learner, Problem, random_components
+from skfactors.dictionary.learning import IDLE_BATCHES, Learner, Problem, initial_components
 from skfactors.dictionary.persistence import read_folder, write_folder
 from skfactors.dictionary.rows import check_codes, check_rows, check_weight, merge_repeats, shuffled_batches
 from skfactors.dictionary.solvers import SOLVERS
@@ -59,7 +59,7 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     batch_size : int, default=1024
         Rows in a minibatch. They are shuffled in every epoch.
     dict_init : array-like of shape (n_components, n_features), default=None
-        Components to start from. None draws random directions.
+        Components to start from. None takes the directions of random rows, and random directions where rows are too few.
     warm_start : bool, default=False
         Whether `fit` goes on from the components and statistics of the last fit.
     random_state : int, RandomState instance or None, default=None
@@ -212,7 +212,7 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         if self.n_components is not None and self.n_components > len(X):
             raise ValueError(f"n_components={self.n_components} is more than the {len(X)} rows of X: give more rows.")
         random_state = check_random_state(self.random_state)
-        learner = self._learner(random_state, going_on)
+        learner = self._learner(X, weight, random_state, going_on)
         self._learn(learner, X, weight, self.max_iter, random_state, history=self.history_ if going_on else [])
         self.n_iter_ = self.max_iter
         return self
@@ -237,7 +237,7 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         X = check_rows(self, X, reset=not going_on)
         weight = check_weight(sample_weight, X)
         random_state = self._random_state if going_on else check_random_state(self.random_state)
-        learner = self._learner(random_state, going_on)
+        learner = self._learner(X, weight, random_state, going_on)
         self._learn(learner, X, weight, 1, random_state, history=self.history_ if going_on else [])
         self.n_iter_ = 1
         return self
@@ -402,17 +402,22 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     def _encode(self, X, sparse):
         return encode(X, self.components_, self._problem(), self.batch_size, sparse)
 
-    def _learner(self, random_state, going_on) -> Learner:
-        components = self.components_ if going_on else self._initial_components(random_state)
+    def _learner(self, X, weight, random_state, going_on) -> Learner:
+        components = self.components_ if going_on else self._initial_components(X, weight, random_state)
         learner = Learner(self._problem(), self.update, components)
         if going_on:
             learner.restore(self._learner_state)
         return learner
 
-    def _initial_components(self, random_state) -> np.ndarray:
+    def _initial_components(self, X, weight, random_state) -> np.ndarray:
         n_components = self.n_components or self.n_features_in_
         if self.dict_init is None:
-            return random_components(n_components, self.n_features_in_, random_state)
+            # A state of their own, so that they depend on which rows there are and not on how often.
+            own_state = check_random_state(random_state.randint(np.iinfo(np.int32).max))
+            n_rows = max(n_components, self.batch_size)
+            chosen = next(shuffled_batches(np.flatnonzero(weight), n_rows, random_state))
+            rows, _ = merge_repeats(X[chosen], weight[chosen])
+            return initial_components(rows, n_components, own_state)
         components = check_array(self.dict_init, dtype=np.float64)
         if components.shape != (n_components, self.n_features_in_):
             raise ValueError(

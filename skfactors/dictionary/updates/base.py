@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 
 import torch
+from scipy.sparse import csr_array
 
 
 class Update(ABC):
@@ -29,7 +30,7 @@ class Update(ABC):
 
     @abstractmethod
     def step(
-        self, components: torch.Tensor, X: torch.Tensor, codes: torch.Tensor, weight: torch.Tensor
+        self, components: torch.Tensor, X: torch.Tensor, codes: torch.Tensor | csr_array, weight: torch.Tensor
     ) -> torch.Tensor:
         """
         Take in a batch of coded rows and move the components.
@@ -38,7 +39,8 @@ class Update(ABC):
         ----------
         components : Tensor of shape (n_components, n_features)
         X : Tensor of shape (n_rows, n_features)
-        codes : Tensor of shape (n_rows, n_components)
+        codes : Tensor or csr_array of shape (n_rows, n_components)
+            An array where tensors are on a CPU.
         weight : Tensor of shape (n_rows,)
 
         Returns

@@ -2,14 +2,15 @@
 
 import torch
 
+from skfactors.dictionary.updates._atoms import add_rows, change_of_block
 from skfactors.dictionary.updates.base import Update
 
-# Atoms whose mutual corrections are applied one by one; between blocks they are one matrix product.
+# Atoms whose mutual corrections are worked out among them; between blocks they are one matrix product.
 _ATOMS_IN_A_BLOCK = 64
-_SWEEPS = 2
 # How fast early statistics, made with a dictionary long gone, are forgotten: the weight of all that was seen before
-# the t-th batch is multiplied by (1 - 1/t)^5.
-_FORGETTING = 5
+# the t-th batch is multiplied by (1 - 1/t)^3. Higher powers forget faster, which helps later and harms at first.
+_FORGETTING = 3
+_MAJORIZED_STEPS = 4
 
 
 class BlockUpdate(Update):
@@ -18,6 +19,9 @@ class BlockUpdate(Update):
 
     The error is a quadratic of the components that depends on the rows only through A = Σ w·a aᵀ and B = Σ w·a xᵀ; old
     rows count for less, as their codes belong to an older dictionary. Components stay in the unit ball.
+
+    On a CPU, atoms of a block are moved one after the other by compiled code. Elsewhere they move together, a few steps
+    along their gradients that are short enough not to overshoot.
 
     Parameters as in :class:`~skfactors.dictionary.updates.base.Update`.
 
@@ -35,22 +39,21 @@ class BlockUpdate(Update):
             "codes_data": torch.zeros(n_components, n_features, **options),
         }
 
-    def step(
-        self, components: torch.Tensor, X: torch.Tensor, codes: torch.Tensor, weight: torch.Tensor
-    ) -> torch.Tensor:
+    def step(self, components, X, codes, weight):
         """Take in a batch of coded rows and move the components."""
-        state = self.state
-        state["n_batches"] += 1
-        kept = (1 - 1 / state["n_batches"].item()) ** _FORGETTING
-        dtype = state["codes_codes"].dtype
-        codes, X = codes.to(dtype), X.to(dtype)
-        weighted = (codes * weight.to(dtype)[:, None]).T
-        state["codes_codes"].mul_(kept).addmm_(weighted, codes)
-        state["codes_data"].mul_(kept).addmm_(weighted, X)
-        moved = components.to(dtype)
-        for _ in range(_SWEEPS):
-            moved = _sweep(moved, state["codes_codes"], state["codes_data"])
-        return moved.to(components.dtype)
+        self.state["n_batches"] += 1
+        kept = (1 - 1 / self.state["n_batches"].item()) ** _FORGETTING
+        codes_codes, codes_data = self.state["codes_codes"].mul_(kept), self.state["codes_data"].mul_(kept)
+        if isinstance(codes, torch.Tensor):
+            codes = codes.to(codes_codes)
+            weighted = (codes * weight.to(codes)[:, None]).T
+            codes_codes.addmm_(weighted, codes)
+            codes_data.addmm_(weighted, X.to(codes))
+        else:
+            arrays = (tensor.numpy() for tensor in (X, weight, codes_codes, codes_data))
+            add_rows(codes.indptr, codes.indices, codes.data, *arrays)
+        move = _in_turn if components.device.type == "cpu" else _together
+        return sweep(components, codes_codes, codes_data, move)
 
     def forget(self, factors: torch.Tensor) -> None:
         """Drop what is remembered of some factors, which start anew."""
@@ -59,20 +62,43 @@ class BlockUpdate(Update):
         self.state["codes_data"][factors] = 0
 
 
-def _sweep(components: torch.Tensor, codes_codes: torch.Tensor, codes_data: torch.Tensor) -> torch.Tensor:
-    """Minimise over every component once, in order. A component that no row uses stays as it is."""
+def sweep(components: torch.Tensor, codes_codes: torch.Tensor, codes_data: torch.Tensor, move) -> torch.Tensor:
+    """
+    Improve every component once, block by block. A component that no row uses stays as it is.
+
+    Parameters
+    ----------
+    components : Tensor of shape (n_components, n_features)
+    codes_codes : Tensor of shape (n_components, n_components)
+        Σ w·a aᵀ.
+    codes_data : Tensor of shape (n_components, n_features)
+        Σ w·a xᵀ.
+    move : callable
+        From a block's atoms, its gradient and its part of `codes_codes` to the change of its atoms.
+
+    Returns
+    -------
+    components : Tensor of shape (n_components, n_features)
+    """
     components = components.clone()
-    curvature = codes_codes.diagonal()
-    used = (curvature > 0).tolist()
     for start in range(0, len(components), _ATOMS_IN_A_BLOCK):
         block = slice(start, start + _ATOMS_IN_A_BLOCK)
-        gradient = codes_data[block] - codes_codes[block] @ components
-        within = codes_codes[block, block]
-        change = torch.zeros_like(gradient)
-        for place, (row, is_used) in enumerate(zip(within, used[block], strict=True)):
-            if is_used:
-                atom = components[start + place]
-                moved = atom + (gradient[place] - row @ change) / curvature[start + place]
-                change[place] = moved / moved.norm().clamp_min(1) - atom
-        components[block] += change
+        with_all = codes_codes[block].to(components)
+        gradient = codes_data[block].to(components).addmm(with_all, components, alpha=-1)
+        components[block] += move(components[block], gradient, with_all[:, block].contiguous())
     return components
+
+
+def _in_turn(atoms, gradient, within):
+    return torch.from_numpy(change_of_block(atoms.numpy(), gradient.numpy(), within.numpy()))
+
+
+def _together(atoms, gradient, within):
+    """Step along the gradients, each divided by the sum of its row of `within`, which bounds the curvature."""
+    bound = within.abs().sum(1, keepdim=True)
+    used = within.diagonal()[:, None] > 0
+    change = torch.zeros_like(atoms)
+    for _ in range(_MAJORIZED_STEPS):
+        moved = atoms + change + (gradient - within @ change) / torch.where(used, bound, 1)
+        change = torch.where(used, moved / moved.norm(dim=1, keepdim=True).clamp_min(1) - atoms, 0)
+    return change

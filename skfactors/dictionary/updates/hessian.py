@@ -38,6 +38,8 @@ class HessianUpdate(Update):
         state["n_batches"] += 1
         horizon = min(state["n_batches"].item(), _HORIZON)
         dtype = state["squared_codes"].dtype
+        if not isinstance(codes, torch.Tensor):
+            codes = torch.from_numpy(codes.toarray())
         codes, X, moved = codes.to(dtype), X.to(dtype), components.to(dtype)
         share = (weight / weight.sum()).to(dtype)
         state["squared_codes"].lerp_(share @ codes.square(), 1 / horizon)
