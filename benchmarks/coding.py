@@ -24,11 +24,16 @@ from skfactors.dictionary.solvers import SOLVERS
 N_ROWS, N_COMPONENTS, ALPHAS, TOL, RUNS = 2048, 1536, (0.55, 1.2), 1e-4, 3
 
 
+def real_rows(n_rows):
+    """Return rows of the demo model's hidden states, all layers, at random from Wikipedia articles."""
+    texts = [article[: 40 + n_rows // 14] for article in load_wikipedia(40)]
+    X = TransformerFeatureExtractor(demo_model()).extract(texts).X
+    return X[np.random.default_rng(0).permutation(len(X))[:n_rows]]
+
+
 def real_problem():
     """Return rows to code and a dictionary learned from others."""
-    texts = [article[:1600] for article in load_wikipedia(40)]
-    acts = TransformerFeatureExtractor(demo_model()).extract(texts)
-    rows = acts.X[np.random.default_rng(0).permutation(len(acts))[: 20_000 + N_ROWS]]
+    rows = real_rows(20_000 + N_ROWS)
     dictionary = SparseDictionary(N_COMPONENTS, alpha=0.8, max_iter=1, random_state=0).fit(rows[N_ROWS:])
     return rows[:N_ROWS], dictionary.components_
 
@@ -80,12 +85,17 @@ def installed(package):
         return None
 
 
+def machine():
+    """Say where and with what the figures are made."""
+    packages = ("numpy", "scipy", "scikit-learn", "torch", "transformers", "numba", "spams-bin")
+    versions = ", ".join(f"{name} {installed(name)}" for name in packages if installed(name))
+    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads; {versions}"
+
+
 def main():
     """Print the table."""
     console = Console(width=110)
-    packages = ("numpy", "scipy", "scikit-learn", "torch", "numba", "spams-bin")
-    versions = ", ".join(f"{name} {installed(name)}" for name in packages if installed(name))
-    console.print(f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads; {versions}")
+    console.print(machine())
     # Coders, and on how many rows they are timed: the slow ones on fewer.
     coders = {"active_set": (ours("active_set"), N_ROWS), "fista": (ours("fista"), 1024)}
     coders |= {"the paper's FISTA, 500 steps": (paper_fista, 256), "scikit-learn lasso_cd": (scikit_learn, 128)}

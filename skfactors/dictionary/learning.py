@@ -95,14 +95,15 @@ class Learner:
         solver = self.problem.solver_for(self.components)
         codes, gaps = solver.solve_sparse(X) if X.device.type == "cpu" else solver.solve(X)
         residual, l1_norm, n_active, fired = _summary(X, codes, self.components)
-        losses = residual.square().sum(1) / 2 + solver.alpha * l1_norm
+        squared = residual.square().sum(1)
+        losses = squared / 2 + solver.alpha * l1_norm
         self.components = self.update.step(self.components, X, codes, weight)
         self.n_steps += 1
         record = {
             "step": self.n_steps,
             "n_rows": len(X),
             "objective": ((losses * weight).sum() / weight.sum()).item(),
-            "explained_variance": _explained_variance(X, residual),
+            "explained_variance": _explained_variance(X, squared),
             "l0": n_active / len(X),
             "n_silent": int((~fired).sum()),
             "n_reseeded": self._reseed(fired, residual, weight, patience),
@@ -172,9 +173,9 @@ def _summary(X: torch.Tensor, codes, components: torch.Tensor):
     return residual, torch.from_numpy(abs(codes).sum(axis=1)), codes.nnz, fired
 
 
-def _explained_variance(X: torch.Tensor, residual: torch.Tensor) -> float:
+def _explained_variance(X: torch.Tensor, squared_residual: torch.Tensor) -> float:
     total = (X - X.mean(0)).square().sum().item()
-    return 1 - residual.square().sum().item() / total if total > 0 else float("nan")
+    return 1 - squared_residual.sum().item() / total if total > 0 else float("nan")
 
 
 def _worst_reconstructed(residual: torch.Tensor, n_rows: int) -> torch.Tensor:

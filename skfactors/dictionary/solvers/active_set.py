@@ -13,6 +13,7 @@ from skfactors.dictionary.solvers.base import Solver
 
 _ROWS_A_TASK = 128
 _FACTORS_A_TASK = 256
+_TASKS_WORTH_NO_THREADS = 2
 
 
 class ActiveSet(Solver):
@@ -79,7 +80,7 @@ def _gram_matrix(components: np.ndarray) -> np.ndarray:
         gram[:start, start:stop] = gram[start:stop, :start].T
 
     # The longest first, so that no thread ends with one of them.
-    _in_parallel(fill, reversed(_cut(np.arange(n_components), _FACTORS_A_TASK)))
+    _in_parallel(fill, _cut(np.arange(n_components), _FACTORS_A_TASK)[::-1])
     return gram
 
 
@@ -93,8 +94,11 @@ def _in_parallel(function, tasks) -> list:
 
     Each of them multiplies matrices by itself: threads of the BLAS would wait for more in a loop that takes a core.
     """
-    with _libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        return list(threads.map(function, tasks))
+    with _libraries().limit(limits=1, user_api="blas"):
+        if len(tasks) <= _TASKS_WORTH_NO_THREADS:
+            return [function(task) for task in tasks]
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+            return list(threads.map(function, tasks))
 
 
 @cache
