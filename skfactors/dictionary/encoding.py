@@ -10,11 +10,14 @@ from sklearn.exceptions import ConvergenceWarning
 from skfactors.dictionary.learning import Problem
 from skfactors.dictionary.objective import relative_duality_gap
 from skfactors.dictionary.rows import dense, slices
+from skfactors.dictionary.solvers.pursuit import refit
 
 _ROWS_MEASURED_AT_A_TIME = 1024
 
 
-def encode(X: np.ndarray, components: np.ndarray, problem: Problem, batch_size: int, sparse: bool):
+def encode(
+    X: np.ndarray, components: np.ndarray, problem: Problem, *, batch_size: int, sparse: bool, debias: bool = False
+):
     """
     Code every row.
 
@@ -26,6 +29,8 @@ def encode(X: np.ndarray, components: np.ndarray, problem: Problem, batch_size: 
     batch_size : int
     sparse : bool
         Whether to return a CSR array.
+    debias : bool, default=False
+        Whether to refit each code on the factors that are active in it.
 
     Returns
     -------
@@ -36,13 +41,16 @@ def encode(X: np.ndarray, components: np.ndarray, problem: Problem, batch_size: 
     ConvergenceWarning
         If the gap of some rows stays above `tol`.
     """
-    solver = problem.solver_for(problem.tensor(components))
+    components = problem.tensor(components)
+    solver = problem.solver_for(components)
     n_open, batches = 0, []
     for rows in slices(len(X), batch_size):
         batch = problem.tensor(X[rows])
-        codes, gaps = solver.solve_sparse(batch) if sparse else solver.solve(batch)
+        codes, gaps = solver.solve_sparse(batch) if sparse or debias else solver.solve(batch)
         n_open += int((gaps > problem.tol).sum())
-        batches.append(codes if sparse else codes.cpu().numpy())
+        if debias:
+            codes = refit(codes, batch, components, problem.positive)
+        batches.append(codes if sparse else dense(codes))
     warn_of_open_rows(n_open, len(X), problem)
     return scipy.sparse.vstack(batches, format="csr") if sparse else np.concatenate(batches)
 

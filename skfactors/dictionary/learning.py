@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from skfactors.dictionary.solvers import solver_class
+from skfactors.dictionary.solvers.pursuit import Pursuit
 from skfactors.dictionary.updates import UPDATES
 
 # Batches for which a factor may stay silent before it is replaced, unless an epoch is shorter.
@@ -26,6 +27,8 @@ class Problem:
     tol : float
     max_iter : int
         Of the solver.
+    n_nonzero_coefs : int or None
+        The most factors a code may have. Where there is such a number, codes are pursued, without a penalty.
     device : str
     dtype : torch.dtype
     """
@@ -35,6 +38,7 @@ class Problem:
     solver: str
     tol: float
     max_iter: int
+    n_nonzero_coefs: int | None
     device: str
     dtype: torch.dtype
 
@@ -44,6 +48,8 @@ class Problem:
 
     def solver_for(self, components: torch.Tensor):
         """Prepare the solver for a dictionary."""
+        if self.n_nonzero_coefs is not None:
+            return Pursuit(components, n_nonzero_coefs=self.n_nonzero_coefs, positive=self.positive)
         return solver_class(self.solver, self.device)(
             components, alpha=self.alpha, positive=self.positive, tol=self.tol, max_iter=self.max_iter
         )

@@ -103,7 +103,9 @@ def check_codes(codes, n_components: int, n_rows: int | None = None):
 
 
 def dense(codes) -> np.ndarray:
-    """Return codes as an ndarray."""
+    """Return codes, sparse or not, in NumPy or torch, as an ndarray."""
+    if isinstance(codes, torch.Tensor):
+        return codes.cpu().numpy()
     return codes.toarray() if scipy.sparse.issparse(codes) else codes
 
 

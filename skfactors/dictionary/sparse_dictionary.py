@@ -18,7 +18,7 @@ from skfactors.dictionary.persistence import read_folder, write_folder
 from skfactors.dictionary.rows import check_codes, check_rows, check_weight, merge_repeats, shuffled_batches
 from skfactors.dictionary.solvers import SOLVERS
 from skfactors.dictionary.updates import UPDATES
-from skfactors.metrics import explained_variance
+from skfactors.metrics.reconstruction import explained_variance
 from skfactors.progress import progress_bar
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -42,6 +42,13 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         Sparsity penalty, the same in learning and in coding.
     positive_code : bool, default=True
         False allows negative codes.
+    debias : bool, default=False
+        Whether `transform` refits each code, on the factors that are active in it, by (non-negative) least squares.
+        The penalty chooses factors well but makes codes too small; with fewer than it was, the fit can be far better.
+    n_nonzero_coefs : int, default=None
+        The most factors a code may have. Codes are then made by orthogonal matching pursuit, in learning as in
+        `transform`, and `alpha`, `solver`, `tol`, `max_solver_iter` and `debias` have no effect. None leaves it to
+        the penalty.
     solver : {"auto", "active_set", "fista"}, default="auto"
         How rows are coded, all to the same gap. "active_set" solves for each row's few active factors, on the CPU;
         "fista" is accelerated gradient descent on any device. "auto" is the first on a CPU, the second elsewhere.
@@ -59,7 +66,7 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     batch_size : int, default=1024
         Rows in a minibatch. They are shuffled in every epoch.
     dict_init : array-like of shape (n_components, n_features), default=None
-        Components to start from. None takes the directions of random rows, and random directions where rows are too few.
+        Components to start from. None takes the directions of random rows, and random ones where rows are too few.
     warm_start : bool, default=False
         Whether `fit` goes on from the components and statistics of the last fit.
     random_state : int, RandomState instance or None, default=None
@@ -126,6 +133,8 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "alpha": [Interval(Real, 0, None, closed="neither")],
         "positive_code": ["boolean"],
+        "debias": ["boolean"],
+        "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left"), None],
         "solver": [StrOptions({"auto", *SOLVERS})],
         "tol": [Interval(Real, 0, 1, closed="neither")],
         "max_solver_iter": [Interval(Integral, 1, None, closed="left")],
@@ -147,6 +156,8 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         *,
         alpha=1.0,
         positive_code=True,
+        debias=False,
+        n_nonzero_coefs=None,
         solver="auto",
         tol=1e-4,
         max_solver_iter=1000,
@@ -164,6 +175,8 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self.n_components = n_components
         self.alpha = alpha
         self.positive_code = positive_code
+        self.debias = debias
+        self.n_nonzero_coefs = n_nonzero_coefs
         self.solver = solver
         self.tol = tol
         self.max_solver_iter = max_solver_iter
@@ -395,12 +408,14 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             solver=self.solver,
             tol=self.tol,
             max_iter=self.max_solver_iter,
+            n_nonzero_coefs=self.n_nonzero_coefs,
             device=resolve_device(self.device),
             dtype=_DTYPES[self.dtype],
         )
 
     def _encode(self, X, sparse):
-        return encode(X, self.components_, self._problem(), self.batch_size, sparse)
+        debias = self.debias and self.n_nonzero_coefs is None
+        return encode(X, self.components_, self._problem(), batch_size=self.batch_size, sparse=sparse, debias=debias)
 
     def _learner(self, X, weight, random_state, going_on) -> Learner:
         components = self.components_ if going_on else self._initial_components(X, weight, random_state)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from skfactors.metrics.amortization import amortization_gap
 from skfactors.metrics.description_length import description_length
 from skfactors.metrics.reconstruction import explained_variance
 from skfactors.metrics.sparsity import dead_fraction, density, l0
@@ -146,12 +147,44 @@ def description_length_scorer(estimator, X, y=None) -> float:
     return -description_length(coded.rows, coded.codes, coded.dictionary.components_)
 
 
+def amortization_gap_scorer(estimator, X, y=None) -> float:
+    """Return the negated share by which the objective of the codes exceeds that of the best codes.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted dictionary with parameters `alpha` and, if codes may be negative, ``positive_code=False``; or a pipeline
+        that ends in one.
+    X : array-like or list of texts
+        What `estimator` transforms.
+    y : None
+        Ignored.
+
+    Returns
+    -------
+    float
+        Minus :func:`~skfactors.metrics.amortization_gap`: 0 where codes are exact.
+
+    Raises
+    ------
+    TypeError
+        If the last estimator is not a dictionary, or has no `alpha`.
+    """
+    coded = _code(estimator, X)
+    dictionary = coded.dictionary
+    if not hasattr(dictionary, "alpha"):
+        raise TypeError(f"{type(dictionary).__name__} has no penalty alpha that its codes could be judged by.")
+    positive = getattr(dictionary, "positive_code", True)
+    return -amortization_gap(coded.rows, coded.codes, dictionary.components_, dictionary.alpha, positive=positive)
+
+
 SCORERS = {
     "explained_variance": explained_variance_scorer,
     "l0": l0_scorer,
     "density": density_scorer,
     "dead_fraction": dead_fraction_scorer,
     "description_length": description_length_scorer,
+    "amortization_gap": amortization_gap_scorer,
 }
 
 

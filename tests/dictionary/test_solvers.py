@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from problems import random_problem
 from sklearn.decomposition import sparse_encode
 
 from skfactors.dictionary.objective import objective, relative_duality_gap
@@ -15,13 +16,6 @@ from skfactors.dictionary.solvers.fista import largest_eigenvalue_bound
 def solve(X, components, alpha, positive=True, solver="fista", tol=1e-4, max_iter=5000):
     X, components = torch.tensor(X), torch.tensor(components)
     return SOLVERS[solver](components, alpha=alpha, positive=positive, tol=tol, max_iter=max_iter).solve(X)
-
-
-def random_problem(seed, n_rows=20, n_components=30, n_features=12, dtype=np.float64):
-    rng = np.random.default_rng(seed)
-    components = rng.standard_normal((n_components, n_features)) + 0.3
-    components /= np.linalg.norm(components, axis=1, keepdims=True)
-    return rng.standard_normal((n_rows, n_features)).astype(dtype), components.astype(dtype)
 
 
 @pytest.fixture(scope="module")

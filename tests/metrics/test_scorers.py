@@ -13,6 +13,8 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from skfactors.metrics import (
     SCORERS,
+    amortization_gap,
+    amortization_gap_scorer,
     dead_fraction,
     dead_fraction_scorer,
     density,
@@ -28,12 +30,13 @@ from skfactors.metrics import (
 EVERY_SCORER = pytest.mark.parametrize("scorer", SCORERS.values(), ids=SCORERS)
 
 
-def expected_scores(rows, codes, components):
+def expected_scores(rows, codes, components, alpha=0.3):
     return {
         "explained_variance": explained_variance(rows, codes @ components),
         "l0": -l0(codes),
         "density": -np.mean(density(codes)),
         "dead_fraction": -dead_fraction(codes),
+        "amortization_gap": -amortization_gap(rows, codes, components, alpha),
         "description_length": -description_length(rows, codes, components),
     }
 
@@ -54,6 +57,7 @@ def texts(sparse_model):
 
 def test_the_registry_names_every_scorer():
     assert SCORERS == {
+        "amortization_gap": amortization_gap_scorer,
         "explained_variance": explained_variance_scorer,
         "l0": l0_scorer,
         "density": density_scorer,

@@ -21,10 +21,10 @@ _STALLED_ROUNDS = 20
 # Far from the optimum sweeps will do: the working set is about to change. Within this gap it is solved exactly.
 _GAP_TO_SOLVE_EXACTLY = 0.02
 
-_compiled = njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+compiled = njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
 
 
-@_compiled
+@compiled
 def code_rows(X, B, D, G, alpha, positive, tol, max_rounds):
     """
     Code rows.
@@ -76,7 +76,7 @@ def code_rows(X, B, D, G, alpha, positive, tol, max_rounds):
     return counts, indices[:n_filled].copy(), values[:n_filled].copy(), gaps
 
 
-@_compiled
+@compiled
 def _code_row(x, b, D, G, alpha, positive, tol, max_rounds, residual, correlations, in_set):
     """Return the active factors of a row, their codes, and the gap. The last three arguments are scratch space."""
     capacity = _FIRST_CAPACITY
@@ -88,7 +88,7 @@ def _code_row(x, b, D, G, alpha, positive, tol, max_rounds, residual, correlatio
     exactly = False
     smallest_gap, n_stalled = 2.0, 0
     correlations[:] = b
-    squared_norm = _dot(x, x)
+    squared_norm = dot(x, x)
     # Correlations are rounded to some units in the last place of |x|, which counts by how small the penalty is.
     tol = max(tol - 2 * np.finfo(x.dtype).eps * np.sqrt(squared_norm) / alpha, tol / 2)
     for round in range(max_rounds + 1):
@@ -101,8 +101,8 @@ def _code_row(x, b, D, G, alpha, positive, tol, max_rounds, residual, correlatio
         if gap <= tol or round == max_rounds or n_stalled == _STALLED_ROUNDS:
             # Those sums cancel where little of x is left: measure it on what is left.
             residual[:] = x
-            _subtract_reconstruction(residual, codes, D, factors, n)
-            gap = _relative_gap(_dot(residual, residual), _dot(residual, x), codes[:n], highest, alpha)
+            subtract_reconstruction(residual, codes, D, factors, n)
+            gap = _relative_gap(dot(residual, residual), dot(residual, x), codes[:n], highest, alpha)
         n_stalled = 0 if gap < smallest_gap else n_stalled + 1
         smallest_gap = min(gap, smallest_gap)
         if gap <= tol or round == max_rounds or n_stalled > _STALLED_ROUNDS:
@@ -120,37 +120,37 @@ def _code_row(x, b, D, G, alpha, positive, tol, max_rounds, residual, correlatio
             # No factor is left that could improve the code: rounding alone keeps the gap open.
             break
         exactly = n == n_before or gap < _GAP_TO_SOLVE_EXACTLY
-        _solve(gram, data, codes, n, alpha, positive, exactly)
+        solve(gram, data, codes, n, alpha, positive, exactly)
         correlations[:] = b
-        _subtract_reconstruction(correlations, codes, G, factors, n)
+        subtract_reconstruction(correlations, codes, G, factors, n)
     in_set[factors[:n]] = False
     n = _drop_inactive(factors, codes, data, gram, n, in_set)
     in_set[factors[:n]] = False
     return factors[:n], codes[:n], gap
 
 
-@_compiled
+@compiled
 def _longer(values):
     longer = np.zeros(2 * len(values), values.dtype)
     longer[: len(values)] = values
     return longer
 
 
-@_compiled
-def _dot(left, right):
+@compiled
+def dot(left, right):
     total = 0.0
     for j in range(len(left)):
         total += float(left[j]) * float(right[j])
     return total
 
 
-@_compiled
+@compiled
 def _filled_up(n):
     return (n + _STRIDE - 1) // _STRIDE * _STRIDE
 
 
-@_compiled
-def _subtract_reconstruction(target, codes, rows, factors, n):
+@compiled
+def subtract_reconstruction(target, codes, rows, factors, n):
     """Subtract the sum over i < n of codes[i] * rows[factors[i]] from target."""
     active = np.empty(n, np.int64)
     amounts = np.empty(n, target.dtype)
@@ -162,7 +162,7 @@ def _subtract_reconstruction(target, codes, rows, factors, n):
     _subtract_sum_of_rows(target, amounts, rows, active, n_active, 0)
 
 
-@_compiled
+@compiled
 def _subtract_sum_of_rows(target, amounts, rows, places, n, first):
     """Subtract the sum over i < n of amounts[i] * rows[places[i], first:] from target."""
     n_in_fours = n - n % 4
@@ -178,7 +178,7 @@ def _subtract_sum_of_rows(target, amounts, rows, places, n, first):
             target[j] -= a * row_a[j]
 
 
-@_compiled
+@compiled
 def _largest(correlations, positive):
     # Four at a time, so that none waits for the comparison before it.
     zero = correlations.dtype.type(0)
@@ -198,7 +198,7 @@ def _largest(correlations, positive):
     return float(max(max(a, b), max(c, d)))
 
 
-@_compiled
+@compiled
 def _relative_gap(squared, along, codes, highest, alpha):
     """
     Return (primal - dual) / primal, the dual at the best feasible multiple of the residual.
@@ -219,7 +219,7 @@ def _relative_gap(squared, along, codes, highest, alpha):
     return max(1 - (scale * along - scale * scale * squared / 2) / primal, 0.0)
 
 
-@_compiled
+@compiled
 def _drop_inactive(factors, codes, data, gram, n, in_set):
     """Close the ranks of the working set over factors whose code is zero; return how many are left."""
     kept = np.empty(n, np.int64)
@@ -240,7 +240,7 @@ def _drop_inactive(factors, codes, data, gram, n, in_set):
     return n_kept
 
 
-@_compiled
+@compiled
 def _take_in(factors, codes, data, gram, n, correlations, b, G, in_set, highest, alpha, positive):
     """Let factors into the working set whose correlation most exceeds the penalty; return its size."""
     # At first half of the excess will do: most of the others are explained once the strongest are in.
@@ -276,8 +276,8 @@ def _take_in(factors, codes, data, gram, n, correlations, b, G, in_set, highest,
     return n
 
 
-@_compiled
-def _solve(gram, data, codes, n, alpha, positive, exactly):
+@compiled
+def solve(gram, data, codes, n, alpha, positive, exactly):
     """Minimise over the codes of the working set, in place: until no code sets in or out, or exactly."""
     places = np.arange(n)
     inverse_curvature = np.zeros(n)
@@ -311,7 +311,7 @@ def _solve(gram, data, codes, n, alpha, positive, exactly):
             break
 
 
-@_compiled
+@compiled
 def _sweep(gram, inverse_curvature, codes, gradient, n, alpha, positive):
     """Minimise over each code in turn; return how many became active or inactive."""
     n_switched = 0
@@ -332,7 +332,7 @@ def _sweep(gram, inverse_curvature, codes, gradient, n, alpha, positive):
     return n_switched
 
 
-@_compiled
+@compiled
 def _step_to_exact(gram, data, codes, n, alpha, active, target, cholesky):
     """
     Move the active codes to the minimum that their signs allow, or up to where the first of them reaches zero.
@@ -381,7 +381,7 @@ def _step_to_exact(gram, data, codes, n, alpha, active, target, cholesky):
     return first >= 0
 
 
-@_compiled
+@compiled
 def _factorize(gram, active, n, cholesky):
     """Factorize gram[active, active] = LLᵀ; return the first factor that depends on those before it, or -1."""
     for i in range(n):
@@ -413,7 +413,7 @@ def _factorize(gram, active, n, cholesky):
     return -1
 
 
-@_compiled
+@compiled
 def _solve_factorized(cholesky, n, target):
     """Solve the system of the first n factors in place."""
     for i in range(n):
