@@ -6,8 +6,6 @@ from skfactors.dictionary.solvers._working_set import compiled, dot, solve, subt
 
 # Correlations within this many units in the last place of the largest are rounding.
 _ROUNDING = 16
-# A factor gives way to another only if this share more of the row is explained.
-_GAIN = 1e-6
 
 
 @compiled
@@ -64,18 +62,6 @@ def _pursue_row(b, G, positive, correlations, factors, codes, data, gram):
     while n < most and dot(codes[:n], data[:n]) > explained:
         explained = dot(codes[:n], data[:n])
         n = _take_in_best(b, G, positive, floor, correlations, factors, codes, data, gram, n)
-    for _ in range(most):
-        if n < most or most == 1:
-            break
-        explained = dot(codes, data)
-        old_factors, old_codes, old_data, old_gram = factors.copy(), codes.copy(), data.copy(), gram.copy()
-        n = _remove(np.argmin(np.abs(codes)), factors, codes, data, gram, n)
-        n = _refit(b, G, positive, correlations, factors, codes, data, gram, n)
-        n = _take_in_best(b, G, positive, floor, correlations, factors, codes, data, gram, n)
-        if dot(codes[:n], data[:n]) <= explained * (1 + _GAIN):
-            n = most
-            factors[:], codes[:], data[:], gram[:] = old_factors, old_codes, old_data, old_gram
-            break
     return n
 
 
@@ -97,25 +83,18 @@ def _take_in_best(b, G, positive, floor, correlations, factors, codes, data, gra
 
 @compiled
 def _refit(b, G, positive, correlations, factors, codes, data, gram, n):
-    """Solve for the codes, remove factors whose code is zero, and return how many are left."""
+    """Solve for the codes, let the last factor take the place of any whose code is zero, return how many are left."""
     solve(gram, data, codes, n, 0.0, positive, True)
     for place in range(n - 1, -1, -1):
         if codes[place] == 0:
-            n = _remove(place, factors, codes, data, gram, n)
+            n -= 1
+            factors[place], codes[place], data[place] = factors[n], codes[n], data[n]
+            for other in range(n):
+                gram[place, other] = gram[other, place] = gram[n, other]
+            gram[place, place] = gram[n, n]
     correlations[:] = b
     subtract_reconstruction(correlations, codes, G, factors, n)
     return n
-
-
-@compiled
-def _remove(place, factors, codes, data, gram, n):
-    """Let the last factor take the place of another, and return how many are left."""
-    last = n - 1
-    factors[place], codes[place], data[place] = factors[last], codes[last], data[last]
-    for other in range(last):
-        gram[place, other] = gram[other, place] = gram[last, other]
-    gram[place, place] = gram[last, last]
-    return last
 
 
 @compiled

@@ -12,8 +12,7 @@ class Pursuit(GramSolver):
     Code rows with at most `n_nonzero_coefs` factors each, and no penalty.
 
     A row starts with no factor. Each round takes in the factor that correlates most with the residual, and solves the
-    (non-negative) least squares problem of those at hand. Once there are enough, the factor that is missed least makes
-    room for the one that correlates most, as long as that brings the code closer to the row.
+    (non-negative) least squares problem of those at hand, of which some may drop out again.
 
     Parameters
     ----------

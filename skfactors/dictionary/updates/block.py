@@ -7,9 +7,9 @@ from skfactors.dictionary.updates.base import Update
 
 # Atoms whose mutual corrections are worked out among them; between blocks they are one matrix product.
 _ATOMS_IN_A_BLOCK = 64
-# How fast early statistics, made with a dictionary long gone, are forgotten: the weight of all that was seen before
-# the t-th batch is multiplied by (1 - 1/t)^3. Higher powers forget faster, which helps later and harms at first.
-_FORGETTING = 3
+# After t batches the statistics are those of the last t / 4, about: longer memories keep codes of dictionaries long
+# gone, shorter ones are short of rows.
+_SHARE_REMEMBERED = 1 / 4
 _MAJORIZED_STEPS = 4
 
 
@@ -42,7 +42,7 @@ class BlockUpdate(Update):
     def step(self, components, X, codes, weight):
         """Take in a batch of coded rows and move the components."""
         self.state["n_batches"] += 1
-        kept = (1 - 1 / self.state["n_batches"].item()) ** _FORGETTING
+        kept = max(1 - 1 / (_SHARE_REMEMBERED * self.state["n_batches"].item()), 0.0)
         codes_codes, codes_data = self.state["codes_codes"].mul_(kept), self.state["codes_data"].mul_(kept)
         if isinstance(codes, torch.Tensor):
             codes = codes.to(codes_codes)
