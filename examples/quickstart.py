@@ -35,9 +35,9 @@ def parse_arguments():
 
 
 def read_texts(path):
-    """Return the user's documents, or the opening of each Wikipedia article: many subjects, 40,000 word pieces."""
+    """Return the user's documents, or 20,000 characters of each Wikipedia article: 310,000 word pieces in all."""
     if path is None:
-        return [article[:1600] for article in load_wikipedia()]
+        return [article[:20_000] for article in load_wikipedia()]
     return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 

@@ -1,4 +1,7 @@
-"""Where a tensor goes: the device that a string names."""
+"""Where a tensor goes: the device that a string names, and what fits there."""
+
+import math
+from pathlib import Path
 
 import torch
 
@@ -33,3 +36,41 @@ def resolve_device(device: str) -> str:
     if not available.get(kind, lambda: True)():
         raise ValueError(f"device={device!r} is not available on this machine: use 'auto' or 'cpu'.")
     return device
+
+
+def fits_in_memory(n_bytes: int, device: str) -> bool:
+    """
+    Say whether an array would take no more than half of the memory that is free on a device.
+
+    Parameters
+    ----------
+    n_bytes : int
+    device : str
+        A torch device string.
+
+    Returns
+    -------
+    bool
+        True also where the system does not tell.
+    """
+    return n_bytes <= free_memory(device) / 2
+
+
+def free_memory(device: str) -> float:
+    """
+    Look up the free memory of a device.
+
+    Returns
+    -------
+    float
+        In bytes; infinite where the system does not tell.
+    """
+    if torch.device(device).type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    described = Path("/proc/meminfo")
+    if described.exists():
+        for line in described.read_text().splitlines():
+            name, _, amount = line.partition(":")
+            if name == "MemAvailable":
+                return int(amount.split()[0]) * 1024
+    return math.inf

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from skfactors.dictionary.solvers import solver_class
+from skfactors.dictionary.rows import slices
+from skfactors.dictionary.solvers import SOLVERS
 from skfactors.dictionary.solvers.pursuit import Pursuit
 from skfactors.dictionary.updates import UPDATES
 
@@ -23,7 +24,7 @@ class Problem:
     alpha : float
     positive : bool
     solver : str
-        Name in `SOLVERS`, or "auto".
+        Name in `SOLVERS`.
     tol : float
     max_iter : int
         Of the solver.
@@ -50,7 +51,7 @@ class Problem:
         """Prepare the solver for a dictionary."""
         if self.n_nonzero_coefs is not None:
             return Pursuit(components, n_nonzero_coefs=self.n_nonzero_coefs, positive=self.positive)
-        return solver_class(self.solver, self.device)(
+        return SOLVERS[self.solver](
             components, alpha=self.alpha, positive=self.positive, tol=self.tol, max_iter=self.max_iter
         )
 
@@ -99,7 +100,7 @@ class Learner:
         """
         X, weight = self.problem.tensor(rows), self.problem.tensor(weight)
         solver = self.problem.solver_for(self.components)
-        codes, gaps = solver.solve_sparse(X) if X.device.type == "cpu" else solver.solve(X)
+        codes, gaps = _code(solver, X)
         residual, l1_norm, n_active, fired = _summary(X, codes, self.components)
         squared = residual.square().sum(1)
         losses = squared / 2 + solver.alpha * l1_norm
@@ -116,6 +117,27 @@ class Learner:
             "n_open": int((gaps > self.problem.tol).sum()),
         }
         return record
+
+    def objective(self, X: np.ndarray, weight: np.ndarray, rows: np.ndarray, batch_size: int) -> float:
+        """
+        Measure the weighted mean objective of some rows, coded with the dictionary as it is.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_rows, n_features)
+        weight : ndarray of shape (n_rows,)
+        rows : ndarray of int
+            Which of them, in ascending order.
+        batch_size : int
+        """
+        solver = self.problem.solver_for(self.components)
+        total = 0.0
+        for chosen in slices(len(rows), batch_size):
+            batch = self.problem.tensor(X[rows[chosen]])
+            residual, l1_norm, _, _ = _summary(batch, _code(solver, batch)[0], self.components)
+            losses = residual.square().sum(1) / 2 + solver.alpha * l1_norm
+            total += (losses * self.problem.tensor(weight[rows[chosen]])).sum().item()
+        return total / weight[rows].sum()
 
     def _reseed(self, fired, residual, weight, patience) -> int:
         """Point factors that stay silent at the residuals of the rows that are reconstructed worst."""
@@ -167,6 +189,11 @@ def initial_components(rows: np.ndarray, n_components: int, random_state: np.ran
     chosen = random_state.permutation(len(rows))[:n_components]
     directions[: len(chosen)] = rows[chosen]
     return directions / np.linalg.norm(directions, axis=1, keepdims=True)
+
+
+def _code(solver, X: torch.Tensor):
+    """Code rows to a CSR array on a CPU, to a tensor elsewhere; return codes and gaps."""
+    return solver.solve_sparse(X) if X.device.type == "cpu" else solver.solve(X)
 
 
 def _summary(X: torch.Tensor, codes, components: torch.Tensor):

@@ -16,11 +16,13 @@ from skfactors.dictionary.encoding import encode, row_gaps, warn_of_open_rows
 from skfactors.dictionary.learning import IDLE_BATCHES, Learner, Problem, initial_components
 from skfactors.dictionary.persistence import read_folder, write_folder
 from skfactors.dictionary.rows import check_codes, check_rows, check_weight, merge_repeats, shuffled_batches
-from skfactors.dictionary.solvers import SOLVERS
-from skfactors.dictionary.updates import UPDATES
+from skfactors.dictionary.solvers import SOLVERS, fastest_solver
+from skfactors.dictionary.updates import UPDATES, best_update
 from skfactors.metrics.reconstruction import explained_variance
 from skfactors.progress import progress_bar
 
+# Share of the held-out objective that an epoch must take off for another to follow.
+_LEAST_GAIN = 1e-3
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -51,7 +53,8 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         the penalty.
     solver : {"auto", "active_set", "fista"}, default="auto"
         How rows are coded, all to the same gap. "active_set" solves for each row's few active factors, on the CPU;
-        "fista" is accelerated gradient descent on any device. "auto" is the first on a CPU, the second elsewhere.
+        "fista" is accelerated gradient descent on any device. "auto" is the first on a CPU, the second elsewhere or
+        where memory is short of an array of shape (n_components, n_components).
     tol : float, default=1e-4
         Relative duality gap at which a row's code is done: its objective is then at most that share of itself above
         the optimum.
@@ -60,9 +63,14 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     update : {"auto", "block", "hessian"}, default="auto"
         How the components are updated. "block" is block coordinate descent on sufficient statistics (Mairal et al.);
         "hessian" the paper's gradient step with a diagonal second-order scaling, meant for batches of 100. "auto" is
-        "block".
+        "block" unless memory is short of an array of shape (n_components, n_components).
     max_iter : int, default=2
         Epochs.
+    early_stopping : bool, default=False
+        Whether to hold rows out and stop after the epoch that lowers their mean objective by less than a thousandth.
+        `max_iter` is then the most epochs there may be.
+    validation_fraction : float, default=0.1
+        Share of the rows that is held out for early stopping.
     batch_size : int, default=1024
         Rows in a minibatch. They are shuffled in every epoch.
     dict_init : array-like of shape (n_components, n_features), default=None
@@ -94,7 +102,8 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         Names of features, where X had any.
     history_ : list of dict
         For each step: `step`, `n_rows`, and over its batch, coded before the update, `objective` (weighted mean),
-        `explained_variance`, `l0`, `n_silent`, `n_reseeded`, `n_open` (rows above `tol`).
+        `explained_variance`, `l0`, `n_silent`, `n_reseeded`, `n_open` (rows above `tol`); with early stopping, for the
+        last step of each epoch, `validation_objective`.
     device_ : str
         Where it was learned.
 
@@ -138,8 +147,10 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         "solver": [StrOptions({"auto", *SOLVERS})],
         "tol": [Interval(Real, 0, 1, closed="neither")],
         "max_solver_iter": [Interval(Integral, 1, None, closed="left")],
-        "update": [StrOptions(set(UPDATES))],
+        "update": [StrOptions({"auto", *UPDATES})],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "dict_init": ["array-like", None],
         "warm_start": ["boolean"],
@@ -163,6 +174,8 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         max_solver_iter=1000,
         update="auto",
         max_iter=2,
+        early_stopping=False,
+        validation_fraction=0.1,
         batch_size=1024,
         dict_init=None,
         warm_start=False,
@@ -182,6 +195,8 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self.max_solver_iter = max_solver_iter
         self.update = update
         self.max_iter = max_iter
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
         self.batch_size = batch_size
         self.dict_init = dict_init
         self.warm_start = warm_start
@@ -226,8 +241,9 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             raise ValueError(f"n_components={self.n_components} is more than the {len(X)} rows of X: give more rows.")
         random_state = check_random_state(self.random_state)
         learner = self._learner(X, weight, random_state, going_on)
-        self._learn(learner, X, weight, self.max_iter, random_state, history=self.history_ if going_on else [])
-        self.n_iter_ = self.max_iter
+        held_out = self._hold_out(weight, random_state) if self.early_stopping else None
+        history = self.history_ if going_on else []
+        self.n_iter_ = self._learn(learner, X, weight, self.max_iter, random_state, history, held_out)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -251,8 +267,7 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         weight = check_weight(sample_weight, X)
         random_state = self._random_state if going_on else check_random_state(self.random_state)
         learner = self._learner(X, weight, random_state, going_on)
-        self._learn(learner, X, weight, 1, random_state, history=self.history_ if going_on else [])
-        self.n_iter_ = 1
+        self.n_iter_ = self._learn(learner, X, weight, 1, random_state, self.history_ if going_on else [])
         return self
 
     def transform(self, X):
@@ -402,15 +417,17 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         return len(self.components_)
 
     def _problem(self) -> Problem:
+        device, dtype = resolve_device(self.device), _DTYPES[self.dtype]
+        n_components = self.n_components or self.n_features_in_
         return Problem(
             alpha=float(self.alpha),
             positive=self.positive_code,
-            solver=self.solver,
+            solver=fastest_solver(device, n_components, dtype) if self.solver == "auto" else self.solver,
             tol=self.tol,
             max_iter=self.max_solver_iter,
             n_nonzero_coefs=self.n_nonzero_coefs,
-            device=resolve_device(self.device),
-            dtype=_DTYPES[self.dtype],
+            device=device,
+            dtype=dtype,
         )
 
     def _encode(self, X, sparse):
@@ -419,7 +436,9 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
     def _learner(self, X, weight, random_state, going_on) -> Learner:
         components = self.components_ if going_on else self._initial_components(X, weight, random_state)
-        learner = Learner(self._problem(), self.update, components)
+        problem = self._problem()
+        update = best_update(problem.device, len(components)) if self.update == "auto" else self.update
+        learner = Learner(problem, update, components)
         if going_on:
             learner.restore(self._learner_state)
         return learner
@@ -441,25 +460,42 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             )
         return components / np.maximum(np.linalg.norm(components, axis=1, keepdims=True), 1)
 
-    def _learn(self, learner, X, weight, n_epochs, random_state, history):
+    def _hold_out(self, weight, random_state) -> np.ndarray:
         rows = np.flatnonzero(weight)
-        total_weight = weight.sum()
+        n_held_out = int(np.ceil(self.validation_fraction * len(rows)))
+        if n_held_out == len(rows):
+            raise ValueError(f"early_stopping leaves none of the {len(rows)} rows to learn from: give more rows.")
+        return np.sort(random_state.permutation(rows)[:n_held_out])
+
+    def _learn(self, learner, X, weight, n_epochs, random_state, history, held_out=None) -> int:
+        rows = np.flatnonzero(weight)
+        if held_out is not None:
+            rows = np.setdiff1d(rows, held_out, assume_unique=True)
+        total_weight = weight[rows].sum()
         patience = min(total_weight, IDLE_BATCHES * self.batch_size * total_weight / len(rows))
-        n_open = 0
+        best = np.inf
         history = list(history)
         with progress_bar("learning factors", total=n_epochs * len(rows), enabled=self.verbose) as advance:
-            for epoch in range(n_epochs):
+            for epoch in range(1, n_epochs + 1):
+                n_open = 0
                 for batch in shuffled_batches(rows, self.batch_size, random_state):
                     record = learner.step(*merge_repeats(X[batch], weight[batch]), patience)
                     history.append(record)
-                    n_open += record["n_open"] if epoch == n_epochs - 1 else 0
+                    n_open += record["n_open"]
                     advance(len(batch), _status(record))
+                if held_out is not None:
+                    reached = learner.objective(X, weight, held_out, self.batch_size)
+                    history[-1]["validation_objective"] = reached
+                    if reached > (1 - _LEAST_GAIN) * best:
+                        break
+                    best = reached
         self.components_ = learner.components.cpu().numpy()
         self.history_ = history
         self.device_ = learner.problem.device
         self._learner_state = learner.state()
         self._random_state = random_state
         warn_of_open_rows(n_open, len(rows), learner.problem)
+        return epoch
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -295,3 +295,34 @@ def test_verbose_shows_progress_with_the_figures_that_matter(X, capsys):
     assert "explained" in shown
     SparseDictionary(5, alpha=0.1, random_state=0).fit(X)
     assert capsys.readouterr().out == ""
+
+
+def test_early_stopping_ends_with_the_epoch_that_gains_less_than_a_thousandth(X):
+    settings = {"alpha": 0.1, "batch_size": 64, "random_state": 0}
+    dictionary = SparseDictionary(20, max_iter=200, early_stopping=True, **settings).fit(X)
+    reached = [step["validation_objective"] for step in dictionary.history_ if "validation_objective" in step]
+    assert len(reached) == dictionary.n_iter_ < 200
+    gains = 1 - np.array(reached[1:]) / reached[:-1]
+    assert (gains[:-1] >= 1e-3).all()
+    assert gains[-1] < 1e-3
+
+
+def test_early_stopping_learns_from_none_of_the_rows_held_out(X):
+    dictionary = SparseDictionary(
+        20, alpha=0.1, max_iter=1, early_stopping=True, validation_fraction=0.25, random_state=0
+    ).fit(X)
+    assert sum(step["n_rows"] for step in dictionary.history_) == 0.75 * len(X)
+
+
+def test_early_stopping_with_a_single_row_is_refused():
+    with pytest.raises(ValueError, match="give more rows"):
+        SparseDictionary(early_stopping=True).fit(np.ones((1, 3)))
+
+
+def test_a_dictionary_too_large_for_a_square_array_is_learned_without_one(X, monkeypatch):
+    monkeypatch.setattr("skfactors.devices.free_memory", lambda device: 1000)
+    dictionary = SparseDictionary(40, alpha=0.1, max_iter=5, random_state=0).fit(X)
+    assert all(array.size < 40 * 40 for array in dictionary._learner_state.values())
+    assert dictionary._problem().solver == "fista"
+    assert dictionary.duality_gap(X, dictionary.transform(X)).max() <= 1e-4
+    assert dictionary.history_[-1]["objective"] < dictionary.history_[0]["objective"]

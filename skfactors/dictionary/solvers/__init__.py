@@ -2,28 +2,28 @@
 
 import torch
 
+from skfactors.devices import fits_in_memory
 from skfactors.dictionary.solvers.active_set import ActiveSet
 from skfactors.dictionary.solvers.fista import Fista
 
 SOLVERS = {"active_set": ActiveSet, "fista": Fista}
 
 
-def solver_class(name: str, device: str):
+def fastest_solver(device: str, n_components: int, dtype: torch.dtype) -> str:
     """
-    Find a solver in the registry.
+    Choose a solver.
 
     Parameters
     ----------
-    name : str
-        A name in `SOLVERS`, or "auto" for the fastest on the device.
     device : str
         A torch device string.
+    n_components : int
+    dtype : torch.dtype
 
     Returns
     -------
-    type
-        A subclass of :class:`~skfactors.dictionary.solvers.base.Solver`.
+    str
+        A name in `SOLVERS`: the active-set solver on a CPU that has the memory for a Gram matrix.
     """
-    if name == "auto":
-        name = "active_set" if torch.device(device).type == "cpu" else "fista"
-    return SOLVERS[name]
+    on_cpu = torch.device(device).type == "cpu"
+    return "active_set" if on_cpu and fits_in_memory(n_components**2 * dtype.itemsize, device) else "fista"
