@@ -51,10 +51,11 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         The most factors a code may have. Codes are then made by orthogonal matching pursuit, in learning as in
         `transform`, and `alpha`, `solver`, `tol`, `max_solver_iter` and `debias` have no effect. None leaves it to
         the penalty.
-    solver : {"auto", "active_set", "fista"}, default="auto"
+    solver : {"auto", "active_set", "batched_active_set", "fista"}, default="auto"
         How rows are coded, all to the same gap. "active_set" solves for each row's few active factors, on the CPU;
-        "fista" is accelerated gradient descent on any device. "auto" is the first on a CPU, the second elsewhere or
-        where memory is short of an array of shape (n_components, n_components).
+        "batched_active_set" does so for many rows at once, on any device; "fista" is accelerated gradient descent on
+        all factors. "auto" is the first on a CPU and the second elsewhere, or the third where memory is short of an
+        array of shape (n_components, n_components).
     tol : float, default=1e-4
         Relative duality gap at which a row's code is done: its objective is then at most that share of itself above
         the optimum.

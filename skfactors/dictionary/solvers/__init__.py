@@ -4,9 +4,10 @@ import torch
 
 from skfactors.devices import fits_in_memory
 from skfactors.dictionary.solvers.active_set import ActiveSet
+from skfactors.dictionary.solvers.batched import BatchedActiveSet
 from skfactors.dictionary.solvers.fista import Fista
 
-SOLVERS = {"active_set": ActiveSet, "fista": Fista}
+SOLVERS = {"active_set": ActiveSet, "batched_active_set": BatchedActiveSet, "fista": Fista}
 
 
 def fastest_solver(device: str, n_components: int, dtype: torch.dtype) -> str:
@@ -23,7 +24,8 @@ def fastest_solver(device: str, n_components: int, dtype: torch.dtype) -> str:
     Returns
     -------
     str
-        A name in `SOLVERS`: the active-set solver on a CPU that has the memory for a Gram matrix.
+        A name in `SOLVERS`: working sets, one row a thread on a CPU and batched elsewhere, if a Gram matrix fits.
     """
-    on_cpu = torch.device(device).type == "cpu"
-    return "active_set" if on_cpu and fits_in_memory(n_components**2 * dtype.itemsize, device) else "fista"
+    if not fits_in_memory(n_components**2 * dtype.itemsize, device):
+        return "fista"
+    return "active_set" if torch.device(device).type == "cpu" else "batched_active_set"

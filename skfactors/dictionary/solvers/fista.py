@@ -38,7 +38,7 @@ class Fista(Solver):
         momentum = X.new_ones(len(X), 1)
         for step in range(1, self.max_iter + 1):
             previous, current = current, self._proximal_step(ahead, data_correlations)
-            ahead, momentum = _accelerate(ahead, previous, current, momentum)
+            ahead, momentum = accelerate(ahead, previous, current, momentum)
             last = step == self.max_iter
             if step % _STEPS_BETWEEN_CHECKS and not last:
                 continue
@@ -69,7 +69,7 @@ class Fista(Solver):
         return gap_from_residual(X, residual, correlations, codes.abs().sum(1), self.alpha, self.positive)
 
 
-def _accelerate(ahead, previous, current, momentum):
+def accelerate(ahead, previous, current, momentum):
     """Extrapolate, starting afresh in the rows where the last extrapolation led uphill."""
     uphill = ((ahead - current) * (current - previous)).sum(1, keepdim=True) > 0
     momentum = torch.where(uphill, 1, momentum)
