@@ -87,7 +87,7 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     sparse_output : bool, default=True
         Whether codes are a `scipy.sparse.csr_array`; dense codes are needed for pandas output.
     verbose : bool, default=False
-        Show a progress bar with the objective, explained variance, number of active factors a row and silent factors.
+        Show a progress bar with explained variance, the number of active factors a row and of silent factors.
 
     Attributes
     ----------
@@ -505,10 +505,7 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
 
 def _status(record: dict) -> str:
-    return (
-        f"objective {record['objective']:.2f}, explained {record['explained_variance']:.3f}, "
-        f"L0 {record['l0']:.1f}, silent {record['n_silent']}"
-    )
+    return f"explained {record['explained_variance']:.3f}, L0 {record['l0']:.1f}, silent {record['n_silent']}"
 
 
 def _plain(value):
