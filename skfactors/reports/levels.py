@@ -85,7 +85,7 @@ def classify_levels(importance, span=None, *, low_depth=0.3, long_span=25, flat_
     return pd.Series(levels, index=importance.index, name="level")
 
 
-def context_span(saliency, *, share=0.8, noise=0.1) -> int:
+def context_span(saliency, *, share=0.8, noise=0.2) -> int:
     """
     Measure how far the context reaches that an activation depends on.
 
@@ -95,7 +95,7 @@ def context_span(saliency, *, share=0.8, noise=0.1) -> int:
         As :func:`token_saliency` returns it, for one context.
     share : float, default=0.8
         Share of the positive weight that the span holds.
-    noise : float, default=0.1
+    noise : float, default=0.2
         Weights below this share of the largest count as zero.
 
     Returns
