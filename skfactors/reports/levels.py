@@ -94,16 +94,17 @@ def context_span(saliency, *, share=0.8, noise=0.2) -> int:
     saliency : Series of length n_tokens
         As :func:`token_saliency` returns it, for one context.
     share : float, default=0.8
-        Share of the positive weight that the span holds.
+        Share of the other tokens' weight that the span holds.
     noise : float, default=0.2
         Weights below this share of the largest count as zero.
 
     Returns
     -------
     int
-        The length in tokens of the shortest stretch of text that holds the token itself and that share of the weight:
-        1 where the activation depends on the token alone, 3 for a pattern of the token and its two neighbours, and
-        at least 31 where most of it rests on a token 30 positions away. 1 where no weight is positive.
+        The length in tokens of the shortest stretch of text that holds the token itself and that share of the positive
+        weight of all other tokens: 1 where the activation depends on the token alone, 3 for a pattern of the token
+        and its two neighbours, and at least 31 where it rests on a token 30 positions away. 1 where no weight is
+        positive.
 
     Raises
     ------
@@ -113,14 +114,15 @@ def context_span(saliency, *, share=0.8, noise=0.2) -> int:
     Notes
     -----
     The span grows with how far weight lies from the token and with how widely it is spread: a weak influence from afar
-    does not reach the share and leaves the span as it is. Negative weights, of tokens that hold the activation down,
-    do not count.
+    does not reach the share and leaves the span as it is. The token's own weight sets what is noise and is otherwise
+    left out, since almost every activation depends on the token most. Negative weights, of tokens that hold the
+    activation down, do not count.
 
     Examples
     --------
     >>> import pandas as pd
     >>> from skfactors.reports import context_span
-    >>> saliency = pd.Series([0.0, 0.9, 0.0, -0.2, 1.1, 0.05], index=range(10, 16))
+    >>> saliency = pd.Series([0.0, 0.9, 0.0, -0.2, 1.1, 0.1], index=range(10, 16))
     >>> saliency.attrs["position"] = 14
     >>> context_span(saliency)
     4
@@ -133,6 +135,7 @@ def context_span(saliency, *, share=0.8, noise=0.2) -> int:
     own = positions.get_loc(saliency.attrs["position"])
     weights = saliency.to_numpy(dtype=np.float64).clip(min=0)
     weights = np.where(weights >= noise * weights.max(), weights, 0)
+    weights[own] = 0
     before = np.concatenate([[0], weights.cumsum()])
     starts, stops = np.arange(own + 1)[:, None], np.arange(own + 1, len(weights) + 1)
     # The sum of a stretch that holds all may fall short of the total by rounding.

@@ -187,8 +187,9 @@ def salient(weights, position):
         ([0.5, 0, 5, 0, 0], 102, 1),
         ([-9, 0, 5, 0, 0], 102, 1),
         ([0, 0, 0, 0, 0], 102, 1),
-        ([2, 2, 2, 2, 2], 104, 4),
-        ([2, 2, 2, 2, 2], 102, 4),
+        ([2, 2, 2, 2, 2], 104, 5),
+        ([2, 2, 2, 2, 2], 102, 5),
+        ([4, 2, 9, 9, 9, 9], 105, 4),
     ],
 )
 def test_the_span_is_the_shortest_stretch_around_the_token_that_holds_the_weight(weights, position, span):
@@ -196,9 +197,9 @@ def test_the_span_is_the_shortest_stretch_around_the_token_that_holds_the_weight
 
 
 def test_span_thresholds_can_be_set():
-    assert context_span(salient([2, 2, 2, 2, 2], 104), share=0.4) == 2
-    assert context_span(salient([1, 0, 0, 0, 9], 104), share=1.0) == 1
-    assert context_span(salient([1, 0, 0, 0, 9], 104), share=1.0, noise=0.05) == 5
+    assert context_span(salient([2, 2, 2, 2, 2], 104), share=0.5) == 3
+    assert context_span(salient([1, 0, 0, 0, 9], 104)) == 1
+    assert context_span(salient([1, 0, 0, 0, 9], 104), noise=0.05) == 5
 
 
 def test_a_span_needs_to_know_the_token():
