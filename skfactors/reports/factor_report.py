@@ -520,9 +520,9 @@ class FactorReport:
         return overview_html(self.totals, self.clearest())
 
     def _summarize(self):
-        n_rows = self.totals["n_rows"]
-        summary = summarize(self._contexts, **self._by_layer, n_rows=n_rows, saliency=self._saliency)
-        self._summary = summary
+        self._summary = summarize(
+            self._contexts, **self._by_layer, n_rows=self.totals["n_rows"], saliency=self._saliency
+        )
 
     def _known_factors(self, factor):
         return check_known(factor, range(self.totals["n_components"]), "factor")
