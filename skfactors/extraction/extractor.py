@@ -22,6 +22,7 @@ from skfactors.extraction.forward import (
     n_layers_of,
 )
 from skfactors.extraction.parts import assemble, split_into_parts
+from skfactors.extraction.probe import ModelProbe
 from skfactors.extraction.texts import check_is_collection, iter_texts
 from skfactors.extraction.windows import Window, check_windowing, iter_windows
 from skfactors.output import framed
@@ -227,6 +228,19 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         """
         return self._stream(texts, max_rows=max_rows)
 
+    def probe(self) -> ModelProbe:
+        """
+        Open the model for questions about single windows: what it says when tokens are masked, and its gradients.
+
+        Returns
+        -------
+        ModelProbe
+            With the model, windows and batch size of this extractor.
+        """
+        self._check_model()
+        model, tokenizer = self._slot().get(self._source())
+        return ModelProbe(model, tokenizer, self.batch_size, self._windowing(model, tokenizer))
+
     def _stream(self, texts, max_rows) -> Iterator[Activations]:
         layers, hidden_size = self._check_model()
         check_is_collection(texts)
@@ -234,16 +248,8 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
 
     def _parts(self, texts, layers, hidden_size, max_rows) -> Iterator[Activations]:
         model, tokenizer = self._slot().get(self._source())
-        max_length = min(self.max_length, longest_window(model.config, tokenizer))
-        check_windowing(tokenizer, max_length, self.stride, self.add_special_tokens)
-        windowed = iter_windows(
-            iter_texts(texts),
-            tokenizer,
-            max_length=max_length,
-            stride=self.stride,
-            add_special_tokens=self.add_special_tokens,
-        )
-        runner = HiddenStateRunner(model, layers, self.batch_size)
+        windowed = iter_windows(iter_texts(texts), tokenizer, **self._windowing(model, tokenizer))
+        runner = HiddenStateRunner(model, self.batch_size)
         dtype = np.float64 if self.dtype == "float64" else np.float32
         n_rowless = 0
         n_characters = (
@@ -252,7 +258,7 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         with progress_bar("extracting hidden states", total=n_characters, enabled=self.verbose) as advance:
             for part in split_into_parts(windowed, len(layers), max_rows):
                 n_rowless += part.n_rowless
-                states = _reported(runner, part.windows, advance)
+                states = _reported(runner, part.windows, layers, advance)
                 yield assemble(part, states, layers, hidden_size, dtype)
         if n_rowless:
             warnings.warn(
@@ -261,6 +267,11 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
                 UserWarning,
                 stacklevel=3,
             )
+
+    def _windowing(self, model, tokenizer) -> dict:
+        max_length = min(self.max_length, longest_window(model.config, tokenizer))
+        check_windowing(tokenizer, max_length, self.stride, self.add_special_tokens)
+        return {"max_length": max_length, "stride": self.stride, "add_special_tokens": self.add_special_tokens}
 
     def _pooled(self, texts) -> np.ndarray:
         texts = list(texts) if isinstance(texts, Iterator) else texts
@@ -336,9 +347,9 @@ def resolve_layers(layers, n_hidden_states: int, model: str) -> list[int]:
     return resolved
 
 
-def _reported(runner: HiddenStateRunner, windows: list[Window], advance):
+def _reported(runner: HiddenStateRunner, windows: list[Window], layers: list[int], advance):
     start, n_tokens = time.perf_counter(), 0
-    for indices, states in runner.run([window.input_ids for window in windows]):
+    for indices, states in runner.run([window.input_ids for window in windows], layers):
         yield indices, states
         done = [windows[index] for index in indices]
         n_tokens += sum(window.n_rows for window in done)

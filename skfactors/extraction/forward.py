@@ -151,7 +151,7 @@ def load_model(source: ModelSource) -> PreTrainedModel:
     if model.config.is_encoder_decoder:
         model = model.get_encoder()
     model.config.use_cache = False
-    return model.eval().to(source.device)
+    return model.eval().requires_grad_(False).to(source.device)
 
 
 @contextmanager
@@ -185,22 +185,25 @@ class HiddenStateRunner:
     Parameters
     ----------
     model : transformers.PreTrainedModel
-    layers : sequence of int
-        Indices into the model's hidden states.
     batch_size : int
         Windows in a forward pass. Halved for good whenever the accelerator runs out of memory.
     """
 
-    def __init__(self, model: PreTrainedModel, layers: Sequence[int], batch_size: int):
+    def __init__(self, model: PreTrainedModel, batch_size: int):
         self.model = model
-        self.layers = list(layers)
         self.batch_size = batch_size
 
-    def run(self, windows: Sequence[np.ndarray]):
+    def run(self, windows: Sequence[np.ndarray], layers: Sequence[int]):
         """
         Yield hidden states for windows of token ids, longest windows first.
 
         Windows of like length share a batch, so little is spent on padding.
+
+        Parameters
+        ----------
+        windows : sequence of ndarray of int64
+        layers : sequence of int
+            Indices into the model's hidden states.
 
         Yields
         ------
@@ -209,16 +212,98 @@ class HiddenStateRunner:
         states : ndarray of shape (n_layers, len(indices), longest, hidden_size)
             Rows past a window's own length are padding.
         """
+
+        def states_of(indices):
+            hidden_states = self._forward([windows[index] for index in indices])
+            return _to_numpy(torch.stack([hidden_states[layer] for layer in layers]))
+
+        return self._in_batches(windows, states_of)
+
+    def states_at(self, windows: Sequence[np.ndarray], reads: np.ndarray) -> np.ndarray:
+        """
+        Return hidden states of single tokens.
+
+        Parameters
+        ----------
+        windows : sequence of ndarray of int64
+        reads : ndarray of int of shape (n_reads, 3)
+            Which window, which layer, and which of the window's tokens. Windows that no read names are not run.
+
+        Returns
+        -------
+        ndarray of shape (n_reads, hidden_size)
+        """
+        asked, reads_window = np.unique(reads[:, 0], return_inverse=True)
+        asked_windows = [windows[number] for number in asked]
+
+        def states_of(indices):
+            row_of = np.full(len(asked), -1)
+            row_of[indices] = np.arange(len(indices))
+            numbers = np.flatnonzero(row_of[reads_window] >= 0)
+            rows, layers, tokens = row_of[reads_window[numbers]], reads[numbers, 1], reads[numbers, 2]
+            hidden_states = self._forward([asked_windows[index] for index in indices])
+            states = np.empty((len(numbers), hidden_states[0].shape[-1]), self._numpy_dtype())
+            for layer in np.unique(layers):
+                of_layer = layers == layer
+                states[of_layer] = _to_numpy(hidden_states[layer][rows[of_layer], tokens[of_layer]])
+            return numbers, states
+
+        states = np.empty((len(reads), self.model.config.hidden_size), self._numpy_dtype())
+        for _, (numbers, found) in self._in_batches(asked_windows, states_of):
+            states[numbers] = found
+        return states
+
+    def gradients_times_embeddings(
+        self, windows: Sequence[np.ndarray], reads: np.ndarray, directions: np.ndarray, baseline_id: int | None
+    ) -> list[np.ndarray]:
+        """
+        Return how a hidden state's product with a direction changes, to first order, with each token's embedding.
+
+        Parameters
+        ----------
+        windows : sequence of ndarray of int64
+        reads : ndarray of int of shape (n_windows, 2)
+            For each window a layer and the token whose hidden state there is meant.
+        directions : ndarray of shape (n_windows, hidden_size)
+        baseline_id : int or None
+            The token whose embedding is where the change is counted from; None counts from zero.
+
+        Returns
+        -------
+        list of ndarray of shape (n_tokens,)
+            For each window and token: the gradient with respect to its embedding, times embedding less baseline.
+        """
+        embed = self.model.get_input_embeddings()
+
+        def products_of(indices):
+            input_ids, attention_mask = self._padded([windows[index] for index in indices])
+            with torch.no_grad():
+                embeddings = embed(input_ids)
+                baseline = 0 if baseline_id is None else embed(input_ids.new_tensor(baseline_id))
+            embeddings.requires_grad_()
+            hidden_states = self._hidden_states(inputs_embeds=embeddings, attention_mask=attention_mask)
+            along = torch.as_tensor(directions[indices], dtype=embeddings.dtype, device=embeddings.device)
+            read = [hidden_states[layer][row, token] for row, (layer, token) in enumerate(reads[indices].tolist())]
+            (gradients,) = torch.autograd.grad((torch.stack(read) * along).sum(), embeddings)
+            return _to_numpy((gradients * (embeddings.detach() - baseline)).sum(-1))
+
+        products = [None] * len(windows)
+        for indices, batch in self._in_batches(windows, products_of):
+            for index, row in zip(indices, batch, strict=True):
+                products[index] = row[: len(windows[index])]
+        return products
+
+    def _in_batches(self, windows, result_of):
         remaining = sorted(range(len(windows)), key=lambda index: -len(windows[index]))
         while remaining:
             indices = remaining[: self.batch_size]
             try:
-                states = self._forward([windows[index] for index in indices])
+                result = result_of(indices)
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not self._halve(error):
                     raise
                 continue
-            yield indices, states
+            yield indices, result
             remaining = remaining[len(indices) :]
 
     def _halve(self, error: Exception) -> bool:
@@ -231,16 +316,22 @@ class HiddenStateRunner:
         return True
 
     @torch.inference_mode()
-    def _forward(self, windows: list[np.ndarray]) -> np.ndarray:
-        input_ids, attention_mask = pad(windows)
-        device = self.model.device
-        output = self.model(
-            input_ids=torch.from_numpy(input_ids).to(device),
-            attention_mask=torch.from_numpy(attention_mask).to(device),
-            output_hidden_states=True,
-        )
-        states = torch.stack([output.hidden_states[layer] for layer in self.layers])
-        return states.to("cpu", torch.promote_types(states.dtype, torch.float32)).numpy()
+    def _forward(self, windows: list[np.ndarray]) -> tuple[torch.Tensor, ...]:
+        input_ids, attention_mask = self._padded(windows)
+        return self._hidden_states(input_ids=input_ids, attention_mask=attention_mask)
+
+    def _padded(self, windows: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        return tuple(torch.from_numpy(array).to(self.model.device) for array in pad(windows))
+
+    def _hidden_states(self, **inputs) -> tuple[torch.Tensor, ...]:
+        return self.model(**inputs, output_hidden_states=True).hidden_states
+
+    def _numpy_dtype(self):
+        return np.float64 if self.model.dtype == torch.float64 else np.float32
+
+
+def _to_numpy(states: torch.Tensor) -> np.ndarray:
+    return states.to("cpu", torch.promote_types(states.dtype, torch.float32)).numpy()
 
 
 def pad(windows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

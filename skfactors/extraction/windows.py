@@ -25,6 +25,8 @@ class Window:
         Number of the document in the corpus.
     input_ids : ndarray of shape (n_tokens,)
         Token ids, special tokens included.
+    of_text : slice
+        The tokens of this window that are text, not special tokens.
     rows : slice
         The tokens of this window that become rows: neither special tokens nor those that an earlier, overlapping
         window has given already.
@@ -36,6 +38,7 @@ class Window:
 
     document: int
     input_ids: np.ndarray
+    of_text: slice
     rows: slice
     position: int
     offsets: np.ndarray
@@ -130,9 +133,10 @@ def iter_windows(
 
 
 def _window(document, input_ids, is_special, offsets, *, repeated, position) -> Window:
-    of_text = np.flatnonzero(~is_special)
-    rows = slice(of_text[0] + repeated, of_text[-1] + 1) if len(of_text) else slice(0, 0)
-    return Window(document, input_ids, rows, position, offsets[rows])
+    places = np.flatnonzero(~is_special)
+    of_text = slice(places[0], places[-1] + 1) if len(places) else slice(0, 0)
+    rows = slice(min(of_text.start + repeated, of_text.stop), of_text.stop)
+    return Window(document, input_ids, of_text, rows, position, offsets[rows])
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -3,6 +3,14 @@
 from skfactors.reports.contexts import top_contexts
 from skfactors.reports.factor_report import FactorReport
 from skfactors.reports.importance import importance_by_layer
-from skfactors.reports.levels import classify_levels
+from skfactors.reports.levels import classify_levels, context_span
+from skfactors.reports.saliency import token_saliency
 
-__all__ = ["FactorReport", "classify_levels", "importance_by_layer", "top_contexts"]
+__all__ = [
+    "FactorReport",
+    "classify_levels",
+    "context_span",
+    "importance_by_layer",
+    "token_saliency",
+    "top_contexts",
+]

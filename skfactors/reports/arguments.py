@@ -33,7 +33,7 @@ def check_known(asked, known, name):
     known : sequence of int
         Those there are, ascending.
     name : str
-        "factor" or "layer".
+        What they are, such as "factor" or "layer".
 
     Raises
     ------
@@ -41,13 +41,17 @@ def check_known(asked, known, name):
         If one is no integer, or there is none of that number.
     """
     numbers = np.atleast_1d(np.asarray(asked, dtype=object)).tolist()
-    there_are = f"from 0 to {known[-1]}" if isinstance(known, range) else ", ".join(map(str, known))
+    there_are = f"{name}s from 0 to {known[-1]}" if isinstance(known, range) and known else _listed(known, name)
     for number in numbers:
         if not isinstance(number, Integral) or isinstance(number, bool):
-            raise TypeError(f"{name}={number!r} is no integer; there are {name}s {there_are}.")
+            raise TypeError(f"{name}={number!r} is no integer; there are {there_are}.")
         if number not in known:
-            raise ValueError(f"there is no {name} {number}; there are {name}s {there_are}.")
+            raise ValueError(f"there is no {name} {number}; there are {there_are}.")
     return [int(number) for number in numbers]
+
+
+def _listed(known, name):
+    return f"{name}s {', '.join(map(str, known))}" if known else "none"
 
 
 def reconstruction_by(components, n_components, n_features):

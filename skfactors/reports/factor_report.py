@@ -1,5 +1,6 @@
 """FactorReport: what the factors of a dictionary respond to in a corpus."""
 
+from collections.abc import Iterator
 from numbers import Integral
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from skfactors.reports.accumulator import ReportAccumulator
 from skfactors.reports.arguments import check_known, check_parameters, reconstruction_by
 from skfactors.reports.display import FactorView, coverage, overview_html
 from skfactors.reports.entries import check_codes
+from skfactors.reports.explanation import explain_text
 from skfactors.reports.persistence import read_json, write_csv, write_json
 from skfactors.reports.plots import plot_importance
+from skfactors.reports.saliency_records import saliency_table, to_records
+from skfactors.reports.sources import Sources, add_missing
 from skfactors.reports.summary import clearest_order, summarize
 
 REPORT_FILE = "report.json"
@@ -35,6 +39,8 @@ class FactorReport:
         its activations.
     totals, parameters : dict
         See the attributes.
+    saliency : dict, default=None
+        Saliency of tokens by context, as :meth:`add_saliency` adds it.
 
     Attributes
     ----------
@@ -62,7 +68,7 @@ class FactorReport:
     >>> report.show(17)  # doctest: +SKIP
     """
 
-    def __init__(self, contexts, importance, active_rows, activation_sums, totals, parameters):
+    def __init__(self, contexts, importance, active_rows, activation_sums, totals, parameters, saliency=None):
         self.totals = totals
         self.parameters = parameters
         self._contexts = contexts
@@ -71,7 +77,9 @@ class FactorReport:
             "active_rows": active_rows,
             "activation_sums": activation_sums,
         }
-        self._summary = summarize(contexts, importance, active_rows, activation_sums, totals["n_rows"])
+        self._saliency = {} if saliency is None else saliency
+        self._sources = Sources()
+        self._summarize()
 
     @classmethod
     def from_texts(cls, extractor, dictionary, texts, *, k=20, top=200, window=10, unique_documents=True, verbose=None):
@@ -106,6 +114,11 @@ class FactorReport:
             If the dictionary is not fitted.
         TypeError, ValueError
             If a parameter is out of range, or the texts give no row at all.
+
+        Notes
+        -----
+        The report refers to `extractor`, `dictionary` and, unless they are an iterator, `texts`, for
+        :meth:`add_saliency` and :meth:`explain`. They are not saved with it.
         """
         check_is_fitted(dictionary)
         parameters = check_parameters(k, top, window, unique_documents)
@@ -125,7 +138,9 @@ class FactorReport:
                 n_rows += len(acts.X)
                 n_before, n_read = n_read, int(acts.provenance["document"].iloc[-1]) + 1
                 advance(n_read - n_before, f"{n_rows:,} rows")
-        return cls._from_accumulator(accumulator, parameters)
+        report = cls._from_accumulator(accumulator, parameters)
+        report._sources = Sources(extractor, dictionary, None if isinstance(texts, Iterator) else texts)
+        return report
 
     @classmethod
     def from_codes(cls, codes, acts, *, k=20, top=200, window=10, unique_documents=True, components=None):
@@ -159,7 +174,9 @@ class FactorReport:
             accumulator = ReportAccumulator(codes.shape[1], **parameters)
             reconstruct = reconstruction_by(components, codes.shape[1], acts.X.shape[1])
             accumulator.add(codes, acts.provenance, acts.texts, X=acts.X, reconstruct=reconstruct)
-        return cls._from_accumulator(accumulator, parameters)
+        report = cls._from_accumulator(accumulator, parameters)
+        report._sources = Sources(texts=acts.texts)
+        return report
 
     @classmethod
     def _from_accumulator(cls, accumulator, parameters):
@@ -220,11 +237,14 @@ class FactorReport:
         DataFrame
             Index `factor`; columns
 
-            - `level`: as :func:`classify_levels` has it from the importance alone, hence never "high"
+            - `level`: as :func:`classify_levels` has it from importance and span, hence "high" only where
+              :meth:`add_saliency` was called
             - `peak_layer`: the layer of its greatest importance
             - `peak_importance`
             - `frequency`: share of all rows, whatever their layer, in which it is active
             - `mean_activation`: over those rows
+            - `span`: tokens of context that it depends on, the median of :func:`context_span` over its contexts with
+              saliency (those at the peak layer, where there are any); NaN without saliency
             - `top_tokens`: up to five most common tokens of its top contexts at the peak layer, in lower case
 
             A factor that never fires is "flat", and has no peak layer and no mean activation.
@@ -286,6 +306,122 @@ class FactorReport:
         )
         (console or Console()).print(view)
 
+    def add_saliency(
+        self,
+        extractor=None,
+        dictionary=None,
+        factors=None,
+        layers=None,
+        k=3,
+        *,
+        texts=None,
+        method="lime",
+        n_samples=1000,
+        random_state=0,
+        verbose=None,
+    ):
+        """
+        Find out which tokens make factors active in their top contexts, and from that how far their context reaches.
+
+        Parameters
+        ----------
+        extractor, dictionary, texts : default=None
+            What the report was made from; None takes those that :meth:`from_texts` was given.
+        factors : int or sequence of int, default=None
+            None takes all that fire.
+        layers : int or sequence of int, default=None
+            Layers whose contexts are taken; None takes each factor's peak layer.
+        k : int, default=3
+            Contexts for each factor and layer, the strongest first.
+        method, n_samples, random_state
+            As in :func:`token_saliency`. With an int, adding contexts one by one or all at once is the same.
+        verbose : bool, default=None
+            Show a progress bar. None shows one where `extractor` or `dictionary` is verbose.
+
+        Returns
+        -------
+        self : FactorReport
+            :meth:`saliency` has the weights; :meth:`summary` has spans, and levels that go by them.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If extractor, dictionary or texts are neither given nor known, the texts are others than the report's,
+            there is no such factor or layer, or a parameter is out of range.
+
+        Notes
+        -----
+        Contexts that have a saliency by this method and number of samples already are not computed again. Each is kept
+        as soon as it is there: a call that was interrupted, or a report saved and loaded, goes on where it stood.
+        """
+        sources = self._sources.given(extractor, dictionary, texts, also_texts=True)
+        check_scalar(k, "k", Integral, min_val=1)
+        contexts = self.top_contexts(factors, layers)
+        if layers is None:
+            contexts = contexts[contexts["layer"] == contexts["factor"].map(self._summary["peak_layer"])]
+        contexts = contexts[contexts["rank"] <= k]
+        try:
+            add_missing(
+                self._saliency,
+                sources,
+                contexts,
+                method=method,
+                n_samples=n_samples,
+                random_state=random_state,
+                verbose=sources.is_verbose() if verbose is None else verbose,
+            )
+        finally:
+            self._summarize()
+        return self
+
+    def saliency(self, factor=None, layer=None) -> pd.DataFrame:
+        """
+        Return which tokens make factors active, in the contexts that :meth:`add_saliency` was called for.
+
+        Parameters
+        ----------
+        factor, layer : int or sequence of int, default=None
+            Which to return; None returns all.
+
+        Returns
+        -------
+        DataFrame
+            A row for each token: `factor`, `layer`, `document` and `position` name the context, as in
+            :meth:`top_contexts`; `token_position`, `token`, `start` and `end` (character offsets in the document) the
+            token; `saliency` is its weight.
+        """
+        table = saliency_table(self._saliency)
+        if factor is not None:
+            table = table[table["factor"].isin(self._known_factors(factor))]
+        if layer is not None:
+            table = table[table["layer"].isin(check_known(layer, self.totals["layers"], "layer"))]
+        return table.reset_index(drop=True)
+
+    def explain(self, text, *, extractor=None, dictionary=None):
+        """
+        Take the hidden states of a text apart: token by token, layer by layer, which factors make up each.
+
+        Parameters
+        ----------
+        text : str
+        extractor, dictionary : default=None
+            None takes those that :meth:`from_texts` was given.
+
+        Returns
+        -------
+        Explanation
+            Prints itself in a terminal, is HTML in a notebook, and has its numbers in `frame` and `states`.
+
+        Raises
+        ------
+        NotFittedError
+            If the dictionary is not fitted.
+        TypeError, ValueError
+            If text is not a str or holds no token, or extractor or dictionary are neither given nor known.
+        """
+        sources = self._sources.given(extractor, dictionary)
+        return explain_text(sources.extractor, sources.dictionary, text, self._summary["top_tokens"])
+
     def plot_importance(self, factor, ax=None):
         """
         Plot the importance of one or more factors over the layers.
@@ -335,6 +471,7 @@ class FactorReport:
             totals=self.totals,
             contexts=self._contexts,
             by_layer=self._by_layer,
+            saliency=self._saliency,
         )
 
     @classmethod
@@ -360,9 +497,8 @@ class FactorReport:
             If the report was cut short or altered, or is of a format that this version does not read.
         """
         content = read_json(Path(path) / REPORT_FILE)
-        return cls(
-            content["contexts"], **content["by_layer"], totals=content["totals"], parameters=content["parameters"]
-        )
+        by_layer = content.pop("by_layer")
+        return cls(**by_layer, **content)
 
     def __eq__(self, other):
         if not isinstance(other, FactorReport):
@@ -372,6 +508,7 @@ class FactorReport:
             and self.parameters == other.parameters
             and self._contexts.equals(other._contexts)
             and all(table.equals(other._by_layer[name]) for name, table in self._by_layer.items())
+            and to_records(self._saliency) == to_records(other._saliency)
         )
 
     __hash__ = None
@@ -381,6 +518,11 @@ class FactorReport:
 
     def _repr_html_(self):
         return overview_html(self.totals, self.clearest())
+
+    def _summarize(self):
+        self._summary = summarize(
+            self._contexts, **self._by_layer, n_rows=self.totals["n_rows"], saliency=self._saliency
+        )
 
     def _known_factors(self, factor):
         return check_known(factor, range(self.totals["n_components"]), "factor")

@@ -16,8 +16,9 @@ def classify_levels(importance, span=None, *, low_depth=0.3, long_span=25, flat_
     importance : DataFrame of shape (n_components, n_layers)
         Importance of each factor (index) in each layer (columns), as :func:`importance_by_layer` gives it.
     span : Series or array-like of float of length n_components, default=None
-        Tokens of context that a factor's activation depends on. A Series goes by its index; a factor that it lacks, or
-        has NaN for, has no known span. Without spans no factor is "high".
+        Tokens of context that a factor's activation depends on, as :func:`context_span` measures it in one context. A
+        Series goes by its index; a factor that it lacks, or has NaN for, has no known span. Without spans no factor is
+        "high".
     low_depth : float, default=0.3
         A factor is low where its curve peaks within this share of the depth from the first layer to the last.
     long_span : float, default=25
@@ -51,7 +52,8 @@ def classify_levels(importance, span=None, *, low_depth=0.3, long_span=25, flat_
     here.
 
     The curve alone cannot tell high from mid: both peak late. What sets them apart is how far the context reaches,
-    hence `span`. Its limit of 25 tokens is about the length of an English sentence, a choice of this library.
+    hence `span`, which :func:`context_span` measures by the saliency of tokens. Its limit of 25 tokens is about the
+    length of an English sentence, a choice of this library.
 
     Of layers of equal importance, the first is the peak.
 
@@ -81,6 +83,64 @@ def classify_levels(importance, span=None, *, low_depth=0.3, long_span=25, flat_
     is_high = _spans(span, importance.index) > long_span
     levels = np.select([is_flat, is_low, is_high], ["flat", "low", "high"], default="mid")
     return pd.Series(levels, index=importance.index, name="level")
+
+
+def context_span(saliency, *, share=0.8, noise=0.2) -> int:
+    """
+    Measure how far the context reaches that an activation depends on.
+
+    Parameters
+    ----------
+    saliency : Series of length n_tokens
+        As :func:`token_saliency` returns it, for one context.
+    share : float, default=0.8
+        Share of the other tokens' weight that the span holds.
+    noise : float, default=0.2
+        Weights below this share of the largest count as zero.
+
+    Returns
+    -------
+    int
+        The length in tokens of the shortest stretch of text that holds the token itself and that share of the positive
+        weight of all other tokens: 1 where the activation depends on the token alone, 3 for a pattern of the token
+        and its two neighbours, and at least 31 where it rests on a token 30 positions away. 1 where no weight is
+        positive.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of range, or the Series does not say which position it explains.
+
+    Notes
+    -----
+    The span grows with how far weight lies from the token and with how widely it is spread: a weak influence from afar
+    does not reach the share and leaves the span as it is. The token's own weight sets what is noise and is otherwise
+    left out, since almost every activation depends on the token most. Negative weights, of tokens that hold the
+    activation down, do not count.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skfactors.reports import context_span
+    >>> saliency = pd.Series([0.0, 0.9, 0.0, -0.2, 1.1, 0.1], index=range(10, 16))
+    >>> saliency.attrs["position"] = 14
+    >>> context_span(saliency)
+    4
+    """
+    check_scalar(share, "share", Real, min_val=0, max_val=1, include_boundaries="right")
+    check_scalar(noise, "noise", Real, min_val=0, max_val=1)
+    positions = saliency.index.get_level_values(0)
+    if saliency.attrs.get("position") not in positions:
+        raise ValueError("saliency must have in attrs['position'] the position that it explains, one of its index.")
+    own = positions.get_loc(saliency.attrs["position"])
+    weights = saliency.to_numpy(dtype=np.float64).clip(min=0)
+    weights = np.where(weights >= noise * weights.max(), weights, 0)
+    weights[own] = 0
+    before = np.concatenate([[0], weights.cumsum()])
+    starts, stops = np.arange(own + 1)[:, None], np.arange(own + 1, len(weights) + 1)
+    # The sum of a stretch that holds all may fall short of the total by rounding.
+    holds = before[stops] - before[starts] >= share * before[-1] * (1 - 1e-9)
+    return int((stops - starts)[holds].min())
 
 
 def _spans(span, factors):

@@ -12,6 +12,7 @@ import pandas as pd
 from skfactors._version import __version__
 from skfactors.reports.contexts import CONTEXT_COLUMNS
 from skfactors.reports.importance import factor_by_layer
+from skfactors.reports.saliency_records import from_records, to_records
 
 FORMAT = "skfactors factor report"
 FORMAT_VERSION = 1
@@ -33,7 +34,7 @@ BY_LAYER = {"importance": float, "active_rows": int, "activation_sums": float}
 _READ_AS_FORMULA = "=+-@＝＋－＠"
 
 
-def write_json(path, *, parameters, totals, contexts, by_layer):
+def write_json(path, *, parameters, totals, contexts, by_layer, saliency):
     """
     Write everything that a report is made of to a JSON file.
 
@@ -45,6 +46,8 @@ def write_json(path, *, parameters, totals, contexts, by_layer):
     contexts : DataFrame
     by_layer : dict of str to DataFrame of shape (n_components, n_layers)
         The tables named in `BY_LAYER`.
+    saliency : dict
+        By context, as :func:`~skfactors.reports.saliency_records.context_key` names it.
     """
     content = {
         "format": FORMAT,
@@ -54,6 +57,7 @@ def write_json(path, *, parameters, totals, contexts, by_layer):
         "totals": totals,
         "contexts": {name: contexts[name].tolist() for name in CONTEXT_COLUMNS},
         **{name: table.to_numpy().T.tolist() for name, table in by_layer.items()},
+        "saliency": to_records(saliency),
     }
     with replaced_file(path) as file:
         json.dump(content, file, ensure_ascii=True, allow_nan=False)
@@ -70,7 +74,7 @@ def read_json(path):
     Returns
     -------
     dict
-        `parameters`, `totals`, `contexts` and `by_layer`, as they were written.
+        `parameters`, `totals`, `contexts`, `by_layer` and `saliency`, as they were written.
 
     Raises
     ------
@@ -116,7 +120,15 @@ def _checked(content):
         by_layer[name] = factor_by_layer(np.ascontiguousarray(table.T), layers)
     if not contexts["factor"].between(0, totals["n_components"] - 1).all():
         raise ValueError("contexts name factors that there are none of")
-    return {"parameters": parameters, "totals": totals, "contexts": contexts, "by_layer": by_layer}
+    # Reports of earlier versions have none.
+    saliency = from_records(content.get("saliency", []), totals["n_components"], layers.tolist())
+    return {
+        "parameters": parameters,
+        "totals": totals,
+        "contexts": contexts,
+        "by_layer": by_layer,
+        "saliency": saliency,
+    }
 
 
 def _typed(values, kinds):

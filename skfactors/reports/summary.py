@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 
 from skfactors.reports.levels import classify_levels
+from skfactors.reports.saliency_records import factor_spans
 
 N_TOKENS_SHOWN = 5
 ENOUGH_DOCUMENTS = 5
 FREQUENT = 0.1
 
 
-def summarize(contexts, importance, active_rows, activation_sums, n_rows) -> pd.DataFrame:
+def summarize(contexts, importance, active_rows, activation_sums, n_rows, saliency) -> pd.DataFrame:
     """
     Describe each factor in a row.
 
@@ -23,11 +24,13 @@ def summarize(contexts, importance, active_rows, activation_sums, n_rows) -> pd.
     importance, active_rows, activation_sums : DataFrame of shape (n_components, n_layers)
     n_rows : int
         Rows of the corpus, over all layers.
+    saliency : dict
+        Saliency of tokens by context, which says what spans of context factors depend on.
 
     Returns
     -------
     DataFrame
-        Index `factor`; columns `level`, `peak_layer`, `peak_importance`, `frequency`, `mean_activation`,
+        Index `factor`; columns `level`, `peak_layer`, `peak_importance`, `frequency`, `mean_activation`, `span`,
         `top_tokens`. A factor that never fires has no peak layer and no mean activation.
     """
     scores = importance.to_numpy()
@@ -35,14 +38,16 @@ def summarize(contexts, importance, active_rows, activation_sums, n_rows) -> pd.
     sums = activation_sums.to_numpy().sum(axis=1)
     fires = n_active > 0
     peak_layer = importance.columns.to_numpy()[scores.argmax(axis=1)]
+    spans = factor_spans(saliency, pd.Series(peak_layer, index=importance.index))
     tokens = _top_tokens(_at_peak(contexts, peak_layer), len(importance))
     return pd.DataFrame(
         {
-            "level": classify_levels(importance),
+            "level": classify_levels(importance, span=spans),
             "peak_layer": pd.arrays.IntegerArray(peak_layer, mask=~fires),
             "peak_importance": scores.max(axis=1),
             "frequency": n_active / n_rows,
             "mean_activation": np.divide(sums, n_active, out=np.full(len(sums), np.nan), where=fires),
+            "span": spans.reindex(importance.index).astype(np.float64),
             "top_tokens": pd.Series(tokens, index=importance.index, dtype=object),
         },
         index=importance.index,

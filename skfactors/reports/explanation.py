@@ -1,0 +1,224 @@
+"""Explanation: the hidden states of a text as sums of factors, token by token and layer by layer."""
+
+import html
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from scipy.sparse import csr_array
+from sklearn.utils.validation import check_is_fitted
+
+from skfactors.reports.display import visible
+
+FACTORS_SHOWN = 3
+TOKEN_WIDTH = 16
+CELL_WIDTH = 18
+
+
+def explain_text(extractor, dictionary, text, top_tokens) -> "Explanation":
+    """
+    Take the hidden states of a text apart into factors.
+
+    Parameters
+    ----------
+    extractor : TransformerFeatureExtractor
+    dictionary : SparseDictionary
+        Or another fitted estimator with `transform`, and `components_` that codes sum up.
+    text : str
+    top_tokens : Series of str
+        By factor: what it responds to.
+
+    Returns
+    -------
+    Explanation
+
+    Raises
+    ------
+    NotFittedError
+        If the dictionary is not fitted.
+    TypeError, ValueError
+        If text is not a str, holds no token, or the dictionary has other factors than `top_tokens`.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"text is of type {type(text).__name__}; explain one str at a time.")
+    if not text.strip():
+        raise ValueError("text is empty or white space: there is no token to explain.")
+    check_is_fitted(dictionary)
+    if len(dictionary.components_) != len(top_tokens):
+        raise ValueError(
+            f"the dictionary has {len(dictionary.components_)} factors, and the report is on {len(top_tokens)}: pass "
+            "the dictionary that the report was made with."
+        )
+    acts = extractor.extract([text])
+    if len(acts.X) == 0:
+        raise ValueError("text holds nothing that gives a token to explain.")
+    codes = csr_array(dictionary.transform(acts.X))
+    codes.eliminate_zeros()
+    components = np.asarray(dictionary.components_, dtype=np.float64)
+    X = np.asarray(acts.X, dtype=np.float64)
+    shares, unexplained = shares_of_states(X, codes, components)
+    provenance = acts.provenance
+    tokens = [text[start:end] for start, end in zip(provenance["start"], provenance["end"], strict=True)]
+    n_factors = np.diff(codes.indptr)
+    states = pd.DataFrame(
+        {
+            "position": provenance["position"].to_numpy(),
+            "token": pd.Series(tokens, dtype=object),
+            "layer": provenance["layer"].to_numpy(),
+            "n_factors": n_factors,
+            "length": np.linalg.norm(X, axis=1),
+            "unexplained": unexplained,
+        }
+    )
+    frame = states.loc[np.repeat(np.arange(len(states)), n_factors), ["position", "token", "layer"]]
+    frame = frame.assign(factor=codes.indices.astype(np.int64), activation=codes.data.astype(np.float64), share=shares)
+    frame["top_tokens"] = top_tokens.reindex(frame["factor"]).to_numpy()
+    by_place = ["position", "layer", "activation"]
+    return Explanation(
+        text,
+        frame.sort_values(by_place, ascending=[True, True, False], kind="stable").reset_index(drop=True),
+        states.sort_values(by_place[:2], kind="stable").reset_index(drop=True),
+    )
+
+
+def shares_of_states(X, codes, components) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Divide the squared length of each hidden state among its factors and what they leave.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+    codes : csr_array of shape (n_rows, n_components)
+    components : ndarray of shape (n_components, n_features)
+
+    Returns
+    -------
+    shares : ndarray of shape (codes.nnz,)
+        For each code a of a row x that is reconstructed as y, with the factor d: a⟨d, 2x - y⟩ / ‖x‖².
+    unexplained : ndarray of shape (n_rows,)
+        ‖x - y‖² / ‖x‖², which is 1 less the row's shares. A row of zeros has nothing unexplained.
+    """
+    reconstructions = codes @ components
+    squared = np.square(X).sum(axis=1)
+    squared[squared == 0] = 1
+    unexplained = np.square(X - reconstructions).sum(axis=1) / squared
+    rows = np.repeat(np.arange(len(X)), np.diff(codes.indptr))
+    along = np.einsum("ij,ij->i", components[codes.indices], (2 * X - reconstructions)[rows])
+    return codes.data * along / squared[rows], unexplained
+
+
+class Explanation:
+    """
+    The hidden states of a text as sums of factors.
+
+    Made by :meth:`FactorReport.explain`. Prints itself as a table in a terminal and is one in a notebook: a line for
+    each token, a column for each layer, and there the strongest factors and the share that they all leave unexplained.
+
+    Parameters
+    ----------
+    text : str
+    frame, states : DataFrame
+        See the attributes.
+
+    Attributes
+    ----------
+    text : str
+    frame : DataFrame
+        A row for each token, layer and factor active there: `position`, `token`, `layer`, `factor`, `activation`,
+        `share` (of the hidden state's squared length; the shares of a state and what is unexplained sum to 1) and
+        `top_tokens` (what the factor responds to in the report). Sorted by position, layer and falling activation.
+    states : DataFrame
+        A row for each token and layer: `position`, `token`, `layer`, `n_factors` (active), `length` (of the hidden
+        state) and `unexplained` (share of its squared length).
+
+    Notes
+    -----
+    For a code a of a hidden state x, reconstructed as y, and its factor d, the share is a⟨d, 2x - y⟩ / ‖x‖²; what is
+    unexplained is ‖x - y‖² / ‖x‖².
+    """
+
+    def __init__(self, text, frame, states):
+        self.text = text
+        self.frame = frame
+        self.states = states
+
+    def show(self, *, n=FACTORS_SHOWN, console=None):
+        """
+        Print the table.
+
+        Parameters
+        ----------
+        n : int, default=3
+            Factors for each token and layer, at most.
+        console : rich.console.Console, default=None
+            Where to print; by default the terminal, or the output cell of a notebook.
+        """
+        (console or Console()).print(*self._tables(n, (console or Console()).width), sep="\n")
+
+    def __rich_console__(self, console, options):
+        yield from self._tables(FACTORS_SHOWN, options.max_width)
+
+    def __repr__(self):
+        n_tokens, layers = self.states["position"].nunique(), ", ".join(map(str, self._layers()))
+        return f"Explanation({n_tokens} tokens, layers {layers}; {self.states['unexplained'].mean():.1%} unexplained)"
+
+    def _repr_html_(self):
+        layers = self._layers()
+        head = "<th>token</th>" + "".join(f"<th>layer {layer}</th>" for layer in layers)
+        lines = []
+        for token, cells in self._lines(FACTORS_SHOWN, layers):
+            row = "".join(f'<td style="vertical-align: top">{_html_cell(*cell)}</td>' for cell in cells)
+            lines.append(f'<tr><th dir="auto" style="vertical-align: top">{html.escape(visible(token))}</th>{row}</tr>')
+        return (
+            f"<div><p><strong>Explanation</strong>: the strongest factors and their activations</p>"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        )
+
+    def _layers(self):
+        return sorted(self.states["layer"].unique().tolist())
+
+    def _tables(self, n, width):
+        """Yield one table, or several below each other where the layers do not fit side by side."""
+        layers = self._layers()
+        at_a_time = max(1, (width - TOKEN_WIDTH - 4) // (CELL_WIDTH + 3))
+        for start in range(0, len(layers), at_a_time):
+            shown = layers[start : start + at_a_time]
+            table = Table(show_lines=True, expand=False)
+            table.add_column("token", style="bold", max_width=TOKEN_WIDTH, overflow="ellipsis", no_wrap=True)
+            for layer in shown:
+                table.add_column(f"layer {layer}", width=CELL_WIDTH, no_wrap=True, overflow="ellipsis")
+            for token, cells in self._lines(n, shown):
+                table.add_row(Text(visible(token)), *(_rich_cell(*cell) for cell in cells))
+            yield table
+
+    def _lines(self, n, layers):
+        """Yield each token with its cells: the factors of a layer, strongest first, and the share unexplained."""
+        factors = dict(iter(self.frame.groupby(["position", "layer"])))
+        unexplained = self.states.set_index(["position", "layer"])["unexplained"]
+        none = self.frame.iloc[:0]
+        for position, token in self.states.drop_duplicates("position")[["position", "token"]].itertuples(index=False):
+            places = [(position, layer) for layer in layers]
+            yield token, [(factors.get(place, none).head(n), unexplained[place]) for place in places]
+
+
+def _rich_cell(factors, unexplained):
+    cell = Text()
+    for factor in factors.itertuples():
+        cell.append(f"{factor.factor:>4}", style="cyan")
+        cell.append(f" {factor.activation:.3g} ").append(visible(_first(factor.top_tokens)) + "\n", style="italic")
+    return cell.append(f"{unexplained:.0%} left", style="dim")
+
+
+def _first(top_tokens):
+    return top_tokens.split(", ")[0]
+
+
+def _html_cell(factors, unexplained):
+    lines = [
+        f'<span title="{html.escape(visible(factor.top_tokens), quote=True)}">{factor.factor}</span> '
+        f"{factor.activation:.3g} <em>{html.escape(visible(_first(factor.top_tokens)))}</em><br>"
+        for factor in factors.itertuples()
+    ]
+    return "".join(lines) + f"<small>{unexplained:.0%} left</small>"

@@ -1,0 +1,147 @@
+import io
+
+import numpy as np
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+from sklearn.exceptions import NotFittedError
+
+from skfactors import FactorReport, SparseDictionary, TransformerFeatureExtractor
+from skfactors.datasets import demo_model
+
+SENTENCE = "She left <b>[red]the[/red]</b> park & \u05e9\u05dc\u05d5\u05dd."
+
+
+@pytest.fixture(scope="module")
+def report(tiny_model, texts):
+    extractor = TransformerFeatureExtractor(tiny_model)
+    texts = [text for text in texts if text]
+    dictionary = SparseDictionary(8, alpha=0.3, random_state=0).fit(extractor.extract(texts))
+    return FactorReport.from_texts(extractor, dictionary, texts)
+
+
+@pytest.fixture(scope="module")
+def sources(report):
+    return report._sources.extractor, report._sources.dictionary
+
+
+def test_the_frame_has_the_codes_of_every_hidden_state(report, sources):
+    extractor, dictionary = sources
+    explanation = report.explain(SENTENCE)
+    acts = extractor.extract([SENTENCE])
+    codes = dictionary.transform(acts.X).toarray()
+    frame = explanation.frame.set_index(["position", "layer", "factor"])
+    assert len(frame) == (codes != 0).sum()
+    for row, where in enumerate(acts.provenance.itertuples()):
+        for factor in np.flatnonzero(codes[row]):
+            found = frame.loc[(where.position, where.layer, factor)]
+            assert found["activation"] == pytest.approx(codes[row, factor], rel=1e-5)
+            assert found["token"] == SENTENCE[where.start : where.end]
+            assert found["top_tokens"] == report.summary()["top_tokens"][factor]
+
+
+def test_what_is_unexplained_is_the_residuals_share_of_the_squared_length(report, sources):
+    extractor, dictionary = sources
+    explanation = report.explain(SENTENCE)
+    acts = extractor.extract([SENTENCE])
+    reconstructed = dictionary.inverse_transform(dictionary.transform(acts.X))
+    states = explanation.states.set_index(["position", "layer"])
+    assert len(states) == len(acts)
+    for row, where in enumerate(acts.provenance.itertuples()):
+        left = np.sum((acts.X[row] - reconstructed[row]) ** 2) / np.sum(acts.X[row] ** 2)
+        assert states.loc[(where.position, where.layer), "unexplained"] == pytest.approx(left, rel=1e-4)
+
+
+def test_shares_and_what_is_unexplained_sum_to_one(report):
+    explanation = report.explain(SENTENCE)
+    shares = explanation.frame.groupby(["position", "layer"])["share"].sum()
+    unexplained = explanation.states.set_index(["position", "layer"])["unexplained"]
+    np.testing.assert_allclose(shares.reindex(unexplained.index, fill_value=0) + unexplained, 1, atol=1e-9)
+
+
+def test_a_terminal_shows_every_token_and_layer_with_its_strongest_factors(report):
+    explanation = report.explain(SENTENCE)
+    file = io.StringIO()
+    explanation.show(n=1, console=Console(file=file, width=100))
+    output = file.getvalue()
+    for layer in (0, 1, 2):
+        assert f"layer {layer}" in output
+    assert max(map(cell_len, output.splitlines())) <= 100
+    assert output.count("% left") == len(explanation.states)
+    strongest = explanation.frame.iloc[0]
+    assert f"{strongest['factor']} {strongest['activation']:.3g}" in output
+    assert "[" in output
+
+
+def test_layers_that_do_not_fit_side_by_side_go_below_each_other(report):
+    file = io.StringIO()
+    Console(file=file, width=50).print(report.explain("one park"))
+    heads = [line for line in file.getvalue().splitlines() if "layer" in line]
+    assert len(heads) == 3
+    assert max(map(cell_len, file.getvalue().splitlines())) <= 50
+
+
+def test_a_notebook_gets_escaped_html(report):
+    page = report.explain("<script>alert('x')</script> \x1b & \ud800 left")._repr_html_()
+    assert "<script" not in page
+    assert "&lt;" in page
+    assert "&amp;" in page
+    assert not set(page) & set("\x1b\ud800")
+    assert (
+        page.count("<tr>")
+        == 1 + report.explain("<script>alert('x')</script> \x1b & \ud800 left").states["position"].nunique()
+    )
+
+
+def test_the_repr_is_a_line(report):
+    text = repr(report.explain("One."))
+    assert text.startswith("Explanation(2 tokens, layers 0, 1, 2; ")
+    assert text.endswith("% unexplained)")
+
+
+def test_a_text_longer_than_a_window_is_explained_whole(report):
+    text = "She left the park by the left gate. " * 30
+    explanation = report.explain(text)
+    assert explanation.states["position"].nunique() == 30 * 9
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        (5, TypeError, "type int"),
+        (["a"], TypeError, "type list"),
+        ("", ValueError, "empty"),
+        (" \n", ValueError, "empty"),
+    ],
+)
+def test_what_is_no_text_is_refused(report, text, error, message):
+    with pytest.raises(error, match=message):
+        report.explain(text)
+
+
+def test_a_loaded_report_asks_for_extractor_and_dictionary(report, sources, tmp_path):
+    report.save(tmp_path)
+    loaded = FactorReport.load(tmp_path)
+    with pytest.raises(ValueError, match="Pass extractor=, dictionary="):
+        loaded.explain("One.")
+    extractor, dictionary = sources
+    explanation = loaded.explain("One.", extractor=extractor, dictionary=dictionary)
+    assert explanation.frame.equals(report.explain("One.").frame)
+
+
+def test_another_dictionary_is_refused(report, sources):
+    other = SparseDictionary(5, random_state=0).fit(sources[0].extract(["She left the park by the gate."]))
+    with pytest.raises(ValueError, match="5 factors, and the report is on 8"):
+        report.explain("One.", dictionary=other)
+    with pytest.raises(NotFittedError):
+        report.explain("One.", dictionary=SparseDictionary())
+
+
+def test_the_demo_model_is_explained_better_than_not_at_all(demo_activations):
+    extractor = TransformerFeatureExtractor(demo_model(), layers=[1, 3, 6])
+    dictionary = SparseDictionary(40, alpha=1.5, random_state=0).fit(demo_activations)
+    report = FactorReport.from_texts(extractor, dictionary, ["The bank of the river was muddy."])
+    explanation = report.explain("She left the park by the left gate.")
+    assert explanation.states["layer"].unique().tolist() == [1, 3, 6]
+    assert explanation.states["unexplained"].between(0, 1).all()
+    assert explanation.states["unexplained"].mean() < 0.9
