@@ -80,9 +80,7 @@ def main():
     for name, (components, seconds) in peers.items():
         target = held_out_objective(held_out, components)
         sooner = next(((ours, n_rows) for value, ours, n_rows in progress if value <= target), None)
-        ahead = (
-            (f"{sooner[0]:.2f} s", f"1/{seconds / sooner[0]:.1f}", f"{sooner[1]:,}") if sooner else ("never", "", "")
-        )
+        ahead = (f"{sooner[0]:.2f} s", f"1/{seconds / sooner[0]:.1f}", f"{sooner[1]:,}") if sooner else ("never", "", "")
         table.add_row(name, f"{seconds:.2f}", f"{target:.3f}", *ahead)
     table.add_section()
     for value, seconds, n_rows in progress:

@@ -4,6 +4,7 @@ import base64
 import gzip
 import hashlib
 import json
+import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -37,9 +38,9 @@ def write_page(path, report, *, examples=None, saliency=None):
         If an example cannot be shown.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise IsADirectoryError(f"{path} is a folder; name a file, such as {path / 'factors.html'}.")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise FileNotFoundError(f"{path} cannot be written: {path.parent} is no folder; make it first.")
     page = page_of(sections_of(report, saliency) | {"examples": examples_section(examples)})
     try:

@@ -2,7 +2,7 @@
 
 const WIDTH = 480;
 const HEIGHT = 170;
-const MARGIN = { left: 14, right: 14, top: 22, bottom: 24 };
+const MARGIN = { left: 24, right: 24, top: 22, bottom: 24 };
 
 /** Draw a curve without axes. */
 function sparkline(values) {

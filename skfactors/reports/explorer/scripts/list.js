@@ -76,14 +76,14 @@ function drawList() {
 
 function listRow(factor, place) {
   const label = names[factor] || factors.top_tokens[factor] || "never fires";
-  const matches = found.asked && found.factors[factor] > 1 ? ` · ${found.factors[factor]} matches` : "";
+  const matches = found.asked && found.factors[factor] > 1 ? `${found.factors[factor]} matches · ` : "";
   const link = element(
     "a",
     { href: fragment(factor, view.layer === ALL_LAYERS ? ALL_LAYERS : null) },
     element("b", {}, String(factor)),
     element("span", { class: names[factor] ? "label named" : "label", dir: "auto" }, shortened(label)),
     sparkline(curveOf(factor)),
-    element("small", {}, levelBadge(factor), ` ${peakText(factor)}${percent(factors.frequency[factor])}${matches}`),
+    element("small", {}, levelBadge(factor), ` ${matches}${peakText(factor)}${percent(factors.frequency[factor])}`),
   );
   if (factor === view.factor) link.setAttribute("aria-current", "true");
   const row = element("li", {}, link);

@@ -69,13 +69,18 @@ function listen() {
   // A form is cleared only after this event.
   byId("filters").addEventListener("reset", () => setTimeout(refreshAll));
   byId("list").addEventListener("scroll", drawList);
-  byId("list").addEventListener("click", () => (document.body.dataset.view = "factor"));
+  byId("list").addEventListener("click", openOnPhone);
   byId("number").addEventListener("change", goToNumber);
   byId("name").addEventListener("input", (event) => nameFactor(view.factor, event.target.value));
   byId("import-names").addEventListener("change", (event) => importNames(event.target.files[0]));
   addEventListener("keydown", onKey);
   addEventListener("hashchange", followAddress);
   addEventListener("resize", drawList);
+}
+
+/** On a phone the list and the factor take turns; a row that is shown already changes no address. */
+function openOnPhone(event) {
+  if (event.target.closest("a")) document.body.dataset.view = "factor";
 }
 
 function goToNumber(event) {

@@ -64,7 +64,7 @@ async function importNames(file) {
     keepNames();
     refreshList();
     await showFactor();
-    say(`Imported ${Object.keys(imported).length} names.`);
+    say(`Imported names: ${Object.keys(imported).length}.`);
   } catch (error) {
     say(`${file.name} cannot be imported: ${error.message}.`);
   }
