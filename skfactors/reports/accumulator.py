@@ -5,6 +5,7 @@ from sklearn.utils import gen_batches
 
 from skfactors.reports.contexts import context_table
 from skfactors.reports.entries import check_codes, check_places, check_texts, positive_entries
+from skfactors.reports.histogram import ActivationHistogram
 from skfactors.reports.importance import factor_by_layer
 from skfactors.reports.streaming import LayerGroups, TopContexts, TopValues
 from skfactors.reports.sums import ActivitySums, ReconstructionSums
@@ -14,7 +15,7 @@ ROWS_AT_ONCE = 32_768
 
 class ReportAccumulator:
     """
-    Gather contexts, importance and sums over a corpus in one pass; its size does not grow with the corpus.
+    Gather contexts, importance, histograms and sums over a corpus in one pass; its size does not grow with the corpus.
 
     Parameters
     ----------
@@ -39,6 +40,7 @@ class ReportAccumulator:
         self._groups = LayerGroups(n_components)
         self._contexts = TopContexts(k, window, unique_documents)
         self._values = TopValues(top)
+        self._histogram = ActivationHistogram()
         self._activity = ActivitySums(n_components)
         self._reconstruction = ReconstructionSums()
         self._n_documents = 0
@@ -89,6 +91,7 @@ class ReportAccumulator:
         n_groups = len(self._groups)
         self._contexts.add(groups, activations, rows, places, texts, n_groups)
         self._values.add(groups, activations, n_groups)
+        self._histogram.add(groups, activations, n_groups)
         self._activity.add(codes, slots, groups, activations, n_groups)
 
     def contexts(self):
@@ -102,6 +105,10 @@ class ReportAccumulator:
     def importance(self):
         """Return importance scores, factors by layers."""
         return self._by_layer(self._values.means())
+
+    def histogram(self):
+        """Return how many activations of each factor and layer are how large, bin by bin."""
+        return self._histogram.table(self._groups)
 
     def active_rows(self):
         """Return in how many rows of each layer each factor is active."""

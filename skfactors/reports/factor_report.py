@@ -15,6 +15,9 @@ from skfactors.reports.arguments import check_known, check_parameters, reconstru
 from skfactors.reports.display import FactorView, coverage, overview_html
 from skfactors.reports.entries import check_codes
 from skfactors.reports.explanation import explain_text
+from skfactors.reports.explorer import write_page
+from skfactors.reports.histogram import BIN_EDGES
+from skfactors.reports.neighbours import NEIGHBOUR_COLUMNS, nearest_by_contexts, nearest_directions
 from skfactors.reports.persistence import read_json, write_csv, write_json
 from skfactors.reports.plots import plot_importance
 from skfactors.reports.saliency_records import saliency_table, to_records
@@ -41,6 +44,10 @@ class FactorReport:
         See the attributes.
     saliency : dict, default=None
         Saliency of tokens by context, as :meth:`add_saliency` adds it.
+    histogram : DataFrame
+        Counts of activations by factor, layer and bin.
+    directions : DataFrame, default=None
+        Factors near each factor by direction, where the dictionary is known.
 
     Attributes
     ----------
@@ -68,10 +75,23 @@ class FactorReport:
     >>> report.show(17)  # doctest: +SKIP
     """
 
-    def __init__(self, contexts, importance, active_rows, activation_sums, totals, parameters, saliency=None):
+    def __init__(
+        self,
+        contexts,
+        importance,
+        active_rows,
+        activation_sums,
+        totals,
+        parameters,
+        histogram,
+        directions=None,
+        saliency=None,
+    ):
         self.totals = totals
         self.parameters = parameters
         self._contexts = contexts
+        self._histogram = histogram
+        self._directions = directions
         self._by_layer = {
             "importance": importance,
             "active_rows": active_rows,
@@ -138,7 +158,7 @@ class FactorReport:
                 n_rows += len(acts.X)
                 n_before, n_read = n_read, int(acts.provenance["document"].iloc[-1]) + 1
                 advance(n_read - n_before, f"{n_rows:,} rows")
-        report = cls._from_accumulator(accumulator, parameters)
+        report = cls._from_accumulator(accumulator, parameters, getattr(dictionary, "components_", None))
         report._sources = Sources(extractor, dictionary, None if isinstance(texts, Iterator) else texts)
         return report
 
@@ -156,7 +176,7 @@ class FactorReport:
         k, top, window, unique_documents
             As in :meth:`from_texts`.
         components : ndarray of shape (n_components, n_features), default=None
-            The dictionary; with it the report knows the explained variance.
+            The dictionary; with it the report knows the explained variance, and which factors are near by direction.
 
         Returns
         -------
@@ -174,12 +194,12 @@ class FactorReport:
             accumulator = ReportAccumulator(codes.shape[1], **parameters)
             reconstruct = reconstruction_by(components, codes.shape[1], acts.X.shape[1])
             accumulator.add(codes, acts.provenance, acts.texts, X=acts.X, reconstruct=reconstruct)
-        report = cls._from_accumulator(accumulator, parameters)
+        report = cls._from_accumulator(accumulator, parameters, components)
         report._sources = Sources(texts=acts.texts)
         return report
 
     @classmethod
-    def _from_accumulator(cls, accumulator, parameters):
+    def _from_accumulator(cls, accumulator, parameters, components):
         if accumulator is None:
             raise ValueError("there are no rows to report on: no text has a token.")
         return cls(
@@ -189,6 +209,8 @@ class FactorReport:
             accumulator.activation_sums(),
             accumulator.totals(),
             parameters,
+            accumulator.histogram(),
+            None if components is None else nearest_directions(components),
         )
 
     def top_contexts(self, factor=None, layer=None) -> pd.DataFrame:
@@ -250,6 +272,57 @@ class FactorReport:
             A factor that never fires is "flat", and has no peak layer and no mean activation.
         """
         return self._summary.copy()
+
+    def histogram(self) -> pd.DataFrame:
+        """
+        Return how the activations of each factor are distributed in each layer.
+
+        Returns
+        -------
+        DataFrame
+            Columns `factor`, `layer`, `lower`, `upper` and `count`: so many activations from `lower` to below `upper`.
+            Bins are half octaves, the same for every report; empty ones are left out. The first, from 1/256, also
+            counts what is smaller, and the last, up to 4096, what is larger.
+        """
+        bins = self._histogram["bin"].to_numpy()
+        return pd.DataFrame(
+            {
+                "factor": self._histogram["factor"],
+                "layer": self._histogram["layer"],
+                "lower": BIN_EDGES[bins],
+                "upper": BIN_EDGES[bins + 1],
+                "count": self._histogram["count"],
+            }
+        )
+
+    def neighbours(self, by="direction") -> pd.DataFrame:
+        """
+        Return the factors near each factor, at most ten.
+
+        Parameters
+        ----------
+        by : {"direction", "contexts"}, default="direction"
+            By the cosine of the dictionary's components, or by co-firing: the tokens that are in the top contexts of
+            both, divided by the geometric mean of how many each has.
+
+        Returns
+        -------
+        DataFrame
+            Columns `factor`, `neighbour` and `similarity`, by factor, nearest first. Empty by direction where the
+            report was made from codes without components.
+
+        Raises
+        ------
+        ValueError
+            If `by` is neither.
+        """
+        if by == "contexts":
+            return nearest_by_contexts(self._contexts, self.totals["n_components"])
+        if by != "direction":
+            raise ValueError(f"by={by!r} must be 'direction' or 'contexts'.")
+        if self._directions is None:
+            return pd.DataFrame(columns=NEIGHBOUR_COLUMNS)
+        return self._directions.copy()
 
     def clearest(self, n=10) -> pd.DataFrame:
         """
@@ -445,6 +518,32 @@ class FactorReport:
         """
         return plot_importance(self._by_layer["importance"], self._known_factors(factor), ax=ax)
 
+    def to_html(self, path, examples=None):
+        """
+        Write the explorer: one HTML file with everything in it, to open from disk or to send to somebody.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file. It is replaced as a whole, or stays as it was.
+        examples : iterable, default=None
+            What to show beside the factors: strings, DataFrames, or objects with `text`, a string, and `to_frame()`,
+            which returns a DataFrame.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; the message names it.
+        TypeError
+            If an example is none of these.
+
+        Notes
+        -----
+        The page runs no script but its own and loads nothing from anywhere, and its browser is told to hold it to that.
+        Corpus text is shown as text, whatever it says. Numbers are rounded to four digits.
+        """
+        write_page(path, self, examples=examples)
+
     def save(self, path):
         """
         Save the report to a folder.
@@ -472,6 +571,8 @@ class FactorReport:
             contexts=self._contexts,
             by_layer=self._by_layer,
             saliency=self._saliency,
+            histogram=self._histogram,
+            directions=self._directions,
         )
 
     @classmethod
@@ -497,8 +598,7 @@ class FactorReport:
             If the report was cut short or altered, or is of a format that this version does not read.
         """
         content = read_json(Path(path) / REPORT_FILE)
-        by_layer = content.pop("by_layer")
-        return cls(**by_layer, **content)
+        return cls(**content.pop("by_layer"), **content)
 
     def __eq__(self, other):
         if not isinstance(other, FactorReport):
@@ -507,6 +607,8 @@ class FactorReport:
             self.totals == other.totals
             and self.parameters == other.parameters
             and self._contexts.equals(other._contexts)
+            and self._histogram.equals(other._histogram)
+            and self.neighbours().equals(other.neighbours())
             and all(table.equals(other._by_layer[name]) for name, table in self._by_layer.items())
             and to_records(self._saliency) == to_records(other._saliency)
         )

@@ -11,13 +11,15 @@ import pandas as pd
 
 from skfactors._version import __version__
 from skfactors.reports.contexts import CONTEXT_COLUMNS
+from skfactors.reports.histogram import HISTOGRAM_COLUMNS, N_BINS
 from skfactors.reports.importance import factor_by_layer
+from skfactors.reports.neighbours import NEIGHBOUR_COLUMNS
 from skfactors.reports.saliency_records import from_records, to_records
 
 FORMAT = "skfactors factor report"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 TEXT_COLUMNS = ("token", "left", "right")
-FLOAT_COLUMNS = ("activation",)
+FLOAT_COLUMNS = ("activation", "similarity")
 PARAMETERS = {"k": int, "top": int, "window": int, "unique_documents": bool}
 TOTALS = {
     "n_documents": int,
@@ -34,7 +36,7 @@ BY_LAYER = {"importance": float, "active_rows": int, "activation_sums": float}
 _READ_AS_FORMULA = "=+-@＝＋－＠"
 
 
-def write_json(path, *, parameters, totals, contexts, by_layer, saliency):
+def write_json(path, *, parameters, totals, contexts, by_layer, saliency, histogram, directions):
     """
     Write everything that a report is made of to a JSON file.
 
@@ -48,6 +50,8 @@ def write_json(path, *, parameters, totals, contexts, by_layer, saliency):
         The tables named in `BY_LAYER`.
     saliency : dict
         By context, as :func:`~skfactors.reports.saliency_records.context_key` names it.
+    histogram : DataFrame
+    directions : DataFrame or None
     """
     content = {
         "format": FORMAT,
@@ -58,6 +62,8 @@ def write_json(path, *, parameters, totals, contexts, by_layer, saliency):
         "contexts": {name: contexts[name].tolist() for name in CONTEXT_COLUMNS},
         **{name: table.to_numpy().T.tolist() for name, table in by_layer.items()},
         "saliency": to_records(saliency),
+        "histogram": histogram.to_dict("list"),
+        "directions": None if directions is None else directions.to_dict("list"),
     }
     with replaced_file(path) as file:
         json.dump(content, file, ensure_ascii=True, allow_nan=False)
@@ -74,7 +80,7 @@ def read_json(path):
     Returns
     -------
     dict
-        `parameters`, `totals`, `contexts`, `by_layer` and `saliency`, as they were written.
+        What :func:`write_json` takes, by name.
 
     Raises
     ------
@@ -106,10 +112,11 @@ def _checked(content):
     parameters = _typed(content["parameters"], PARAMETERS)
     totals = _typed(content["totals"], TOTALS)
     layers = _integers(totals["layers"])
-    columns = {name: _context_column(name, content["contexts"][name]) for name in CONTEXT_COLUMNS}
-    if len(set(map(len, columns.values()))) > 1:
-        raise ValueError("the columns of contexts differ in length")
-    contexts = pd.DataFrame(columns)
+    contexts = _table("contexts", content["contexts"], CONTEXT_COLUMNS)
+    histogram = _table("histogram", content["histogram"], HISTOGRAM_COLUMNS)
+    directions = content["directions"]
+    if directions is not None:
+        directions = _table("directions", directions, NEIGHBOUR_COLUMNS)
     shape = (len(layers), totals["n_components"])
     by_layer = {}
     for name, kind in BY_LAYER.items():
@@ -118,17 +125,29 @@ def _checked(content):
         if table.shape != shape:
             raise ValueError(f"{name} has shape {table.shape} instead of {shape}")
         by_layer[name] = factor_by_layer(np.ascontiguousarray(table.T), layers)
-    if not contexts["factor"].between(0, totals["n_components"] - 1).all():
-        raise ValueError("contexts name factors that there are none of")
-    # Reports of earlier versions have none.
-    saliency = from_records(content.get("saliency", []), totals["n_components"], layers.tolist())
+    for table in (contexts, histogram) if directions is None else (contexts, histogram, directions):
+        for factors in (table[name] for name in ("factor", "neighbour") if name in table):
+            if not factors.between(0, totals["n_components"] - 1).all():
+                raise ValueError("a table names factors that there are none of")
+    if not (histogram["layer"].isin(layers) & histogram["bin"].between(0, N_BINS - 1)).all():
+        raise ValueError("histogram names layers or bins that there are none of")
+    saliency = from_records(content["saliency"], totals["n_components"], layers.tolist())
     return {
         "parameters": parameters,
         "totals": totals,
         "contexts": contexts,
         "by_layer": by_layer,
         "saliency": saliency,
+        "histogram": histogram,
+        "directions": directions,
     }
+
+
+def _table(name, content, column_names):
+    columns = {column: _column(column, content[column]) for column in column_names}
+    if len(set(map(len, columns.values()))) > 1:
+        raise ValueError(f"the columns of {name} differ in length")
+    return pd.DataFrame(columns)
 
 
 def _typed(values, kinds):
@@ -138,7 +157,7 @@ def _typed(values, kinds):
     return {name: values[name] for name in kinds}
 
 
-def _context_column(name, values):
+def _column(name, values):
     if name in TEXT_COLUMNS:
         if not all(isinstance(value, str) for value in values):
             raise TypeError(f"{name} holds what is no text")

@@ -125,14 +125,6 @@ def test_saliency_is_saved_and_loaded_to_the_last_bit(report, planted, tmp_path)
     pd.testing.assert_frame_equal(loaded.summary(), report.summary(), check_exact=True)
 
 
-def test_a_report_saved_before_there_was_saliency_loads(report, tmp_path):
-    report.save(tmp_path)
-    content = json.loads((tmp_path / "report.json").read_text())
-    del content["saliency"]
-    (tmp_path / "report.json").write_text(json.dumps(content))
-    assert FactorReport.load(tmp_path) == report
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [("factor", 9), ("layer", 7), ("position", 99), ("saliency", [1]), ("token", [5]), ("method", None), ("end", [])],

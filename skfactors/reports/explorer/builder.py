@@ -1,0 +1,93 @@
+"""Put template, style, scripts and data together into one HTML file."""
+
+import base64
+import gzip
+import hashlib
+import json
+import os
+from importlib.resources import files
+from pathlib import Path
+
+from skfactors.reports.explorer.payload import examples_section, sections_of
+from skfactors.reports.persistence import replaced_file
+
+# In the order in which they are run; they share one scope.
+SCRIPTS = ("data.js", "state.js", "search.js", "list.js", "charts.js", "factor.js", "names.js", "main.js")
+
+
+def write_page(path, report, *, examples=None, saliency=None):
+    """
+    Write the explorer of a report.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file. It is replaced as a whole, or stays as it was.
+    report : FactorReport
+    examples : iterable, default=None
+        Strings, DataFrames, or objects with `text` and `to_frame()`.
+    saliency : dict, default=None
+        From (factor, layer, rank) to a list of (start, end, weight): how much the activation depends on these
+        characters, counted from the start of the context's token. What lies outside of the context is left out.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; the message names it.
+    TypeError
+        If an example cannot be shown.
+    """
+    path = Path(path)
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path} is a folder; name a file, such as {path / 'factors.html'}.")
+    if not os.path.isdir(path.parent):
+        raise FileNotFoundError(f"{path} cannot be written: {path.parent} is no folder; make it first.")
+    page = page_of(sections_of(report, saliency) | {"examples": examples_section(examples)})
+    try:
+        with replaced_file(path) as file:
+            file.write(page)
+    except OSError as error:
+        raise type(error)(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def page_of(sections):
+    """
+    Return the page that shows some data.
+
+    Parameters
+    ----------
+    sections : dict of str to object
+        What JSON can hold, by name.
+
+    Returns
+    -------
+    str
+    """
+    folder = files(__package__)
+    style = folder.joinpath("style.css").read_text(encoding="utf-8")
+    script = "\n".join(folder.joinpath("scripts", name).read_text(encoding="utf-8") for name in SCRIPTS)
+    # Python's JSON escapes all but ASCII and base64 has no "<": no text can end the element that it is in.
+    data = "\n".join(
+        f'<script type="application/octet-stream" id="data-{name}">{_packed(section)}</script>'
+        for name, section in sections.items()
+    )
+    parts = {
+        "{{policy}}": f"default-src 'none'; script-src {_source_hash(script)}; style-src {_source_hash(style)}",
+        "{{style}}": style,
+        "{{data}}": data,
+        "{{script}}": script,
+    }
+    page = folder.joinpath("template.html").read_text(encoding="utf-8")
+    for mark, part in parts.items():
+        page = page.replace(mark, part)
+    return page
+
+
+def _packed(section):
+    text = json.dumps(section, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return base64.b64encode(gzip.compress(text.encode("ascii"), compresslevel=6, mtime=0)).decode("ascii")
+
+
+def _source_hash(content):
+    digest = hashlib.sha256(content.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"

@@ -1,0 +1,175 @@
+"""A report as columns of numbers and texts for the page: every text once, every number to four digits."""
+
+import hashlib
+import json
+
+import numpy as np
+import pandas as pd
+
+from skfactors.reports.display import coverage
+from skfactors.reports.histogram import BIN_EDGES
+
+TEXT_COLUMNS = ["document", "position", "left", "token", "right"]
+
+
+def sections_of(report, saliency=None):
+    """
+    Return the data of a report's page, by the part of it that needs them.
+
+    Parameters
+    ----------
+    report : FactorReport
+    saliency : dict, default=None
+        As :func:`write_page` takes it.
+
+    Returns
+    -------
+    dict of str to dict
+        `factors` for the first view; `contexts`, `histogram`, `near-direction`, `near-contexts` and `saliency` for a
+        factor. "A group" is a
+        pair of factor and layer, numbered factor * n_layers + place of the layer; `counts` say how many entries of the
+        columns belong to each group, or to each factor, in turn.
+    """
+    contexts = report.top_contexts()
+    layers = report.totals["layers"]
+    sections = {
+        "factors": _factors(report),
+        "contexts": _contexts(contexts, layers, report.totals["n_components"]),
+        "histogram": _histogram(report.histogram(), layers, report.totals["n_components"]),
+        "near-direction": _neighbours(report.neighbours("direction"), report.totals["n_components"]),
+        "near-contexts": _neighbours(report.neighbours("contexts"), report.totals["n_components"]),
+        "saliency": _saliency(saliency or {}, contexts),
+    }
+    identity = hashlib.sha256(json.dumps(sections["factors"]).encode("ascii")).hexdigest()
+    sections["factors"]["identity"] = identity[:16]
+    return sections
+
+
+def examples_section(examples):
+    """
+    Return examples as titles and tables of strings.
+
+    Parameters
+    ----------
+    examples : iterable or None
+        Strings, DataFrames, or objects with `text` and `to_frame()`.
+
+    Returns
+    -------
+    list of dict
+        Each with `title`, `columns` and `rows`.
+
+    Raises
+    ------
+    TypeError
+        If an example is none of these.
+    """
+    if isinstance(examples, (str, pd.DataFrame)):
+        raise TypeError("examples must be a list of examples, even for a single one.")
+    return [_example(number, example) for number, example in enumerate(examples or ())]
+
+
+def _example(number, example):
+    if isinstance(example, str):
+        return {"title": example, "columns": [], "rows": []}
+    table = example if isinstance(example, pd.DataFrame) else getattr(example, "to_frame", lambda: None)()
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(
+            f"examples[{number}] is a {type(example).__name__}; pass strings, DataFrames, or what explains a text."
+        )
+    if any(name is not None for name in table.index.names):
+        table = table.reset_index()
+    rows = [[_cell(value) for value in row] for row in table.itertuples(index=False, name=None)]
+    return {"title": str(getattr(example, "text", "")), "columns": list(map(str, table.columns)), "rows": rows}
+
+
+def _cell(value):
+    return f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value)
+
+
+def _factors(report):
+    summary = report.summary()
+    levels, level_names = pd.factorize(summary["level"], sort=True)
+    return {
+        "coverage": coverage(report.totals),
+        "n_factors": report.totals["n_components"],
+        "layers": report.totals["layers"],
+        "n_rows": report.totals["n_rows"],
+        "level_names": level_names.tolist(),
+        "level": levels.tolist(),
+        "peak_layer": [None if pd.isna(layer) else int(layer) for layer in summary["peak_layer"]],
+        "strength": _rounded(summary["peak_importance"]),
+        "frequency": _rounded(summary["frequency"]),
+        "mean_activation": _rounded(summary["mean_activation"].fillna(0)),
+        "top_tokens": summary["top_tokens"].tolist(),
+        "importance": [_rounded(row) for row in report.importance_by_layer().to_numpy()],
+        "clearest": report.clearest(report.totals["n_components"]).index.tolist(),
+    }
+
+
+def _contexts(contexts, layers, n_factors):
+    # In the order of the corpus overlapping contexts are neighbours, which is what the compression lives on.
+    texts = list(contexts[TEXT_COLUMNS].itertuples(index=False, name=None))
+    distinct = sorted(set(texts))
+    numbers = {text: number for number, text in enumerate(distinct)}
+    return {
+        "counts": _group_counts(contexts, layers, n_factors),
+        "activation": _rounded(contexts["activation"]),
+        "text": [numbers[text] for text in texts],
+        "document": [text[0] for text in distinct],
+        "position": [text[1] for text in distinct],
+        "texts": [part for text in distinct for part in text[2:]],
+    }
+
+
+def _histogram(histogram, layers, n_factors):
+    return {
+        "counts": _group_counts(histogram, layers, n_factors),
+        "edges": _rounded(BIN_EDGES),
+        "bin": np.searchsorted(BIN_EDGES, histogram["lower"]).tolist(),
+        "size": histogram["count"].tolist(),
+    }
+
+
+def _neighbours(neighbours, n_factors):
+    factors = neighbours["factor"].to_numpy(dtype=np.int64)
+    return {
+        "counts": np.bincount(factors, minlength=n_factors).tolist(),
+        "neighbour": neighbours["neighbour"].tolist(),
+        "similarity": _rounded(neighbours["similarity"]),
+    }
+
+
+def _saliency(saliency, contexts):
+    wanted = zip(
+        *(contexts[name].tolist() for name in ("factor", "layer", "rank", "left", "token", "right")), strict=True
+    )
+    return {
+        f"{factor} {layer} {rank}": _spans(saliency[factor, layer, rank], left, token + right)
+        for factor, layer, rank, left, token, right in wanted
+        if (factor, layer, rank) in saliency
+    }
+
+
+def _spans(weights, left, rest):
+    """Return [start, end, weight] in JavaScript's characters, counted from the start of the context."""
+    text, shift = left + rest, len(left)
+    spans = []
+    for start, end, weight in sorted(weights):
+        start, end = max(0, start + shift), min(len(text), end + shift)
+        if start < end:
+            spans.append([_utf16_length(text[:start]), _utf16_length(text[:end]), float(f"{weight:.4g}")])
+    return spans
+
+
+def _utf16_length(text):
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+def _group_counts(table, layers, n_factors):
+    groups = table["factor"].to_numpy() * len(layers) + np.searchsorted(layers, table["layer"].to_numpy())
+    return np.bincount(groups, minlength=n_factors * len(layers)).tolist()
+
+
+def _rounded(values):
+    return [float(f"{value:.4g}") for value in values]

@@ -1,0 +1,148 @@
+// The list of factors: searched, filtered, sorted, and drawn only where it can be seen.
+
+const LEVEL_ORDER = ["low", "mid", "high", "flat"];
+const ROW_HEIGHT = 58;
+let listed = [];
+let clearestRank;
+
+/** Smaller keys come first. */
+const SORT_KEYS = {
+  clearest: (factor) => clearestRank[factor],
+  number: (factor) => factor,
+  strength: (factor) => -factors.strength[factor],
+  frequency: (factor) => -factors.frequency[factor],
+  level: (factor) => LEVEL_ORDER.indexOf(levelOf(factor)),
+  peak: (factor) => factors.peak_layer[factor] ?? Infinity,
+  name: (factor) => (names[factor] ? fold(names[factor]) : "\uffff"),
+  matches: (factor) => (found.asked ? -found.factors[factor] : 0),
+};
+
+function rankClearest() {
+  clearestRank = new Uint32Array(factors.n_factors).fill(factors.n_factors);
+  factors.clearest.forEach((factor, rank) => {
+    clearestRank[factor] = rank;
+  });
+}
+
+/** Read the form, and list what it asks for. */
+function refreshList() {
+  const form = new FormData(byId("filters"));
+  found = find(form.get("query"), form.get("scope"));
+  listed = sorted(Array.from({ length: factors.n_factors }, (_, factor) => factor).filter(wantedBy(form)), form);
+  byId("count").textContent = `${listed.length.toLocaleString("en")} of ${factors.n_factors.toLocaleString("en")} factors`;
+  byId("list").scrollTop = 0;
+  drawList();
+}
+
+/** Return the test that the form makes of a factor. */
+function wantedBy(form) {
+  const level = form.get("level");
+  const peak = form.get("peak");
+  const isFrequent = between(form.get("least-frequency"), form.get("most-frequency"));
+  const isStrong = between(form.get("least-strength"), form.get("most-strength"));
+  return (factor) =>
+    (level === "" || levelOf(factor) === level) &&
+    (peak === "" || String(factors.peak_layer[factor]) === peak) &&
+    isFrequent(100 * factors.frequency[factor]) &&
+    isStrong(factors.strength[factor]) &&
+    (!form.has("named") || Boolean(names[factor])) &&
+    (!found.asked || found.factors[factor] > 0);
+}
+
+function between(least, most) {
+  return (value) => (least === "" || value >= Number(least)) && (most === "" || value <= Number(most));
+}
+
+function sorted(chosen, form) {
+  const key = SORT_KEYS[form.get("sort")];
+  const keys = new Map(chosen.map((factor) => [factor, key(factor)]));
+  const direction = form.has("reversed") ? -1 : 1;
+  return chosen.sort((one, other) => direction * (compare(keys.get(one), keys.get(other)) || one - other));
+}
+
+function compare(one, other) {
+  return one < other ? -1 : one > other ? 1 : 0;
+}
+
+/** Draw the rows that can be seen, and some beyond either end. */
+function drawList() {
+  const box = byId("list");
+  const rows = box.firstElementChild;
+  const first = Math.max(0, Math.floor(box.scrollTop / ROW_HEIGHT) - 5);
+  const last = Math.min(listed.length, Math.ceil((box.scrollTop + box.clientHeight) / ROW_HEIGHT) + 5);
+  rows.style.height = `${listed.length * ROW_HEIGHT}px`;
+  rows.replaceChildren(...listed.slice(first, last).map((factor, place) => listRow(factor, first + place)));
+}
+
+function listRow(factor, place) {
+  const label = names[factor] || factors.top_tokens[factor] || "never fires";
+  const matches = found.asked && found.factors[factor] > 1 ? `${found.factors[factor]} matches · ` : "";
+  const link = element(
+    "a",
+    { href: fragment(factor, view.layer === ALL_LAYERS ? ALL_LAYERS : null) },
+    element("b", {}, String(factor)),
+    element("span", { class: names[factor] ? "label named" : "label", dir: "auto" }, shortened(label)),
+    sparkline(curveOf(factor)),
+    element("small", {}, levelBadge(factor), ` ${matches}${peakText(factor)}${percent(factors.frequency[factor])}`),
+  );
+  if (factor === view.factor) link.setAttribute("aria-current", "true");
+  const row = element("li", {}, link);
+  row.style.top = `${place * ROW_HEIGHT}px`;
+  return row;
+}
+
+function peakText(factor) {
+  const peak = factors.peak_layer[factor];
+  return peak === null ? "" : `layer ${peak} · ${factors.strength[factor].toPrecision(3)} · `;
+}
+
+function levelBadge(factor) {
+  return element("span", { class: `level ${levelOf(factor)}` }, levelOf(factor));
+}
+
+/** Bring the row of the factor that is shown into sight. */
+function scrollToFactor() {
+  const place = listed.indexOf(view.factor);
+  const box = byId("list");
+  if (place >= 0) {
+    const top = place * ROW_HEIGHT;
+    if (top < box.scrollTop) box.scrollTop = top;
+    if (top + ROW_HEIGHT > box.scrollTop + box.clientHeight) box.scrollTop = top + ROW_HEIGHT - box.clientHeight;
+  }
+  drawList();
+}
+
+/** Go to the factor that is some places further down the list, or to its first where the shown one is not in it. */
+function step(places) {
+  if (listed.length === 0) return;
+  const place = listed.indexOf(view.factor);
+  const next = place < 0 ? 0 : Math.min(listed.length - 1, Math.max(0, place + places));
+  goTo(listed[next]);
+}
+
+/** Go to a random factor of a level; an empty level is any. One that never fires is taken only where all are such. */
+function goToRandom(level) {
+  const all = Array.from({ length: factors.n_factors }, (_, factor) => factor);
+  const ofLevel = all.filter((factor) => level === "" || levelOf(factor) === level);
+  const firing = ofLevel.filter((factor) => factors.frequency[factor] > 0);
+  const candidates = firing.length > 0 ? firing : ofLevel;
+  const others = candidates.filter((factor) => factor !== view.factor);
+  const choice = others.length > 0 ? others : candidates;
+  goTo(choice[Math.floor(Math.random() * choice.length)]);
+}
+
+/** Return the list as CSV. */
+function listAsCsv() {
+  const heading = ["factor", "name", "level", "peak_layer", "peak_importance", "frequency", "mean_activation", "top_tokens"];
+  const rows = listed.map((factor) => [
+    factor,
+    names[factor] ?? "",
+    levelOf(factor),
+    factors.peak_layer[factor] ?? "",
+    factors.strength[factor],
+    factors.frequency[factor],
+    factors.mean_activation[factor],
+    factors.top_tokens[factor],
+  ]);
+  return asCsv([heading, ...rows]);
+}
