@@ -161,6 +161,16 @@ def test_search_in_contexts_finds_what_stands_beside_a_token(open_page, file, re
     assert page.text_content("#count") == "0 of 8 factors"
 
 
+def test_what_a_search_finds_most_often_comes_first(open_page, file, report):
+    page = open_page(file)
+    page.fill("[name=query]", "light")
+    page.select_option("[name=scope]", "tokens")
+    tokens = report.top_contexts()[["factor", "token"]]
+    expected = tokens[tokens["token"].str.contains("light")].groupby("factor").size()
+    assert expected.nunique() > 1
+    assert [expected[factor] for factor in listed_factors(page)] == sorted(expected, reverse=True)
+
+
 def test_search_finds_a_factor_by_its_name_and_its_number(open_page, file):
     page = open_page(file, "#factor=3")
     page.fill("#name", "Departures")

@@ -185,6 +185,12 @@ def altered(content, *path, value):
         (["totals", "n_rows"], "many"),
         (["totals", "layers"], [0, 2]),
         (["parameters"], []),
+        (["histogram"], None),
+        (["histogram", "count"], []),
+        (["histogram", "bin", 0], 40),
+        (["histogram", "layer", 0], 77),
+        (["directions", "neighbour", 0], 5),
+        (["directions", "similarity", 0], "near"),
     ],
 )
 def test_an_altered_report_is_refused(report, tmp_path, path, value):

@@ -5,16 +5,15 @@ const ROW_HEIGHT = 58;
 let listed = [];
 let clearestRank;
 
-/** Smaller keys come first. */
+/** Smaller keys come first. Of factors that a search has found equally often, the clearest is first. */
 const SORT_KEYS = {
-  clearest: (factor) => clearestRank[factor],
+  best: (factor) => clearestRank[factor] - (found.asked ? found.factors[factor] * factors.n_factors : 0),
   number: (factor) => factor,
   strength: (factor) => -factors.strength[factor],
   frequency: (factor) => -factors.frequency[factor],
   level: (factor) => LEVEL_ORDER.indexOf(levelOf(factor)),
   peak: (factor) => factors.peak_layer[factor] ?? Infinity,
   name: (factor) => (names[factor] ? fold(names[factor]) : "\uffff"),
-  matches: (factor) => (found.asked ? -found.factors[factor] : 0),
 };
 
 function rankClearest() {

