@@ -20,7 +20,7 @@ from skfactors.dictionary.objective import objective
 from skfactors.dictionary.solvers import SOLVERS
 
 N_COMPONENTS, ALPHA, N_HELD_OUT, SPAMS_BATCHES, SCIKIT_LEARN_ROWS, RUNS = 512, 1.0, 2048, 100, 10_000, 3
-ROWS_LEARNED_FROM = (1024, 2048, 4096, 8192, 16_384, 24_576, 30_720, 36_864, 43_008, 51_200)
+ROWS_LEARNED_FROM = (1024, 2048, 4096, 8192, 16_384, 24_576, 30_720, 36_864, 38_912, 40_960, 43_008, 51_200)
 
 
 def held_out_objective(X, components):

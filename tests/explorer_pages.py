@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from skfactors.reports import FactorReport
+from skfactors.reports.saliency_records import saliency_series
 
 HOSTILE = [
     "<script>window.executed = true</script>",
@@ -64,3 +65,13 @@ def report_of_tokens(tokens):
     texts = [f"{token} {token} {token}" for token in tokens]
     acts = SimpleNamespace(provenance=provenance, texts=texts, X=np.zeros((len(tokens), 1)))
     return FactorReport.from_codes(np.eye(len(tokens)), acts, window=3)
+
+
+def shade(report, factor, layer, tokens, target):
+    """Give the strongest context of a factor a saliency: (start, end, weight) of tokens in the document."""
+    context = report.top_contexts(factor, layer).iloc[0]
+    starts, ends, weights = map(list, zip(*tokens, strict=True))
+    attrs = {"method": "lime", "n_samples": 10, "start": starts, "end": ends}
+    first_position = int(context["position"]) - target
+    key = (factor, layer, int(context["document"]), int(context["position"]))
+    report._saliency[key] = saliency_series(["?"] * len(tokens), first_position, weights, attrs)

@@ -209,13 +209,13 @@ class HiddenStateRunner:
         ------
         indices : list of int
             Which windows this batch holds.
-        states : ndarray of shape (n_layers, len(indices), longest, hidden_size)
+        states : list of n_layers ndarray of shape (len(indices), longest, hidden_size)
             Rows past a window's own length are padding.
         """
 
         def states_of(indices):
             hidden_states = self._forward([windows[index] for index in indices])
-            return _to_numpy(torch.stack([hidden_states[layer] for layer in layers]))
+            return [_to_numpy(hidden_states[layer]) for layer in layers]
 
         return self._in_batches(windows, states_of)
 

@@ -64,7 +64,7 @@ def split_into_parts(
 
 
 def assemble(
-    part: Part, states: Iterable[tuple[list[int], np.ndarray]], layers: list[int], hidden_size: int, dtype
+    part: Part, states: Iterable[tuple[list[int], list[np.ndarray]]], layers: list[int], hidden_size: int, dtype
 ) -> Activations:
     """
     Put hidden states, in whatever order their windows come, where their rows belong.
@@ -72,7 +72,7 @@ def assemble(
     Parameters
     ----------
     part : Part
-    states : iterable of (indices of windows, ndarray of shape (n_layers, n_windows, length, hidden_size))
+    states : iterable of (indices of windows, a ndarray of shape (n_windows, length, hidden_size) for each layer)
     layers : list of int
     hidden_size : int
     dtype : dtype of the rows
@@ -87,9 +87,9 @@ def assemble(
     for indices, batch in states:
         for place, index in enumerate(indices):
             window = part.windows[index]
-            for layer in range(len(layers)):
+            for layer, of_layer in enumerate(batch):
                 start = first_row[index] + layer * step[index]
-                X[start : start + window.n_rows] = batch[layer, place, window.rows]
+                X[start : start + window.n_rows] = of_layer[place, window.rows]
     return Activations(X, _provenance(part.windows, layers), Texts(part.texts))
 
 

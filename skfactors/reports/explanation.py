@@ -144,6 +144,11 @@ class Explanation:
         self.frame = frame
         self.states = states
 
+    @property
+    def layers(self) -> list[int]:
+        """The layers explained, ascending."""
+        return sorted(self.states["layer"].unique().tolist())
+
     def show(self, *, n=FACTORS_SHOWN, console=None):
         """
         Print the table.
@@ -161,14 +166,14 @@ class Explanation:
         yield from self._tables(FACTORS_SHOWN, options.max_width)
 
     def __repr__(self):
-        n_tokens, layers = self.states["position"].nunique(), ", ".join(map(str, self._layers()))
+        n_tokens, layers = self.states["position"].nunique(), ", ".join(map(str, self.layers))
         return f"Explanation({n_tokens} tokens, layers {layers}; {self.states['unexplained'].mean():.1%} unexplained)"
 
     def _repr_html_(self):
-        layers = self._layers()
+        layers = self.layers
         head = "<th>token</th>" + "".join(f"<th>layer {layer}</th>" for layer in layers)
         lines = []
-        for token, cells in self._lines(FACTORS_SHOWN, layers):
+        for token, cells in self.lines(FACTORS_SHOWN, layers):
             row = "".join(f'<td style="vertical-align: top">{_html_cell(*cell)}</td>' for cell in cells)
             lines.append(f'<tr><th dir="auto" style="vertical-align: top">{html.escape(visible(token))}</th>{row}</tr>')
         return (
@@ -176,12 +181,9 @@ class Explanation:
             f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
         )
 
-    def _layers(self):
-        return sorted(self.states["layer"].unique().tolist())
-
     def _tables(self, n, width):
         """Yield one table, or several below each other where the layers do not fit side by side."""
-        layers = self._layers()
+        layers = self.layers
         at_a_time = max(1, (width - TOKEN_WIDTH - 4) // (CELL_WIDTH + 3))
         for start in range(0, len(layers), at_a_time):
             shown = layers[start : start + at_a_time]
@@ -189,12 +191,28 @@ class Explanation:
             table.add_column("token", style="bold", max_width=TOKEN_WIDTH, overflow="ellipsis", no_wrap=True)
             for layer in shown:
                 table.add_column(f"layer {layer}", width=CELL_WIDTH, no_wrap=True, overflow="ellipsis")
-            for token, cells in self._lines(n, shown):
+            for token, cells in self.lines(n, shown):
                 table.add_row(Text(visible(token)), *(_rich_cell(*cell) for cell in cells))
             yield table
 
-    def _lines(self, n, layers):
-        """Yield each token with its cells: the factors of a layer, strongest first, and the share unexplained."""
+    def lines(self, n=FACTORS_SHOWN, layers=None):
+        """
+        Yield the table line by line.
+
+        Parameters
+        ----------
+        n : int, default=3
+            Factors for each token and layer, at most.
+        layers : list of int, default=None
+            None takes all.
+
+        Yields
+        ------
+        token : str
+        cells : list of (DataFrame, float)
+            For each layer the strongest factors, as rows of `frame`, and the share that all leave unexplained.
+        """
+        layers = self.layers if layers is None else layers
         factors = dict(iter(self.frame.groupby(["position", "layer"])))
         unexplained = self.states.set_index(["position", "layer"])["unexplained"]
         none = self.frame.iloc[:0]
@@ -207,18 +225,19 @@ def _rich_cell(factors, unexplained):
     cell = Text()
     for factor in factors.itertuples():
         cell.append(f"{factor.factor:>4}", style="cyan")
-        cell.append(f" {factor.activation:.3g} ").append(visible(_first(factor.top_tokens)) + "\n", style="italic")
+        cell.append(f" {factor.activation:.3g} ").append(visible(first_token(factor.top_tokens)) + "\n", style="italic")
     return cell.append(f"{unexplained:.0%} left", style="dim")
 
 
-def _first(top_tokens):
+def first_token(top_tokens: str) -> str:
+    """Return the most common of a factor's top tokens."""
     return top_tokens.split(", ")[0]
 
 
 def _html_cell(factors, unexplained):
     lines = [
         f'<span title="{html.escape(visible(factor.top_tokens), quote=True)}">{factor.factor}</span> '
-        f"{factor.activation:.3g} <em>{html.escape(visible(_first(factor.top_tokens)))}</em><br>"
+        f"{factor.activation:.3g} <em>{html.escape(visible(first_token(factor.top_tokens)))}</em><br>"
         for factor in factors.itertuples()
     ]
     return "".join(lines) + f"<small>{unexplained:.0%} left</small>"

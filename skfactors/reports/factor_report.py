@@ -518,7 +518,7 @@ class FactorReport:
         """
         return plot_importance(self._by_layer["importance"], self._known_factors(factor), ax=ax)
 
-    def to_html(self, path, examples=None):
+    def to_html(self, path, examples=()):
         """
         Write the explorer: one HTML file with everything in it, to open from disk or to send to somebody.
 
@@ -526,22 +526,27 @@ class FactorReport:
         ----------
         path : str or Path
             The file. It is replaced as a whole, or stays as it was.
-        examples : iterable, default=None
-            What to show beside the factors: strings, DataFrames, or objects with `text`, a string, and `to_frame()`,
-            which returns a DataFrame.
+        examples : sequence of str, Explanation or DataFrame, default=()
+            What to show below the factors. Texts are explained, as :meth:`explain` does, where the report knows its
+            extractor and dictionary; for one that was loaded pass what :meth:`explain` returned.
 
         Raises
         ------
         OSError
             If the file cannot be written; the message names it.
-        TypeError
-            If an example is none of these.
+        TypeError, ValueError
+            If an example is none of these, or holds no token.
 
         Notes
         -----
-        The page runs no script but its own and loads nothing from anywhere, and its browser is told to hold it to that.
-        Corpus text is shown as text, whatever it says. Numbers are rounded to four digits.
+        Contexts that :meth:`add_saliency` was called for are shaded by it. The page runs no script but its own and
+        loads nothing from anywhere, and its browser is told to hold it to that. Corpus text is shown as text, whatever
+        it says. Numbers are rounded to four digits.
         """
+        if isinstance(examples, (str, pd.DataFrame)):
+            raise TypeError("examples must be a list of examples, even for a single one.")
+        if self._sources.can_explain:
+            examples = [self.explain(example) if isinstance(example, str) else example for example in examples]
         write_page(path, self, examples=examples)
 
     def save(self, path):

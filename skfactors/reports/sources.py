@@ -34,6 +34,11 @@ class Sources:
             )
         return Sources(**found)
 
+    @property
+    def can_explain(self) -> bool:
+        """Whether extractor and dictionary are known."""
+        return self.extractor is not None and self.dictionary is not None
+
     def is_verbose(self) -> bool:
         """Return whether extractor or dictionary want to be heard."""
         return any(getattr(estimator, "verbose", False) for estimator in (self.extractor, self.dictionary))

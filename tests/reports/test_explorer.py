@@ -6,10 +6,9 @@ import stat
 import numpy as np
 import pandas as pd
 import pytest
-from explorer_pages import HOSTILE, page_data, report_of_tokens
+from explorer_pages import HOSTILE, page_data, report_of_tokens, shade
 
 from skfactors.reports import FactorReport
-from skfactors.reports.explorer import write_page
 
 
 @pytest.fixture
@@ -89,23 +88,19 @@ def test_hostile_text_comes_back_as_it_was_and_is_nowhere_in_the_page_itself(pag
 
 def test_saliency_is_held_in_the_characters_of_a_browser(page):
     report = report_of_tokens(["\N{GRINNING FACE}x"])
-    # The context is "😀x 😀x 😀x"; spans count from the token in the middle, and one reaches beyond the context.
-    write_page(page, report, saliency={(0, 0, 1): [(-9, -1, -0.25), (0, 1, 0.5), (1, 2, 1.0)]})
+    # The text is "😀x 😀x 😀x".
+    shade(report, 0, 0, [(0, 2, -0.25), (3, 4, 0.5), (4, 5, 1.0)], target=1)
+    report.to_html(page)
     assert page_data(page)["saliency"] == {"0 0 1": [[0, 3, -0.25], [4, 6, 0.5], [6, 7, 1.0]]}
 
 
-def test_examples_may_be_strings_tables_and_what_turns_into_a_table(report, page):
-    class Explanation:
-        text = "left is left"
-
-        def to_frame(self):
-            return pd.DataFrame({"factor": [3]}, index=pd.Index(["left"], name="token"))
-
-    report.to_html(page, examples=["plain", pd.DataFrame({"share": [0.123456]}), Explanation()])
+def test_examples_may_be_strings_and_tables(report, page):
+    indexed = pd.DataFrame({"factor": [3]}, index=pd.Index(["left"], name="token"))
+    report.to_html(page, examples=["plain", pd.DataFrame({"share": [0.123456]}), indexed])
     assert page_data(page)["examples"] == [
         {"title": "plain", "columns": [], "rows": []},
         {"title": "", "columns": ["share"], "rows": [["0.1235"]]},
-        {"title": "left is left", "columns": ["token", "factor"], "rows": [["left", "3"]]},
+        {"title": "", "columns": ["token", "factor"], "rows": [["left", "3"]]},
     ]
 
 

@@ -8,11 +8,12 @@ import re
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
-from explorer_pages import HOSTILE, report_of_tokens, report_of_words
+from explorer_pages import HOSTILE, report_of_tokens, report_of_words, shade
 
 from skfactors.reports import FactorReport
-from skfactors.reports.explorer import write_page
+from skfactors.reports.explanation import Explanation
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = playwright.expect
@@ -445,7 +446,11 @@ def test_a_report_in_which_nothing_fires_opens(open_page, tmp_path):
 
 
 def test_tokens_are_shaded_by_saliency_where_there_is_some(open_page, report, tmp_path):
-    write_page(tmp_path / "shaded.html", report, saliency={(5, 0, 1): [(-3, -1, -0.5), (0, 6, 1.0)]})
+    report.save(tmp_path / "report")
+    report = FactorReport.load(tmp_path / "report")
+    start = TEXTS[1].index("of")
+    shade(report, 5, 0, [(start, start + 2, -0.5), (start + 3, start + 9, 1.0)], target=1)
+    report.to_html(tmp_path / "shaded.html")
     page = open_page(tmp_path / "shaded.html", "#factor=5&layer=0")
     assert page.locator("#contexts .shaded").all_text_contents() == ["of", "zebras"]
     assert page.text_content("#contexts p") == TEXTS[1]
@@ -477,3 +482,14 @@ def test_the_page_of_the_demo_model_is_searched_for_a_word_of_its_corpus(open_pa
     tokens = report.top_contexts()[["factor", "token"]]
     expected = tokens["factor"][tokens["token"].str.lower().str.contains(word.lower(), regex=False)].nunique()
     assert page.text_content("#count") == f"{expected} of 64 factors"
+
+
+def test_an_explained_text_links_to_its_factors(open_page, report, tmp_path):
+    frame = pd.DataFrame({"position": [0], "token": ["park"], "layer": [2], "factor": [6], "activation": [1.5]})
+    frame["top_tokens"] = ["<b>park</b>, parks"]
+    states = pd.DataFrame({"position": [0], "token": ["park"], "layer": [2], "unexplained": [0.25]})
+    report.to_html(tmp_path / "explained.html", examples=[Explanation("park", frame, states)])
+    page = open_page(tmp_path / "explained.html", "#factor=1")
+    expect(page.locator("#examples td").nth(1)).to_have_text("6 1.5 <b>park</b>25% left")
+    page.click("#examples td a")
+    is_shown(page, 6)

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from explorer_pages import page_data
 from planted_model import HIGH, LOW, MID, factors, save_planted_model
 
 from skfactors import FactorReport, SparseDictionary, TransformerFeatureExtractor
@@ -197,3 +198,35 @@ def test_span_thresholds_can_be_set():
 def test_a_span_needs_to_know_the_token():
     with pytest.raises(ValueError, match=r"attrs\['position'\]"):
         context_span(pd.Series([1.0, 2.0]))
+
+
+def test_the_explorer_shades_the_tokens_of_each_context_that_has_a_saliency(report, tmp_path):
+    report.add_saliency(factors=[MID, HIGH], k=2, method="occlusion").to_html(tmp_path / "page.html")
+    held = page_data(tmp_path / "page.html")["saliency"]
+    assert {key.split()[0] for key in held} == {str(MID), str(HIGH)}
+    for key, spans in held.items():
+        factor, layer, rank = map(int, key.split())
+        context = report.top_contexts(factor, layer).query("rank == @rank").iloc[0]
+        text = context["left"] + context["token"] + context["right"]
+        tokens = report.saliency(factor, layer).query("document == @context.document")
+        assert len(spans) == len(text.split()) < len(tokens)
+        weights = dict(zip(tokens["start"] - tokens["start"].min(), tokens["saliency"], strict=True))
+        shift = int(tokens.loc[tokens["token_position"] == context["position"], "start"].iloc[0]) - len(context["left"])
+        for start, end, weight in spans:
+            assert not set(text[start:end]) & set(" ")
+            assert weight == pytest.approx(weights[start + shift], rel=1e-3)
+
+
+def test_texts_given_to_the_explorer_are_explained(report, planted, tmp_path):
+    extractor, dictionary, _ = planted
+    text = "gate north of town"
+    report.to_html(tmp_path / "page.html", examples=[text, report.explain("echo")])
+    first, second = page_data(tmp_path / "page.html")["examples"]
+    assert (first["title"], second["title"]) == (text, "echo")
+    assert first["columns"] == ["token", *(f"layer {layer}" for layer in report.totals["layers"])]
+    assert [row[0] for row in first["rows"]] == text.split()
+    codes = dictionary.transform(extractor.extract([text]).X).toarray().reshape(len(report.totals["layers"]), 4, -1)
+    for token, (_, *cells) in enumerate(first["rows"]):
+        for cell, code in zip(cells, codes[:, token], strict=True):
+            assert [factor for factor, *_ in cell["factors"]] == np.argsort(-code)[: np.count_nonzero(code)].tolist()
+            assert cell["left"].endswith("% left")

@@ -15,7 +15,7 @@ from skfactors.reports.persistence import replaced_file
 SCRIPTS = ("data.js", "state.js", "search.js", "list.js", "charts.js", "factor.js", "names.js", "main.js")
 
 
-def write_page(path, report, *, examples=None, saliency=None):
+def write_page(path, report, *, examples=()):
     """
     Write the explorer of a report.
 
@@ -24,11 +24,8 @@ def write_page(path, report, *, examples=None, saliency=None):
     path : str or Path
         The file. It is replaced as a whole, or stays as it was.
     report : FactorReport
-    examples : iterable, default=None
-        Strings, DataFrames, or objects with `text` and `to_frame()`.
-    saliency : dict, default=None
-        From (factor, layer, rank) to a list of (start, end, weight): how much the activation depends on these
-        characters, counted from the start of the context's token. What lies outside of the context is left out.
+    examples : sequence of str, DataFrame or Explanation, default=()
+        What to show below the factors.
 
     Raises
     ------
@@ -42,7 +39,7 @@ def write_page(path, report, *, examples=None, saliency=None):
         raise IsADirectoryError(f"{path} is a folder; name a file, such as {path / 'factors.html'}.")
     if not os.path.isdir(path.parent):
         raise FileNotFoundError(f"{path} cannot be written: {path.parent} is no folder; make it first.")
-    page = page_of(sections_of(report, saliency) | {"examples": examples_section(examples)})
+    page = page_of(sections_of(report) | {"examples": examples_section(examples)})
     try:
         with replaced_file(path) as file:
             file.write(page)

@@ -6,29 +6,27 @@ import json
 import numpy as np
 import pandas as pd
 
-from skfactors.reports.display import coverage
+from skfactors.reports.display import coverage, visible
+from skfactors.reports.explanation import FACTORS_SHOWN, Explanation, first_token
 from skfactors.reports.histogram import BIN_EDGES
 
 TEXT_COLUMNS = ["document", "position", "left", "token", "right"]
 
 
-def sections_of(report, saliency=None):
+def sections_of(report):
     """
     Return the data of a report's page, by the part of it that needs them.
 
     Parameters
     ----------
     report : FactorReport
-    saliency : dict, default=None
-        As :func:`write_page` takes it.
 
     Returns
     -------
     dict of str to dict
         `factors` for the first view; `contexts`, `histogram`, `near-direction`, `near-contexts` and `saliency` for a
-        factor. "A group" is a
-        pair of factor and layer, numbered factor * n_layers + place of the layer; `counts` say how many entries of the
-        columns belong to each group, or to each factor, in turn.
+        factor. "A group" is a pair of factor and layer, numbered factor * n_layers + place of the layer; `counts` say
+        how many entries of the columns belong to each group, or to each factor, in turn.
     """
     contexts = report.top_contexts()
     layers = report.totals["layers"]
@@ -38,7 +36,7 @@ def sections_of(report, saliency=None):
         "histogram": _histogram(report.histogram(), layers, report.totals["n_components"]),
         "near-direction": _neighbours(report.neighbours("direction"), report.totals["n_components"]),
         "near-contexts": _neighbours(report.neighbours("contexts"), report.totals["n_components"]),
-        "saliency": _saliency(saliency or {}, contexts),
+        "saliency": _saliency(report.saliency(), contexts),
     }
     identity = hashlib.sha256(json.dumps(sections["factors"]).encode("ascii")).hexdigest()
     sections["factors"]["identity"] = identity[:16]
@@ -47,40 +45,47 @@ def sections_of(report, saliency=None):
 
 def examples_section(examples):
     """
-    Return examples as titles and tables of strings.
+    Return examples as titles and tables.
 
     Parameters
     ----------
-    examples : iterable or None
-        Strings, DataFrames, or objects with `text` and `to_frame()`.
+    examples : sequence of str, DataFrame or Explanation
 
     Returns
     -------
     list of dict
-        Each with `title`, `columns` and `rows`.
+        Each with `title`, `columns` and `rows`. A cell is a string or, of an explanation, a dict: its `factors`, each
+        as number, activation and what it responds to, and the share `left` unexplained.
 
     Raises
     ------
     TypeError
         If an example is none of these.
     """
-    if isinstance(examples, (str, pd.DataFrame)):
-        raise TypeError("examples must be a list of examples, even for a single one.")
-    return [_example(number, example) for number, example in enumerate(examples or ())]
+    return [_example(number, example) for number, example in enumerate(examples)]
 
 
 def _example(number, example):
     if isinstance(example, str):
         return {"title": example, "columns": [], "rows": []}
-    table = example if isinstance(example, pd.DataFrame) else getattr(example, "to_frame", lambda: None)()
-    if not isinstance(table, pd.DataFrame):
-        raise TypeError(
-            f"examples[{number}] is a {type(example).__name__}; pass strings, DataFrames, or what explains a text."
-        )
-    if any(name is not None for name in table.index.names):
-        table = table.reset_index()
+    if isinstance(example, Explanation):
+        columns = ["token", *(f"layer {layer}" for layer in example.layers)]
+        rows = [[visible(token), *map(_explained, cells)] for token, cells in example.lines(FACTORS_SHOWN)]
+        return {"title": example.text, "columns": columns, "rows": rows}
+    if not isinstance(example, pd.DataFrame):
+        raise TypeError(f"examples[{number}] is a {type(example).__name__}; pass texts, explanations or DataFrames.")
+    table = example if example.index.names == [None] else example.reset_index()
     rows = [[_cell(value) for value in row] for row in table.itertuples(index=False, name=None)]
-    return {"title": str(getattr(example, "text", "")), "columns": list(map(str, table.columns)), "rows": rows}
+    return {"title": "", "columns": list(map(str, table.columns)), "rows": rows}
+
+
+def _explained(cell):
+    factors, left = cell
+    columns = zip(factors["factor"], factors["activation"], factors["top_tokens"], strict=True)
+    return {
+        "factors": [[int(factor), f"{activation:.3g}", first_token(tokens)] for factor, activation, tokens in columns],
+        "left": f"{left:.0%} left",
+    }
 
 
 def _cell(value):
@@ -141,22 +146,24 @@ def _neighbours(neighbours, n_factors):
 
 
 def _saliency(saliency, contexts):
-    wanted = zip(
-        *(contexts[name].tolist() for name in ("factor", "layer", "rank", "left", "token", "right")), strict=True
-    )
-    return {
-        f"{factor} {layer} {rank}": _spans(saliency[factor, layer, rank], left, token + right)
-        for factor, layer, rank, left, token, right in wanted
-        if (factor, layer, rank) in saliency
-    }
+    """Return [start, end, weight] of each token, by the place of its context in the lists of the page."""
+    of_context = dict(iter(saliency.groupby(["factor", "layer", "document", "position"])))
+    held = {}
+    for context in contexts.itertuples():
+        tokens = of_context.get((context.factor, context.layer, context.document, context.position))
+        if tokens is not None:
+            key = f"{context.factor} {context.layer} {context.rank}"
+            held[key] = _spans(tokens, context.left, context.token + context.right)
+    return held
 
 
-def _spans(weights, left, rest):
-    """Return [start, end, weight] in JavaScript's characters, counted from the start of the context."""
-    text, shift = left + rest, len(left)
+def _spans(tokens, left, rest):
+    """Return the tokens within a context, with places in JavaScript's characters from its start."""
+    target = tokens.loc[tokens["token_position"] == tokens["position"], "start"].iloc[0]
+    text, shift = left + rest, len(left) - target
     spans = []
-    for start, end, weight in sorted(weights):
-        start, end = max(0, start + shift), min(len(text), end + shift)
+    for start, end, weight in zip(tokens["start"] + shift, tokens["end"] + shift, tokens["saliency"], strict=True):
+        start, end = max(0, start), min(len(text), end)
         if start < end:
             spans.append([_utf16_length(text[:start]), _utf16_length(text[:end]), float(f"{weight:.4g}")])
     return spans

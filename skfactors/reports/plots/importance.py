@@ -1,16 +1,22 @@
 """Importance over the layers."""
 
+from skfactors.reports.plots._axes import MARKERS, PALETTE, axes_or_new, layer_colors, legend_outside, thinned
+from skfactors.reports.plots._checks import check_factors, check_importance
+
 
 def plot_importance(importance, factors, *, ax=None):
     """
     Plot the importance of some factors over the layers, a line each.
 
+    Up to seven factors are told apart by colour and marker, with a legend. More are thin lines, coloured by the layer
+    where each peaks.
+
     Parameters
     ----------
     importance : DataFrame of shape (n_components, n_layers)
         As :func:`~skfactors.reports.importance_by_layer` gives it.
-    factors : sequence of int
-        Rows to plot.
+    factors : int or sequence of int
+        Rows to plot, by their index.
     ax : matplotlib Axes, default=None
         Where to plot; a new figure by default.
 
@@ -22,24 +28,37 @@ def plot_importance(importance, factors, *, ax=None):
     ------
     ImportError
         If matplotlib is not installed.
+    TypeError, ValueError
+        If there is no such factor, or importance is empty or holds negative or non-finite values.
     """
-    if ax is None:
-        ax = _new_axes()
-    for factor in factors:
-        curve = importance.loc[factor]
-        ax.plot(curve.index.to_numpy(), curve.to_numpy(), marker="o", label=f"factor {factor}")
+    importance = check_importance(importance)
+    curves = importance.loc[check_factors(factors, importance.index)]
+    ax = axes_or_new(ax)
+    layers = importance.columns.to_numpy()
+    if len(curves) <= len(PALETTE):
+        _draw_named(ax, layers, curves)
+    else:
+        _draw_many(ax, layers, curves)
     ax.set_xlabel("layer")
-    ax.set_xticks(importance.columns.to_numpy())
-    ax.set_ylabel("importance")
+    ax.set_xticks(thinned(layers))
+    ax.set_ylabel("importance (mean of the largest activations)")
     ax.set_ylim(bottom=0)
-    ax.legend()
     return ax
 
 
-def _new_axes():
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ImportError('plots need matplotlib: pip install "skfactors[plots]"') from error
-    _, ax = pyplot.subplots()
-    return ax
+def _draw_named(ax, layers, curves):
+    for (factor, curve), color, marker in zip(curves.iterrows(), PALETTE, MARKERS, strict=False):
+        ax.plot(layers, curve.to_numpy(), color=color, marker=marker, label=f"factor {factor}")
+    legend_outside(ax)
+
+
+def _draw_many(ax, layers, curves):
+    from matplotlib.cm import ScalarMappable
+
+    cmap, norm = layer_colors(layers)
+    peaks = layers[curves.to_numpy().argmax(axis=1)]
+    for (factor, curve), peak in zip(curves.iterrows(), peaks, strict=True):
+        ax.plot(layers, curve.to_numpy(), color=cmap(norm(peak)), linewidth=0.8, alpha=0.7, label=f"factor {factor}")
+    bar = ax.figure.colorbar(ScalarMappable(norm, cmap), ax=ax, label="peak layer", spacing="uniform")
+    bar.set_ticks(thinned(layers), labels=thinned(layers))
+    bar.minorticks_off()

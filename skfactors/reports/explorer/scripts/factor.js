@@ -171,8 +171,18 @@ function drawExamples(examples) {
   }
 }
 
+/** Return what a cell shows: a text, or the factors of a hidden state, with links to them, and what they leave. */
+function cellParts(cell) {
+  if (typeof cell === "string") return [shortened(cell)];
+  const lines = cell.factors.map(([factor, activation, token]) => {
+    const label = names[factor] || token;
+    return element("div", {}, element("a", { href: fragment(factor) }, String(factor)), ` ${activation} `, element("i", {}, shortened(label)));
+  });
+  return [...lines, element("small", {}, cell.left)];
+}
+
 function exampleTable(columns, rows) {
-  const line = (tag, cells) => element("tr", {}, ...cells.map((cell) => element(tag, { dir: "auto" }, shortened(cell))));
+  const line = (tag, cells) => element("tr", {}, ...cells.map((cell) => element(tag, { dir: "auto" }, ...cellParts(cell))));
   const table = element(
     "table",
     {},

@@ -1,0 +1,81 @@
+"""How strongly a factor fires."""
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils import check_scalar
+
+from skfactors.reports.entries import check_codes, positive_entries
+from skfactors.reports.plots._axes import PALETTE, axes_or_new, layer_colors, legend_outside
+from skfactors.reports.plots._checks import check_factors
+
+
+def plot_activations(codes, factor, *, layers=None, bins=30, ax=None):
+    """
+    Plot how often a factor is active with which strength, as a histogram whose counts are on a logarithmic scale.
+
+    Parameters
+    ----------
+    codes : sparse array or ndarray of shape (n_rows, n_components)
+        Activations of the factors. Rows in which the factor is not above zero are left out.
+    factor : int
+        The column to plot.
+    layers : array-like of int of shape (n_rows,), default=None
+        Layer that each row came from; with it, each layer in which the factor fires has an outline of its own.
+    bins : int, default=30
+        Intervals of equal width from zero to the largest activation.
+    ax : matplotlib Axes, default=None
+        Where to plot; a new figure by default.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    TypeError, ValueError
+        If there is no such factor or it never fires, codes are empty or not finite, codes and layers differ in length,
+        or `bins` is out of range.
+    """
+    codes = check_codes(codes)
+    if 0 in codes.shape:
+        raise ValueError(f"codes are empty: their shape is {codes.shape}.")
+    check_scalar(bins, "bins", Integral, min_val=1)
+    (factor,) = check_factors(check_scalar(factor, "factor", Integral), np.arange(codes.shape[1]))
+    rows, _, activations = positive_entries(codes[:, [factor]])
+    if len(rows) == 0:
+        raise ValueError(f"factor {factor} is above zero in none of the {codes.shape[0]:,} rows; nothing to plot.")
+    edges = np.linspace(0, activations.max(), bins + 1)
+    row_layers = None if layers is None else _check_layers(layers, codes.shape[0])[rows]
+
+    ax = axes_or_new(ax)
+    if row_layers is None:
+        ax.hist(activations, edges, color=PALETTE[0])
+    else:
+        _draw_by_layer(ax, activations, row_layers, edges)
+    ax.set_xlim(0, edges[-1])
+    ax.set_yscale("log")
+    # Half a row, so that bins of a single row stand above the axis.
+    ax.set_ylim(bottom=0.5)
+    ax.set_xlabel(f"activation of factor {factor} (above zero in {len(rows):,} of {codes.shape[0]:,} rows)")
+    ax.set_ylabel("rows")
+    return ax
+
+
+def _check_layers(layers, n_rows):
+    layers = np.asarray(layers)
+    if layers.shape != (n_rows,):
+        raise ValueError(f"codes have {n_rows} rows and layers has shape {layers.shape}; pass one layer a row.")
+    return layers
+
+
+def _draw_by_layer(ax, activations, row_layers, edges):
+    layers = np.unique(row_layers)
+    cmap, norm = layer_colors(layers)
+    for layer in layers:
+        in_layer = activations[row_layers == layer]
+        label = f"layer {layer}: {len(in_layer):,} rows"
+        ax.hist(in_layer, edges, histtype="step", linewidth=1.6, color=cmap(norm(layer)), label=label)
+    legend_outside(ax)
