@@ -132,7 +132,7 @@ def test_the_frontier_of_a_search_is_its_results_with_deviations_over_the_folds(
     search.fit(X)
     for results in (search, search.cv_results_):
         ax = plot_frontier(results)
-        lines = {lines.get_label(): lines[0].get_data() for lines in ax.containers}
+        lines = {lines.get_label(): np.asarray(lines[0].get_data(), dtype=float) for lines in ax.containers}
         assert set(lines) == {"max_iter=1", "max_iter=3"}
         for label, (l0, explained) in lines.items():
             of_line = [f"max_iter={candidate['max_iter']}" == label for candidate in search.cv_results_["params"]]
