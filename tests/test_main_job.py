@@ -133,25 +133,20 @@ def test_the_quickstart_runs_on_a_users_own_texts(articles, tmp_path):
     assert SparseDictionary.load(tmp_path / "report" / "dictionary").components_.shape == (24, 384)
 
 
-def test_the_explorer_of_a_saved_report_is_written_in_one_command(tiny_model, texts, tmp_path):
+def test_the_explorer_and_the_plots_of_a_saved_report_are_made_in_one_command(tiny_model, texts, tmp_path):
     extractor = TransformerFeatureExtractor(tiny_model)
     with pytest.warns(UserWarning, match="empty"):
         dictionary = SparseDictionary(8, alpha=0.1, random_state=0).fit(extractor.extract(texts))
         FactorReport.from_texts(extractor, dictionary, texts).save(tmp_path / "report")
-    command = [
-        sys.executable,
-        REPOSITORY / "examples" / "explore_factors.py",
-        "--report",
-        "report",
-        "--out",
-        "page.html",
-    ]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", env=_environment(), timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == str((tmp_path / "page.html").resolve())
+    for example, file in (("explore_factors.py", "page.html"), ("plot_factors.py", "plots.png")):
+        command = [sys.executable, REPOSITORY / "examples" / example, "--report", "report", "--out", file]
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", env=_environment(), timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == str((tmp_path / file).resolve())
     assert "<title>Factors</title>" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert (tmp_path / "plots.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="peak memory is read with the resource module, which Windows lacks")
