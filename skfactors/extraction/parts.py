@@ -105,14 +105,18 @@ def _places(windows: list[Window], n_layers: int) -> tuple[list[int], list[int]]
 
 
 def _provenance(windows: list[Window], layers: list[int]) -> pd.DataFrame:
-    blocks = [np.empty((0, len(PROVENANCE_COLUMNS)), dtype=np.int64)]
+    n_tokens = sum(window.n_rows for window in windows)
+    table = np.empty((n_tokens * len(layers), len(PROVENANCE_COLUMNS)), dtype=np.int64)
+    row = 0
     for document, group in groupby(windows, key=lambda window: window.document):
         group = list(group)
         token_ids = np.concatenate([window.row_ids for window in group])
-        offsets = np.concatenate([window.offsets for window in group])
-        n_tokens = len(token_ids)
-        position = group[0].position + np.arange(n_tokens)
-        for layer in layers:
-            columns = (np.full(n_tokens, document), np.full(n_tokens, layer), position, token_ids)
-            blocks.append(np.column_stack([*columns, offsets]))
-    return pd.DataFrame(np.concatenate(blocks), columns=list(PROVENANCE_COLUMNS))
+        stop = row + len(token_ids) * len(layers)
+        block = table[row:stop].reshape(len(layers), len(token_ids), -1)
+        block[..., 0] = document
+        block[..., 1] = np.reshape(layers, (-1, 1))
+        block[..., 2] = group[0].position + np.arange(len(token_ids))
+        block[..., 3] = token_ids
+        block[..., 4:] = np.concatenate([window.offsets for window in group])
+        row = stop
+    return pd.DataFrame(table, columns=list(PROVENANCE_COLUMNS))
