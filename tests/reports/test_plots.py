@@ -120,7 +120,7 @@ def test_the_density_counts_factors_and_names_the_silent_ones():
     frequency = density(np.array([[1.0, 0, 0], [1, 0, 0], [1, 1, 0], [1, 0, 0]]))
     ax = plot_density(frequency, bins=2)
     assert heights(ax) == [1, 1]
-    assert ax.get_title().startswith("1 of 3 factors never fire")
+    assert ax.get_title().startswith("1 of 3 never fire")
     assert (ax.patches[0].get_x(), ax.get_xscale()) == (0.25, "log")
 
 

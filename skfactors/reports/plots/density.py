@@ -53,9 +53,7 @@ def plot_density(frequency, *, bins=30, ax=None):
     ax.set_ylabel("factors")
     ax.yaxis.get_major_locator().set_params(integer=True)
     n_silent = len(frequency) - len(firing)
-    title = (
-        f"{n_silent:,} of {len(frequency):,} factors never fire; dashed: the others' median, {np.median(firing):.2g}"
-    )
+    title = f"{n_silent:,} of {len(frequency):,} never fire; median of the others {np.median(firing):.2g}"
     ax.set_title(title, fontsize="medium")
     return ax
 

@@ -51,7 +51,7 @@ def plot_importance_heatmap(importance, factors=None, *, relative=True, ax=None)
     shown = importance.div(importance.max(axis=1), axis="index") if relative else importance
 
     ax = axes_or_new(ax)
-    image = ax.imshow(shown.to_numpy(), aspect="auto", cmap=SEQUENTIAL, vmin=0)
+    image = ax.imshow(shown.to_numpy(), aspect="auto", cmap=SEQUENTIAL, vmin=0, interpolation="nearest")
     label = "importance, share of the factor's peak" if relative else "importance (mean of the largest activations)"
     ax.figure.colorbar(image, ax=ax, label=label)
     layers = importance.columns.to_numpy()
