@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load, save
+
+from skfactors.files import replaced_file
 
 _CONFIG = "config.json"
 _TENSORS = "dictionary.safetensors"
@@ -30,8 +31,9 @@ def write_folder(path, config: dict, arrays: dict[str, np.ndarray]) -> None:
     tensors = save({name: np.asarray(array, order="C") for name, array in arrays.items()})
     config = {"format": _FORMAT, "sha256": hashlib.sha256(tensors).hexdigest(), **config}
     # The configuration, which vouches for the tensors, comes last: a write that is cut off is seen by its checksum.
-    _replace(folder / _TENSORS, tensors)
-    _replace(folder / _CONFIG, json.dumps(config, indent=2).encode())
+    for name, content in ((_TENSORS, tensors), (_CONFIG, json.dumps(config, indent=2).encode())):
+        with replaced_file(folder / name) as file:
+            file.write(content)
 
 
 def read_folder(path) -> tuple[dict, dict[str, np.ndarray]]:
@@ -68,12 +70,3 @@ def read_folder(path) -> tuple[dict, dict[str, np.ndarray]]:
             "Save the dictionary again, or copy the folder anew."
         )
     return config, load(tensors)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(path.name + ".unfinished")
-    with unfinished.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)

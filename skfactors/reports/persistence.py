@@ -1,15 +1,12 @@
 """A report as a folder: report.json, which holds all of it, and tables for spreadsheets."""
 
 import json
-import os
-from contextlib import contextmanager
-from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
 
 from skfactors._version import __version__
+from skfactors.files import replaced_file
 from skfactors.reports.contexts import CONTEXT_COLUMNS
 from skfactors.reports.histogram import HISTOGRAM_COLUMNS, N_BINS
 from skfactors.reports.importance import factor_by_layer
@@ -65,7 +62,7 @@ def write_json(path, *, parameters, totals, contexts, by_layer, saliency, histog
         "histogram": histogram.to_dict("list"),
         "directions": None if directions is None else directions.to_dict("list"),
     }
-    with replaced_file(path) as file:
+    with replaced_file(path, text=True) as file:
         json.dump(content, file, ensure_ascii=True, allow_nan=False)
 
 
@@ -196,31 +193,9 @@ def write_csv(path, table):
     texts = table.select_dtypes(exclude="number")
     plain = {name: pd.Series(map(_as_plain_text, texts[name]), texts.index, dtype=object) for name in texts}
     table = table.assign(**plain)
-    with replaced_file(path) as file:
+    with replaced_file(path, text=True) as file:
         table.to_csv(file, index=False)
 
 
 def _as_plain_text(text):
     return "'" + text if text.lstrip().startswith(tuple(_READ_AS_FORMULA)) else text
-
-
-@contextmanager
-def replaced_file(path):
-    """
-    Open a new text file that takes the place of `path` once the block has ended, or of nothing where it fails.
-
-    Parameters
-    ----------
-    path : Path
-
-    Yields
-    ------
-    file
-    """
-    temporary = Path(path).with_name(f".{path.name}.{uuid4().hex}")
-    try:
-        with open(temporary, "x", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            yield file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

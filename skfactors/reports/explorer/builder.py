@@ -8,8 +8,8 @@ import os
 from importlib.resources import files
 from pathlib import Path
 
+from skfactors.files import replaced_file
 from skfactors.reports.explorer.payload import examples_section, sections_of
-from skfactors.reports.persistence import replaced_file
 
 # In the order in which they are run; they share one scope.
 SCRIPTS = ("data.js", "state.js", "search.js", "list.js", "charts.js", "factor.js", "names.js", "main.js")
@@ -41,7 +41,7 @@ def write_page(path, report, *, examples=()):
         raise FileNotFoundError(f"{path} cannot be written: {path.parent} is no folder; make it first.")
     page = page_of(sections_of(report) | {"examples": examples_section(examples)})
     try:
-        with replaced_file(path) as file:
+        with replaced_file(path, text=True) as file:
             file.write(page)
     except OSError as error:
         raise type(error)(f"{path} cannot be written: {error.strerror}.") from error
