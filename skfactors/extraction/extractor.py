@@ -1,7 +1,5 @@
 """TransformerFeatureExtractor: texts to rows of hidden states, as a scikit-learn transformer."""
 
-import time
-import warnings
 from collections.abc import Iterator
 from numbers import Integral
 
@@ -12,22 +10,22 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfactors.devices import resolve_device
 from skfactors.extraction.activations import Activations
-from skfactors.extraction.forward import (
+from skfactors.extraction.forward import HiddenStateRunner
+from skfactors.extraction.models import (
     DTYPES,
-    HiddenStateRunner,
     ModelSlot,
     ModelSource,
     load_config,
     longest_window,
     n_layers_of,
+    resolve_layers,
 )
-from skfactors.extraction.parts import assemble, split_into_parts
 from skfactors.extraction.probe import ModelProbe
+from skfactors.extraction.stream import ActivationStream
 from skfactors.extraction.texts import check_is_collection, iter_texts
-from skfactors.extraction.windows import Window, check_windowing, iter_windows
+from skfactors.extraction.windows import check_windowing
 from skfactors.output import framed
 from skfactors.pooling import GroupPool
-from skfactors.progress import progress_bar
 
 
 class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -242,31 +240,21 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         return ModelProbe(model, tokenizer, self.batch_size, self._windowing(model, tokenizer))
 
     def _stream(self, texts, max_rows) -> Iterator[Activations]:
-        layers, hidden_size = self._check_model()
+        # All that is wrong with model and parameters is said here, before the first part is asked for.
+        self._check_model()
         check_is_collection(texts)
-        return self._parts(texts, layers, hidden_size, max_rows)
+        return self._parts(texts, max_rows)
 
-    def _parts(self, texts, layers, hidden_size, max_rows) -> Iterator[Activations]:
+    def _parts(self, texts, max_rows) -> Iterator[Activations]:
+        yield from self._open().iter_extract(texts, max_rows=max_rows, verbose=self.verbose)
+
+    def _open(self) -> ActivationStream:
+        layers, hidden_size = self._check_model()
         model, tokenizer = self._slot().get(self._source())
-        windowed = iter_windows(iter_texts(texts), tokenizer, **self._windowing(model, tokenizer))
+        windowing = self._windowing(model, tokenizer)
         runner = HiddenStateRunner(model, self.batch_size)
-        dtype = np.float64 if self.dtype == "float64" else np.float32
-        n_rowless = 0
-        n_characters = (
-            None if isinstance(texts, Iterator) else sum(len(text) for text in texts if isinstance(text, str))
-        )
-        with progress_bar("extracting hidden states", total=n_characters, enabled=self.verbose) as advance:
-            for part in split_into_parts(windowed, len(layers), max_rows):
-                n_rowless += part.n_rowless
-                states = _reported(runner, part.windows, layers, advance)
-                yield assemble(part, states, layers, hidden_size, dtype)
-        if n_rowless:
-            warnings.warn(
-                f"{n_rowless} of the texts are empty or white space, or hold nothing that gives a token; "
-                "they are kept, with no rows.",
-                UserWarning,
-                stacklevel=3,
-            )
+        dtype = np.dtype(np.float64 if self.dtype == "float64" else np.float32)
+        return ActivationStream(tokenizer, windowing, layers, hidden_size, dtype, runner)
 
     def _windowing(self, model, tokenizer) -> dict:
         max_length = min(self.max_length, longest_window(model.config, tokenizer))
@@ -311,47 +299,3 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-
-def resolve_layers(layers, n_hidden_states: int, model: str) -> list[int]:
-    """
-    Turn `layers` into indices from 0.
-
-    Parameters
-    ----------
-    layers : "all", int or sequence of int
-    n_hidden_states : int
-        How many the model has: its layers and the embeddings.
-    model : str
-        For the message.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a layer is no integer, out of range, or asked for twice; or if none is asked for.
-    """
-    if isinstance(layers, str):
-        return list(range(n_hidden_states))
-    asked = list(np.atleast_1d(np.asarray(layers, dtype=object)))
-    for layer in asked:
-        if not isinstance(layer, Integral) or isinstance(layer, bool):
-            raise TypeError(f"layers={layers!r}: {layer!r} is no integer.")
-        if not -n_hidden_states <= layer < n_hidden_states:
-            raise ValueError(
-                f"layers={layers!r}: {model!r} has no layer {layer}; its hidden states go from 0 (embeddings) "
-                f"to {n_hidden_states - 1}."
-            )
-    resolved = [int(layer) % n_hidden_states for layer in asked]
-    if not resolved or len(set(resolved)) < len(resolved):
-        raise ValueError(f"layers={layers!r} must name at least one layer, and each once.")
-    return resolved
-
-
-def _reported(runner: HiddenStateRunner, windows: list[Window], layers: list[int], advance):
-    start, n_tokens = time.perf_counter(), 0
-    for indices, states in runner.run([window.input_ids for window in windows], layers):
-        yield indices, states
-        done = [windows[index] for index in indices]
-        n_tokens += sum(window.n_rows for window in done)
-        rate = n_tokens / (time.perf_counter() - start)
-        advance(sum(int(window.offsets[-1, 1] - window.offsets[0, 0]) for window in done), f"{rate:,.0f} tokens/s")

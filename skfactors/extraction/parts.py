@@ -38,7 +38,7 @@ class Part:
 
 
 def split_into_parts(
-    windowed: Iterable[tuple[str, list[Window]]], n_layers: int, max_rows: int | None
+    windowed: Iterable[tuple[str, list[Window]]], n_layers: int, max_rows: int | None, first_document: int = 0
 ) -> Iterator[Part]:
     """
     Gather windows into parts of at most `max_rows` rows; None gathers all into one.
@@ -49,7 +49,7 @@ def split_into_parts(
         At least one. A window is never split, a document may be.
     """
     part, n_rows = Part(), 0
-    for document, (text, windows) in enumerate(windowed):
+    for document, (text, windows) in enumerate(windowed, start=first_document):
         for window in windows:
             if part.windows and max_rows is not None and n_rows + window.n_rows * n_layers > max_rows:
                 yield part

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from skfactors.extraction.forward import HiddenStateRunner, n_layers_of
+from skfactors.extraction.forward import HiddenStateRunner
+from skfactors.extraction.models import n_layers_of
 from skfactors.extraction.windows import Window, iter_windows
 
 

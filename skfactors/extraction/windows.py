@@ -77,7 +77,13 @@ def check_windowing(tokenizer, max_length: int, stride: int, add_special_tokens:
 
 
 def iter_windows(
-    texts: Iterable[str], tokenizer, *, max_length: int, stride: int = 0, add_special_tokens: bool = True
+    texts: Iterable[str],
+    tokenizer,
+    *,
+    max_length: int,
+    stride: int = 0,
+    add_special_tokens: bool = True,
+    first_document: int = 0,
 ) -> Iterator[tuple[str, list[Window]]]:
     """
     Cut every text into windows of at most `max_length` tokens.
@@ -92,27 +98,34 @@ def iter_windows(
     stride : int, default=0
         Tokens that a window repeats from the one before it, as context. They become rows of the earlier one.
     add_special_tokens : bool, default=True
+    first_document : int, default=0
+        Number of the first text.
 
     Yields
     ------
     text : str
     windows : list of Window
         Empty for a text that is empty, only white space, or without any token.
+
+    Raises
+    ------
+    ValueError
+        If the tokenizer fails at a text; the text is named.
     """
-    first = 0
+    options = {
+        "add_special_tokens": add_special_tokens,
+        "truncation": True,
+        "max_length": max_length,
+        "stride": stride,
+        "return_overflowing_tokens": True,
+        "return_offsets_mapping": True,
+        "return_special_tokens_mask": True,
+        # A text that happens to hold "[SEP]" is a text about "[SEP]".
+        "split_special_tokens": True,
+    }
+    first = first_document
     for batch in _batches(texts):
-        encoded = tokenizer(
-            [_LONE_SURROGATE.sub(_REPLACEMENT, text) for text in batch],
-            add_special_tokens=add_special_tokens,
-            truncation=True,
-            max_length=max_length,
-            stride=stride,
-            return_overflowing_tokens=True,
-            return_offsets_mapping=True,
-            return_special_tokens_mask=True,
-            # A text that happens to hold "[SEP]" is a text about "[SEP]".
-            split_special_tokens=True,
-        )
+        encoded = _tokenized(tokenizer, batch, first, options)
         windows = [[] for _ in batch]
         for index, source in enumerate(encoded["overflow_to_sample_mapping"]):
             if batch[source].isspace():
@@ -130,6 +143,32 @@ def iter_windows(
                 windows[source].append(window)
         yield from zip(batch, windows, strict=True)
         first += len(batch)
+
+
+def _tokenized(tokenizer, batch: list[str], first: int, options: dict):
+    texts = [_LONE_SURROGATE.sub(_REPLACEMENT, text) for text in batch]
+    try:
+        return tokenizer(texts, **options)
+    except BaseException as error:
+        if _is_order_to_stop(error):
+            raise
+        failure = error
+    for document, text in enumerate(texts, start=first):
+        try:
+            tokenizer([text], **options)
+        except BaseException as error:
+            if _is_order_to_stop(error):
+                raise
+            raise ValueError(
+                f"the tokenizer fails at texts[{document}], which begins {text[:60]!r} ({error}). "
+                "Put another text, or an empty one, in its place."
+            ) from error
+    raise failure
+
+
+def _is_order_to_stop(error: BaseException) -> bool:
+    # A panic of the tokenizer's compiled code is no Exception, and must not be taken for an order to stop.
+    return isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit))
 
 
 def _window(document, input_ids, is_special, offsets, *, repeated, position) -> Window:

@@ -35,10 +35,10 @@ def test_constructing_loads_nothing():
 
 
 def test_a_clone_has_the_parameters_and_shares_the_loaded_model(extractor, monkeypatch):
-    from skfactors.extraction import forward
+    from skfactors.extraction import models
 
-    loads, load_model = [], forward.load_model
-    monkeypatch.setattr(forward, "load_model", lambda source: loads.append(source) or load_model(source))
+    loads, load_model = [], models.load_model
+    monkeypatch.setattr(models, "load_model", lambda source: loads.append(source) or load_model(source))
     twin = clone(extractor)
     assert twin.get_params() == extractor.get_params()
     extractor.extract(TWO_TEXTS)

@@ -1,0 +1,86 @@
+"""ActivationStream: texts in, parts of rows out, with a model that is open."""
+
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from skfactors.extraction.activations import Activations
+from skfactors.extraction.forward import HiddenStateRunner
+from skfactors.extraction.parts import Part, assemble, split_into_parts
+from skfactors.extraction.texts import iter_texts
+from skfactors.extraction.windows import Window, iter_windows
+from skfactors.progress import progress_bar
+
+
+@dataclass(frozen=True)
+class ActivationStream:
+    """
+    A model, open, and all that decides which rows come out of it.
+
+    Attributes
+    ----------
+    tokenizer : transformers fast tokenizer
+    windowing : dict
+        `max_length`, `stride` and `add_special_tokens`, as :func:`iter_windows` takes them.
+    layers : list of int
+        From 0.
+    hidden_size : int
+    dtype : dtype of the rows
+    runner : HiddenStateRunner or CachedRunner
+        What turns windows into hidden states.
+    """
+
+    tokenizer: object
+    windowing: dict
+    layers: list[int]
+    hidden_size: int
+    dtype: np.dtype
+    runner: HiddenStateRunner
+
+    def iter_extract(self, texts: Iterable[str], *, max_rows: int | None, verbose: bool) -> Iterator[Activations]:
+        """Yield the rows of `texts` in parts; warn at the end of texts that gave none."""
+        n_rowless = 0
+        with progress_bar("extracting hidden states", total=n_characters(texts), enabled=verbose) as advance:
+            for part in self.split(iter_texts(texts), max_rows):
+                n_rowless += part.n_rowless
+                yield self.read(part, advance)
+        warn_of_rowless(n_rowless, stacklevel=3)
+
+    def split(self, texts: Iterable[str], max_rows: int | None, first_document: int = 0) -> Iterator[Part]:
+        """Cut texts into windows, and these into parts; no model runs. Documents are numbered from the one given."""
+        windowed = iter_windows(texts, self.tokenizer, **self.windowing, first_document=first_document)
+        return split_into_parts(windowed, len(self.layers), max_rows, first_document)
+
+    def read(self, part: Part, advance) -> Activations:
+        """Run the model over a part's windows."""
+        states = _reported(self.runner, part.windows, self.layers, advance)
+        return assemble(part, states, self.layers, self.hidden_size, self.dtype)
+
+
+def n_characters(texts) -> int | None:
+    """Count the characters of all texts; None where that would use them up."""
+    return None if isinstance(texts, Iterator) else sum(len(text) for text in texts if isinstance(text, str))
+
+
+def warn_of_rowless(n_rowless: int, *, stacklevel: int) -> None:
+    """Say how many texts gave no rows."""
+    if n_rowless:
+        warnings.warn(
+            f"{n_rowless} of the texts are empty or white space, or hold nothing that gives a token; "
+            "they are kept, with no rows.",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+def _reported(runner: HiddenStateRunner, windows: list[Window], layers: list[int], advance):
+    start, n_tokens = time.perf_counter(), 0
+    for indices, states in runner.run([window.input_ids for window in windows], layers):
+        yield indices, states
+        done = [windows[index] for index in indices]
+        n_tokens += sum(window.n_rows for window in done)
+        rate = n_tokens / (time.perf_counter() - start)
+        advance(sum(int(window.offsets[-1, 1] - window.offsets[0, 0]) for window in done), f"{rate:,.0f} tokens/s")
