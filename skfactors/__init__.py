@@ -3,10 +3,11 @@
 from skfactors._version import __version__
 from skfactors.compose import DocumentFactors
 from skfactors.dictionary import SparseDictionary
-from skfactors.extraction import Activations, TransformerFeatureExtractor
+from skfactors.extraction import Activations, ActivationStore, TransformerFeatureExtractor
 from skfactors.reports import FactorReport
 
 __all__ = [
+    "ActivationStore",
     "Activations",
     "DocumentFactors",
     "FactorReport",

@@ -2,5 +2,6 @@
 
 from skfactors.extraction.activations import Activations
 from skfactors.extraction.extractor import TransformerFeatureExtractor
+from skfactors.extraction.store import ActivationStore
 
-__all__ = ["Activations", "TransformerFeatureExtractor"]
+__all__ = ["ActivationStore", "Activations", "TransformerFeatureExtractor"]

@@ -1,16 +1,20 @@
 """TransformerFeatureExtractor: texts to rows of hidden states, as a scikit-learn transformer."""
 
+import warnings
 from collections.abc import Iterator
 from numbers import Integral
+from pathlib import Path
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skfactors.devices import resolve_device
 from skfactors.extraction.activations import Activations
 from skfactors.extraction.forward import HiddenStateRunner
+from skfactors.extraction.identity import model_content
 from skfactors.extraction.models import (
     DTYPES,
     ModelSlot,
@@ -21,11 +25,14 @@ from skfactors.extraction.models import (
     resolve_layers,
 )
 from skfactors.extraction.probe import ModelProbe
-from skfactors.extraction.stream import ActivationStream
-from skfactors.extraction.texts import check_is_collection, iter_texts
+from skfactors.extraction.store import ActivationStore
+from skfactors.extraction.store.filling import fill, open_folder
+from skfactors.extraction.stream import ActivationStream, n_characters, warn_of_rowless
+from skfactors.extraction.texts import check_is_collection, iter_texts, open_corpus
 from skfactors.extraction.windows import check_windowing
 from skfactors.output import framed
 from skfactors.pooling import GroupPool
+from skfactors.progress import progress_bar
 
 
 class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -226,6 +233,72 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         """
         return self._stream(texts, max_rows=max_rows)
 
+    def extract_to(self, texts, path, *, column="text", dtype=None, rows_per_shard=65_536) -> ActivationStore:
+        """
+        Extract a corpus of any size to a folder, which :class:`ActivationStore` opens.
+
+        Can be stopped at any moment and called again: what is there is checked and kept, what is damaged or missing is
+        extracted. Several processes that are given the same texts and folder share the work.
+
+        Parameters
+        ----------
+        texts : iterable of str, path-like or Hugging Face dataset
+            A list or generator of texts, a file with a text a line (a `pathlib.Path`), or a dataset, streamed or not.
+        path : path-like
+            The folder; made if need be.
+        column : str, default="text"
+            The column of a dataset that has the texts.
+        dtype : {"float32", "float16", "bfloat16", "float64"}, default=None
+            Precision on disk; None is the precision that the model runs in.
+        rows_per_shard : int, default=65_536
+            Rows in a shard, at most; a single window always stays whole. Memory goes by it.
+
+        Returns
+        -------
+        ActivationStore
+
+        Raises
+        ------
+        OSError
+            If the disk is full; what was written before is kept.
+        TypeError, ValueError
+            If an element of `texts` is no str, `path` holds something else, or rows of another model, of other
+            settings or of other texts.
+
+        Warns
+        -----
+        UserWarning
+            If texts give no rows, or rows hold NaN or infinite values.
+        """
+        check_scalar(rows_per_shard, "rows_per_shard", Integral, min_val=1)
+        if dtype is not None and dtype not in DTYPES:
+            raise ValueError(f"dtype={dtype!r} must be one of {sorted(DTYPES)}, or None.")
+        self._check_model()
+        corpus = open_corpus(texts, column)
+        stream = self._open()
+        manifest = open_folder(
+            Path(path),
+            stream.content,
+            model=self.model,
+            hidden_size=stream.hidden_size,
+            dtype=dtype or self.dtype,
+            rows_per_shard=int(rows_per_shard),
+        )
+        with progress_bar("extracting hidden states", total=n_characters(corpus), enabled=self.verbose) as advance:
+            n_missing, n_rowless = fill(Path(path), manifest, stream, iter_texts(corpus), advance)
+        warn_of_rowless(n_rowless, stacklevel=2)
+        if n_missing and not isinstance(corpus, Iterator):
+            return self.extract_to(texts, path, column=column, dtype=dtype, rows_per_shard=rows_per_shard)
+        store = ActivationStore(path)
+        if store.n_nonfinite:
+            warnings.warn(
+                f"{store.n_nonfinite} values of the store are NaN or infinite: half precision overflows where "
+                'float32 does not; extract with dtype="float32" to another folder.',
+                UserWarning,
+                stacklevel=2,
+            )
+        return store
+
     def probe(self) -> ModelProbe:
         """
         Open the model for questions about single windows: what it says when tokens are masked, and its gradients.
@@ -252,9 +325,10 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         layers, hidden_size = self._check_model()
         model, tokenizer = self._slot().get(self._source())
         windowing = self._windowing(model, tokenizer)
+        content = {"files": model_content(self._source()), "layers": layers, "dtype": self.dtype, **windowing}
         runner = HiddenStateRunner(model, self.batch_size)
         dtype = np.dtype(np.float64 if self.dtype == "float64" else np.float32)
-        return ActivationStream(tokenizer, windowing, layers, hidden_size, dtype, runner)
+        return ActivationStream(tokenizer, windowing, layers, hidden_size, dtype, runner, content)
 
     def _windowing(self, model, tokenizer) -> dict:
         max_length = min(self.max_length, longest_window(model.config, tokenizer))

@@ -29,8 +29,10 @@ class ActivationStream:
         From 0.
     hidden_size : int
     dtype : dtype of the rows
-    runner : HiddenStateRunner or CachedRunner
+    runner : HiddenStateRunner
         What turns windows into hidden states.
+    content : dict
+        All that decides the rows, told by content: checksums of the model's files, layers, windows and precision.
     """
 
     tokenizer: object
@@ -39,6 +41,7 @@ class ActivationStream:
     hidden_size: int
     dtype: np.dtype
     runner: HiddenStateRunner
+    content: dict
 
     def iter_extract(self, texts: Iterable[str], *, max_rows: int | None, verbose: bool) -> Iterator[Activations]:
         """Yield the rows of `texts` in parts; warn at the end of texts that gave none."""
@@ -61,8 +64,8 @@ class ActivationStream:
 
 
 def n_characters(texts) -> int | None:
-    """Count the characters of all texts; None where that would use them up."""
-    return None if isinstance(texts, Iterator) else sum(len(text) for text in texts if isinstance(text, str))
+    """Count the characters of all texts; None where that would use them up, or read a corpus from end to end."""
+    return sum(len(text) for text in texts if isinstance(text, str)) if hasattr(texts, "__len__") else None
 
 
 def warn_of_rowless(n_rowless: int, *, stacklevel: int) -> None:

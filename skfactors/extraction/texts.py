@@ -1,6 +1,8 @@
 """Texts as they come in, checked one by one, and as they are looked up, by document number."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -56,6 +58,66 @@ def check_is_collection(texts) -> None:
         raise TypeError(f"texts is an array of shape {texts.shape}; a 1-D array of str is needed.")
     if isinstance(texts, (bytes, Mapping)) or not isinstance(texts, Iterable):
         raise TypeError(f"texts is {_describe(texts)}; a list or another iterable of str is needed.")
+
+
+class Corpus:
+    """
+    Texts from where corpora lie, read as they are asked for and as often.
+
+    Parameters
+    ----------
+    read : callable
+        Returns an iterator over the texts.
+    """
+
+    def __init__(self, read: Callable[[], Iterator[str]]):
+        self._read = read
+
+    def __iter__(self) -> Iterator[str]:
+        return self._read()
+
+
+def open_corpus(texts, column: str):
+    """
+    Find the texts in what may be a file or a dataset.
+
+    Parameters
+    ----------
+    texts : path-like, datasets.Dataset, datasets.IterableDataset or iterable of str
+        A file has a text a line, in UTF-8.
+    column : str
+        Of a dataset.
+
+    Returns
+    -------
+    iterable of str
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    TypeError, ValueError
+        If the dataset has no such column, or it is no collection of texts.
+    """
+    if isinstance(texts, PathLike):
+        if not Path(texts).is_file():
+            raise FileNotFoundError(f"there is no text file {str(texts)!r}.")
+        return Corpus(lambda: _lines(texts))
+    if hasattr(texts, "column_names"):
+        if texts.column_names is not None and column not in texts.column_names:
+            raise ValueError(f"the dataset has no column {column!r}: its columns are {texts.column_names}.")
+        return Corpus(lambda: (row[column] for row in texts))
+    check_is_collection(texts)
+    return texts
+
+
+def _lines(path) -> Iterator[str]:
+    with open(path, encoding="utf-8") as file:
+        try:
+            for line in file:
+                yield line.removesuffix("\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{str(path)!r} is no UTF-8 text: {error}. Convert it first.") from error
 
 
 def _describe(value) -> str:

@@ -1,0 +1,256 @@
+"""ActivationStore: more rows than fit in memory, in a folder."""
+
+from collections.abc import Iterator
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from skfactors.extraction.activations import Activations
+from skfactors.extraction.identity import digest
+from skfactors.extraction.store.layout import (
+    COMPLETE,
+    Record,
+    all_records,
+    read_checked,
+    read_manifest,
+    trouble_with,
+)
+from skfactors.extraction.store.shards import Shard, widened
+from skfactors.extraction.store.shuffling import shuffled_batches
+from skfactors.extraction.store.weights import FrequencyWeights
+from skfactors.extraction.texts import Texts
+
+_SHARDS_MAPPED = 16
+
+
+class ActivationStore:
+    """
+    Hidden states on disk, with their provenance and texts; made by :meth:`TransformerFeatureExtractor.extract_to`.
+
+    Iterating gives :class:`Activations`, a shard at a time, in the order of the corpus. Slicing by row
+    (``store[10:20]``, ``store[mask]``, ``store[indices]``) gives Activations too, and reads no more than these rows.
+    :meth:`SparseDictionary.fit` and :meth:`FactorReport.from_store` read it piece by piece.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder.
+    partial : bool, default=False
+        Whether to open a store that is not complete, for the shards that are there.
+
+    Attributes
+    ----------
+    path : Path
+    content : dict
+        All that decides the rows: checksums of the model's files, layers, windows and precision.
+    layers : list of int
+    n_documents : int or None
+        Texts, those without rows included; None for a store that is not complete.
+    n_shards : int
+    n_nonfinite : int
+        Values that are NaN or infinite.
+    fingerprint : str
+        Digest that identifies the rows.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is no store.
+    ValueError
+        If it is not complete, or its manifest is damaged.
+
+    See Also
+    --------
+    TransformerFeatureExtractor.extract_to : Makes stores, and mends them.
+
+    Notes
+    -----
+    Each shard is a safetensors file and, where pyarrow was installed, a Parquet file with the provenance; JSON files
+    say what belongs where, with checksums. What is read is checked first: rows that are not those that were written
+    raise an error.
+
+    Examples
+    --------
+    >>> store = extractor.extract_to(texts, "activations")  # doctest: +SKIP
+    >>> dictionary = SparseDictionary(2000).fit(store, sample_weight=store.sample_weight)  # doctest: +SKIP
+    """
+
+    def __init__(self, path, *, partial=False):
+        self.path = Path(path)
+        self._manifest = read_manifest(self.path)
+        records, self.n_documents = _completed(self.path)
+        if records is None:
+            records = all_records(self.path)
+            if not partial:
+                raise ValueError(
+                    f"the store {str(self.path)!r} is not complete: {len(records)} shards are there. Call extract_to "
+                    "again with the same texts, which goes on where it stopped, or open it with partial=True."
+                )
+        self._shards = [Shard(self.path, record, self._manifest) for record in records]
+        self._ends = np.cumsum([record.n_rows for record in records], dtype=np.int64)
+        self._mapped = lru_cache(_SHARDS_MAPPED)(lambda number: self._shards[number].map())
+
+    @property
+    def content(self) -> dict:
+        """All that decides the rows."""
+        return self._manifest["content"]
+
+    @property
+    def layers(self) -> list[int]:
+        """Layers of the rows, from 0."""
+        return self.content["layers"]
+
+    @property
+    def n_shards(self) -> int:
+        """Number of shards."""
+        return len(self._shards)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and width."""
+        return len(self), self._manifest["hidden_size"]
+
+    @property
+    def ndim(self) -> int:
+        """Two, as of an array."""
+        return 2
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Data type that rows come out as."""
+        return np.dtype(np.float64 if self._manifest["dtype"] == "float64" else np.float32)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on disk."""
+        return sum(size for shard in self._shards for size, _ in shard.record.files.values())
+
+    @property
+    def n_nonfinite(self) -> int:
+        """Values that are NaN or infinite."""
+        return sum(shard.record.n_nonfinite for shard in self._shards)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest that identifies the rows."""
+        return digest([self._manifest, *(shard.record.files for shard in self._shards)])
+
+    @cached_property
+    def sample_weight(self) -> FrequencyWeights:
+        """Weight of each row by the rarity of its token, of mean 1, looked up a batch at a time; see Activations."""
+        return FrequencyWeights(self._shards, self._ends, self.layers[0])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __iter__(self) -> Iterator[Activations]:
+        return (shard.read() for shard in self._shards)
+
+    def read_shard(self, number: int) -> Activations:
+        """
+        Read a shard.
+
+        Parameters
+        ----------
+        number : int
+            From 0 to `n_shards` - 1.
+
+        Returns
+        -------
+        Activations
+            Rows in the order of the corpus; documents keep their number in the whole of it.
+
+        Raises
+        ------
+        ValueError
+            If the shard is not what was written.
+        """
+        return self._shards[number].read()
+
+    def __getstate__(self):
+        return {"path": self.path, "partial": self.n_documents is None}
+
+    def __setstate__(self, state):
+        self.__init__(state["path"], partial=state["partial"])
+
+    def iter_shuffled(self, batch_size, random_state, *, buffer_rows=131_072) -> Iterator[tuple]:
+        """
+        Read every row once, in shuffled order and in batches.
+
+        Parameters
+        ----------
+        batch_size : int
+        random_state : RandomState
+            Decides the order, by a single draw that is made at once.
+        buffer_rows : int, default=131_072
+            Rows held in memory. They come from random places of the store, 2,048 neighbours from each, and a batch is
+            a random draw of them: neighbours are farther apart the larger the buffer is.
+
+        Yields
+        ------
+        rows : ndarray of int64 of shape (n_in_batch,)
+            Numbers of the rows, ascending.
+        X : ndarray of shape (n_in_batch, hidden_size)
+
+        Raises
+        ------
+        ValueError
+            If rows are not those that were written.
+        """
+        generator = np.random.default_rng(random_state.randint(np.iinfo(np.int32).max))
+        first_rows = np.concatenate([[0], self._ends])[:-1]
+        shape = (*self.shape, batch_size, buffer_rows)
+        return shuffled_batches(self._shards, first_rows, shape, self.dtype, generator)
+
+    def verify(self) -> pd.DataFrame:
+        """
+        Read every file and compare it with its checksum.
+
+        Returns
+        -------
+        DataFrame
+            Columns `shard` and `problem`, a row for each bad shard; empty for a store that is sound.
+        """
+        bad = []
+        for shard in self._shards:
+            problem = trouble_with(self.path, shard.record)
+            if problem is not None:
+                bad.append((shard.record.name, problem))
+        return pd.DataFrame(bad, columns=["shard", "problem"])
+
+    def __getitem__(self, rows) -> Activations:
+        if isinstance(rows, (int, np.integer)):
+            raise TypeError(f"a store is sliced by rows: use [{rows}:{rows + 1}].")
+        rows = np.arange(len(self))[rows]
+        X = np.empty((len(rows), self.shape[1]), dtype=self.dtype)
+        numbers = np.searchsorted(self._ends, rows, side="right")
+        provenance, texts = [], {}
+        for number in np.unique(numbers):
+            places = np.flatnonzero(numbers == number)
+            within = rows[places] - (self._ends[number] - self._shards[number].record.n_rows)
+            of_shard, its_provenance, its_texts = self._mapped(int(number))
+            X[places] = widened(of_shard[within], self._manifest["dtype"])
+            provenance.append(its_provenance.iloc[within].set_index(places))
+            texts |= {document: its_texts[document] for document in provenance[-1]["document"].unique().tolist()}
+        if not provenance:
+            return Activations(X, self._shards[0].read().provenance.iloc[:0], [])
+        return Activations(X, pd.concat(provenance).sort_index(), Texts(dict(sorted(texts.items()))))
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.concatenate([acts.X for acts in self]).astype(dtype or self.dtype, copy=False)
+
+    def __repr__(self) -> str:
+        state = "" if self.n_documents is not None else ", not complete"
+        return (
+            f"ActivationStore({str(self.path)!r}: {len(self):,} rows x {self.shape[1]} features, layers {self.layers}, "
+            f"{self.n_shards} shards{state})"
+        )
+
+
+def _completed(folder: Path) -> tuple[list[Record] | None, int | None]:
+    if not (folder / COMPLETE).is_file():
+        return None, None
+    complete = read_checked(folder / COMPLETE)
+    return [Record(**record) for record in complete["shards"]], complete["n_documents"]

@@ -1,0 +1,232 @@
+"""One shard: rows and texts in a safetensors file, provenance beside them in Parquet or among them."""
+
+import hashlib
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from itertools import pairwise
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import save
+
+from skfactors.extraction.activations import PROVENANCE_COLUMNS, Activations
+from skfactors.extraction.store.layout import SHARDS, Record, shard_name, trouble_with
+from skfactors.extraction.texts import Texts
+from skfactors.files import advised_errors, replaced_file
+
+# Rows that are read, and vouched for, together.
+CHUNK_ROWS = 2048
+
+# How numbers lie on disk. NumPy has no bfloat16: it is the upper half of a float32.
+_ON_DISK = {"float64": np.float64, "float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
+_COLUMN_TYPES = {"layer": np.int16, "position": np.int32, "token_id": np.int32, "start": np.int32, "end": np.int32}
+
+
+def provenance_format() -> str:
+    """Return "parquet" where pyarrow is installed, else "safetensors"."""
+    return "parquet" if find_spec("pyarrow") else "safetensors"
+
+
+def write_shard(
+    folder: Path, acts: Activations, *, block: int, part: int, n_parts: int, texts: str, n_rowless: int, manifest: dict
+) -> Record:
+    """
+    Write a shard's files, each of them whole or not at all.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the store.
+    acts : Activations
+    block, part, n_parts, texts, n_rowless
+        As in :class:`Record`.
+    manifest : dict
+        Of the store: `dtype` and `provenance` say how to write.
+
+    Returns
+    -------
+    Record
+        To be written once the files are there.
+    """
+    X = torch.tensor(acts.X).to(getattr(torch, manifest["dtype"]))
+    encoded = [text.encode("utf-8", "surrogatepass") for text in acts.texts]
+    tensors = {
+        "X": X,
+        "documents": torch.tensor([number for number, _ in acts.texts.items()], dtype=torch.int64),
+        "text_ends": torch.tensor(np.cumsum([len(text) for text in encoded], dtype=np.int64)),
+        "texts": torch.tensor(np.frombuffer(b"".join(encoded), dtype=np.uint8)),
+    }
+    files = {}
+    if manifest["provenance"] == "parquet":
+        files[".parquet"] = acts.provenance.to_parquet(index=False, compression="zstd")
+    else:
+        columns = {name: acts.provenance[name].to_numpy() for name in PROVENANCE_COLUMNS}
+        tensors |= {name: torch.tensor(column.astype(_column_type(column, name))) for name, column in columns.items()}
+    files[".safetensors"] = save(tensors)
+    name = shard_name(block, part)
+    for suffix, content in files.items():
+        with replaced_file(folder / SHARDS / (name + suffix)) as file:
+            file.write(content)
+    return Record(
+        block=block,
+        part=part,
+        n_parts=n_parts,
+        texts=texts,
+        n_rows=len(acts),
+        n_nonfinite=int((~torch.isfinite(X)).sum()),
+        n_rowless=n_rowless,
+        chunks=[zlib.crc32(_bytes_of(chunk)) for chunk in X.split(CHUNK_ROWS)] if len(acts) else [],
+        files={name + suffix: [len(content), hashlib.sha256(content).hexdigest()] for suffix, content in files.items()},
+    )
+
+
+def _column_type(column: np.ndarray, name: str) -> type:
+    """Return the small type of a column where its values fit, which all but gigantic documents do."""
+    small = _COLUMN_TYPES.get(name, np.int64)
+    return small if column.max(initial=0) <= np.iinfo(small).max else np.int64
+
+
+def _bytes_of(rows: torch.Tensor) -> memoryview:
+    return memoryview(rows.contiguous().view(torch.uint8).numpy())
+
+
+class Shard:
+    """
+    A shard that is there, to be read whole or in parts.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the store.
+    record : Record
+    manifest : dict
+        Of the store.
+    """
+
+    def __init__(self, folder: Path, record: Record, manifest: dict):
+        self._folder = folder / SHARDS
+        self.record = record
+        self._dtype = manifest["dtype"]
+        self._width = manifest["hidden_size"]
+
+    def read(self) -> Activations:
+        """Read all of it, after checking that it is what was written."""
+        X, provenance, texts = self._parts(self._checked_bytes(".safetensors"))
+        return Activations(widened(X, self._dtype), provenance, texts)
+
+    def map(self) -> tuple[np.ndarray, pd.DataFrame, Texts]:
+        """Check it once, and return X as it lies on disk, memory-mapped, with provenance and texts."""
+        problem = trouble_with(self._folder.parent, self.record)
+        if problem is not None:
+            raise self.damaged(problem)
+        with self._opened(".safetensors") as file:
+            return self._parts(mmap(file.fileno(), 0, access=ACCESS_READ))
+
+    def _parts(self, content) -> tuple[np.ndarray, pd.DataFrame, Texts]:
+        arrays = _arrays(content)
+        encoded, ends = arrays["texts"].tobytes(), arrays["text_ends"].tolist()
+        texts = [encoded[start:end].decode("utf-8", "surrogatepass") for start, end in pairwise([0, *ends])]
+        texts = Texts(dict(zip(arrays["documents"].tolist(), texts, strict=True)))
+        return arrays["X"].reshape(-1, self._width), self._provenance(arrays, list(PROVENANCE_COLUMNS)), texts
+
+    def columns(self, names: list[str]) -> pd.DataFrame:
+        """Read some columns of the provenance, after checking that they are what was written."""
+        return self._provenance(None, names)
+
+    def _provenance(self, arrays: dict | None, names: list[str]) -> pd.DataFrame:
+        if self._file(".parquet").name in self.record.files:
+            return pd.read_parquet(io.BytesIO(self._checked_bytes(".parquet")), columns=names, engine="pyarrow")
+        arrays = _arrays(self._checked_bytes(".safetensors")) if arrays is None else arrays
+        return pd.DataFrame({name: arrays[name].astype(np.int64) for name in names})
+
+    def read_chunk(self, number: int) -> np.ndarray:
+        """
+        Read `CHUNK_ROWS` rows of X, fewer at the end, after checking that they are what was written.
+
+        Raises
+        ------
+        ValueError
+            If they are not.
+        """
+        start = number * CHUNK_ROWS
+        rows = np.empty((min(CHUNK_ROWS, self.record.n_rows - start), self._width), dtype=_ON_DISK[self._dtype])
+        try:
+            with self._opened(".safetensors") as file:
+                file.seek(_offset_of_rows(file) + start * self._width * rows.itemsize)
+                n_read = file.readinto(memoryview(rows).cast("B"))
+        except (ValueError, KeyError) as error:
+            raise self.damaged(str(error)) from error
+        if n_read < rows.nbytes or zlib.crc32(rows) != self.record.chunks[number]:
+            raise self.damaged(f"rows {start} to {start + len(rows)} are not those that were written")
+        return widened(rows, self._dtype)
+
+    def damaged(self, reason: str) -> ValueError:
+        """Return the error that says that this shard is bad and what to do."""
+        return ValueError(
+            f"shard {self.record.name} of the store {str(self._folder.parent)!r} is damaged: {reason}. "
+            "Call extract_to again with the same texts, which extracts damaged shards anew; verify() lists them all."
+        )
+
+    def _file(self, suffix: str) -> Path:
+        return self._folder / (self.record.name + suffix)
+
+    def _checked_bytes(self, suffix: str) -> bytes:
+        with self._opened(suffix) as file:
+            content = file.read()
+        name = self._file(suffix).name
+        if hashlib.sha256(content).hexdigest() != self.record.files[name][1]:
+            raise self.damaged(f"{name} was cut short or altered")
+        return content
+
+    @contextmanager
+    def _opened(self, suffix: str) -> Iterator:
+        path = self._file(suffix)
+        try:
+            with advised_errors(path), open(path, "rb") as file:
+                yield file
+        except FileNotFoundError as error:
+            raise self.damaged(f"{path.name} is missing") from error
+
+
+def widened(rows: np.ndarray, dtype: str) -> np.ndarray:
+    """Turn rows as they lie on disk into float32, or float64 where they are that."""
+    if dtype == "bfloat16":
+        return (rows.astype(np.uint32) << 16).view(np.float32)
+    return np.asarray(rows) if dtype == "float64" else np.asarray(rows, dtype=np.float32)
+
+
+_TYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": np.uint16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "U8": np.uint8,
+}
+
+
+def _arrays(content) -> dict[str, np.ndarray]:
+    """Find a safetensors file's arrays in its content, without a copy."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header.pop("__metadata__", None)
+    arrays = {}
+    for name, entry in header.items():
+        start, stop = entry["data_offsets"]
+        dtype = np.dtype(_TYPES[entry["dtype"]])
+        arrays[name] = np.frombuffer(content, dtype, (stop - start) // dtype.itemsize, 8 + size + start)
+    return arrays
+
+
+def _offset_of_rows(file) -> int:
+    size = int.from_bytes(file.read(8), "little")
+    return 8 + size + json.loads(file.read(size))["X"]["data_offsets"][0]

@@ -1,0 +1,67 @@
+"""Rows of a store in shuffled order, with bounded memory."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from skfactors.extraction.store.shards import CHUNK_ROWS, Shard
+
+
+def shuffled_batches(
+    shards: Sequence[Shard], first_rows: np.ndarray, shape: tuple, dtype, generator: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """
+    Yield all rows once, in an order that is close to a uniform shuffle.
+
+    Chunks of rows that lie together are read in random order into a buffer, of which batches are random draws.
+
+    Parameters
+    ----------
+    shards : sequence of Shard
+    first_rows : ndarray of int of shape (n_shards,)
+        Number of each shard's first row.
+    shape : tuple of (n_rows, width, batch_size, buffer_rows)
+    dtype : dtype of the rows
+    generator : Generator
+
+    Yields
+    ------
+    rows : ndarray of int64 of shape (n_in_batch,)
+        Numbers of the rows, ascending.
+    X : ndarray of shape (n_in_batch, width)
+    """
+    n_rows, width, batch_size, buffer_rows = shape
+    buffer = _Buffer(min(n_rows, max(buffer_rows, batch_size) + CHUNK_ROWS), width, dtype, generator)
+    chunks = [(shard, chunk) for shard, of in enumerate(shards) for chunk in range(len(of.record.chunks))]
+    for place in generator.permutation(len(chunks)):
+        shard, chunk = chunks[place]
+        while buffer.held > buffer.size - CHUNK_ROWS and buffer.held >= batch_size:
+            yield buffer.draw(batch_size)
+        buffer.add(first_rows[shard] + chunk * CHUNK_ROWS, shards[shard].read_chunk(chunk))
+    while buffer.held:
+        yield buffer.draw(min(batch_size, buffer.held))
+
+
+class _Buffer:
+    def __init__(self, size: int, width: int, dtype, generator: np.random.Generator):
+        self.size, self.held = size, 0
+        self._X = np.empty((size, width), dtype=dtype)
+        self._rows = np.empty(size, dtype=np.int64)
+        self._generator = generator
+
+    def add(self, first_row: int, X: np.ndarray) -> None:
+        place = slice(self.held, self.held + len(X))
+        self._X[place] = X
+        self._rows[place] = first_row + np.arange(len(X))
+        self.held += len(X)
+
+    def draw(self, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+        chosen = self._generator.choice(self.held, n_rows, replace=False, shuffle=False)
+        chosen = chosen[np.argsort(self._rows[chosen])]
+        rows, X = self._rows[chosen], self._X[chosen]
+        # What is left moves together: the last places fill the ones that were drawn.
+        self.held -= n_rows
+        gaps = chosen[chosen < self.held]
+        movers = np.setdiff1d(np.arange(self.held, self.held + n_rows), chosen, assume_unique=True)
+        self._X[gaps], self._rows[gaps] = self._X[movers], self._rows[movers]
+        return rows, X
