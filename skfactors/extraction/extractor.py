@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from numbers import Integral
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfactors.devices import resolve_device
 from skfactors.extraction.activations import Activations
+from skfactors.extraction.cache import CachedRunner, HiddenStateCache
 from skfactors.extraction.forward import HiddenStateRunner
-from skfactors.extraction.identity import model_content
+from skfactors.extraction.identity import digest, model_content
 from skfactors.extraction.models import (
     DTYPES,
     ModelSlot,
@@ -72,6 +74,12 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         Precision the model runs in. Half precision comes back as float32.
     trust_remote_code : bool, default=False
         Whether code that comes with the model may run.
+    cache_dir : path-like, default=None
+        Folder that keeps hidden states, so that the model runs over a text only once, across folds and candidates of a
+        grid search, across sessions, and across processes that use the folder together. What it keeps goes by the
+        content of model and text; another model, other layers or another precision never meet.
+    cache_limit : int, default=None
+        Bytes that `cache_dir` may take, about. Beyond them, what was used least recently goes. None sets no limit.
     verbose : bool, default=False
         Show a progress bar.
 
@@ -115,6 +123,8 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         "device": [str],
         "dtype": [StrOptions(set(DTYPES))],
         "trust_remote_code": ["boolean"],
+        "cache_dir": [str, PathLike, None],
+        "cache_limit": [Interval(Integral, 1, None, closed="left"), None],
         "verbose": ["verbose"],
     }
 
@@ -133,6 +143,8 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         device="auto",
         dtype="float32",
         trust_remote_code=False,
+        cache_dir=None,
+        cache_limit=None,
         verbose=False,
     ):
         self.model = model
@@ -147,6 +159,8 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         self.device = device
         self.dtype = dtype
         self.trust_remote_code = trust_remote_code
+        self.cache_dir = cache_dir
+        self.cache_limit = cache_limit
         self.verbose = verbose
 
     def fit(self, texts, y=None):
@@ -325,10 +339,12 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         layers, hidden_size = self._check_model()
         model, tokenizer = self._slot().get(self._source())
         windowing = self._windowing(model, tokenizer)
-        content = {"files": model_content(self._source()), "layers": layers, "dtype": self.dtype, **windowing}
+        content = {"files": model_content(self._source()), "layers": layers, "dtype": self.dtype}
         runner = HiddenStateRunner(model, self.batch_size)
+        if self.cache_dir is not None:
+            runner = CachedRunner(runner, HiddenStateCache(self.cache_dir, digest(content), self.cache_limit))
         dtype = np.dtype(np.float64 if self.dtype == "float64" else np.float32)
-        return ActivationStream(tokenizer, windowing, layers, hidden_size, dtype, runner, content)
+        return ActivationStream(tokenizer, windowing, layers, hidden_size, dtype, runner, content | windowing)
 
     def _windowing(self, model, tokenizer) -> dict:
         max_length = min(self.max_length, longest_window(model.config, tokenizer))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skfactors.extraction.activations import Activations
+from skfactors.extraction.cache import CachedRunner
 from skfactors.extraction.forward import HiddenStateRunner
 from skfactors.extraction.parts import Part, assemble, split_into_parts
 from skfactors.extraction.texts import iter_texts
@@ -29,7 +30,7 @@ class ActivationStream:
         From 0.
     hidden_size : int
     dtype : dtype of the rows
-    runner : HiddenStateRunner
+    runner : HiddenStateRunner or CachedRunner
         What turns windows into hidden states.
     content : dict
         All that decides the rows, told by content: checksums of the model's files, layers, windows and precision.
@@ -40,7 +41,7 @@ class ActivationStream:
     layers: list[int]
     hidden_size: int
     dtype: np.dtype
-    runner: HiddenStateRunner
+    runner: HiddenStateRunner | CachedRunner
     content: dict
 
     def iter_extract(self, texts: Iterable[str], *, max_rows: int | None, verbose: bool) -> Iterator[Activations]:
@@ -79,7 +80,7 @@ def warn_of_rowless(n_rowless: int, *, stacklevel: int) -> None:
         )
 
 
-def _reported(runner: HiddenStateRunner, windows: list[Window], layers: list[int], advance):
+def _reported(runner: HiddenStateRunner | CachedRunner, windows: list[Window], layers: list[int], advance):
     start, n_tokens = time.perf_counter(), 0
     for indices, states in runner.run([window.input_ids for window in windows], layers):
         yield indices, states
