@@ -1,0 +1,81 @@
+"""Processes that tests start, kill and count in: what they run, and a server that forks them quickly."""
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["skfactors", "processes"])
+
+
+def start(target, *arguments, **keywords):
+    """Start a process that runs `target`, one of the functions below or another that can be imported."""
+    process = _context.Process(target=target, args=arguments, kwargs=keywords, daemon=True)
+    process.start()
+    return process
+
+
+def finish(process, timeout=120):
+    """Wait for a process and return its exit code."""
+    process.join(timeout)
+    assert process.exitcode is not None, f"still running after {timeout} seconds"
+    return process.exitcode
+
+
+def kill_after(process, seconds):
+    """Kill a process without a chance to clean up; return whether it was still running."""
+    process.join(seconds)
+    alive = process.exitcode is None
+    if alive:
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    return alive
+
+
+def count_windows(path):
+    """Let this process note in a file of its own how many windows it runs through a model."""
+    from skfactors.extraction.forward import HiddenStateRunner
+
+    forward = HiddenStateRunner._forward
+
+    def counted(self, windows):
+        with open(Path(path) / str(os.getpid()), "a") as file:
+            file.write(f"{len(windows)}\n")
+        return forward(self, windows)
+
+    HiddenStateRunner._forward = counted
+
+
+def windows_counted(path):
+    """Return how many windows all processes ran."""
+    return sum(int(line) for file in Path(path).iterdir() for line in file.read_text().splitlines())
+
+
+def extract_in_small_blocks(path, texts, *, counts=None, pause=0.0, **parameters):
+    """Fill a store whose runs of texts are short, so that there are many."""
+    import torch
+
+    from skfactors import TransformerFeatureExtractor
+    from skfactors.extraction.store import filling
+
+    torch.set_num_threads(1)
+    filling.CHARACTERS_IN_A_BLOCK = 400
+    if counts is not None:
+        count_windows(counts)
+    if pause:
+        write = filling.write_record
+        filling.write_record = lambda *of: (time.sleep(pause), write(*of))
+    TransformerFeatureExtractor(**parameters).extract_to(texts, path, rows_per_shard=120)
+
+
+def extract_with_cache(texts, counts, **parameters):
+    """Extract by way of a cache."""
+    import torch
+
+    from skfactors import TransformerFeatureExtractor
+
+    torch.set_num_threads(1)
+    count_windows(counts)
+    TransformerFeatureExtractor(**parameters).extract(texts)
