@@ -1,0 +1,103 @@
+"""``python -m skfactors``: each command does what the Python API does, and can be killed and shared."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from skfactors import ActivationStore, FactorReport, SparseDictionary, TransformerFeatureExtractor
+from skfactors.commands import main
+
+WORDS = ["the", "bank", "of", "river", "was", "muddy", "shares", "fell", "after", "report", "left", "park", "gate"]
+FIT = ["--n-components", "8", "--alpha", "0.5", "--device", "cpu", "--max-iter", "1"]
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    generator = np.random.default_rng(0)
+    return [" ".join(generator.choice(WORDS, 12)) for _ in range(40)]
+
+
+@pytest.fixture(scope="module")
+def folder(corpus, tiny_model, tmp_path_factory):
+    """A text file, and what came out of the commands."""
+    folder = tmp_path_factory.mktemp("batch")
+    (folder / "corpus.txt").write_text("\n".join(corpus) + "\n", encoding="utf-8")
+    extract = ["extract", folder / "corpus.txt", folder / "store", "--model", tiny_model, "--layers", "0,2"]
+    assert run(*extract, "--rows-per-shard", "100") == 0
+    assert run("fit", folder / "store", folder / "dictionary", *FIT) == 0
+    report = ["report", folder / "store", folder / "dictionary", folder / "report", "--device", "cpu"]
+    assert run(*report, "--html", folder / "factors.html") == 0
+    return folder
+
+
+def run(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def test_the_commands_do_what_the_python_api_does(folder, corpus, tiny_model):
+    store = ActivationStore(folder / "store")
+    acts = TransformerFeatureExtractor(tiny_model, layers=[0, 2]).extract(corpus)
+    assert store.shape == acts.shape and store.layers == [0, 2]
+    dictionary = SparseDictionary(8, alpha=0.5, max_iter=1, random_state=0, device="cpu")
+    dictionary.fit(store, sample_weight=store.sample_weight)
+    saved = SparseDictionary.load(folder / "dictionary")
+    np.testing.assert_array_equal(saved.components_, dictionary.components_)
+    assert FactorReport.load(folder / "report") == FactorReport.from_store(store, saved)
+    assert "<html" in (folder / "factors.html").read_text(encoding="utf-8")
+
+
+def test_parts_of_a_report_become_the_whole_when_the_last_is_there(folder, capsys):
+    arguments = ["report", folder / "store", folder / "dictionary", folder / "parts", "--device", "cpu"]
+    for part in range(3):
+        assert not (folder / "parts" / "report.json").exists()
+        assert run(*arguments, "--part", f"{part}/3") == 0
+    assert FactorReport.load(folder / "parts") == FactorReport.load(folder / "report")
+
+
+def test_verify_names_what_is_bad_and_fails(folder, tmp_path, capsys):
+    import shutil
+
+    sound = [folder / name for name in ("store", "dictionary", "report")]
+    assert run("verify", *sound) == 0
+    assert capsys.readouterr().out.count(": sound") == 3
+    bad = shutil.copytree(folder / "store", tmp_path / "store")
+    shard = sorted((bad / "shards").glob("*.safetensors"))[1]
+    os.truncate(shard, shard.stat().st_size - 1)
+    tensors = shutil.copytree(folder / "dictionary", tmp_path / "dictionary") / "dictionary.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1] + b"!")
+    assert run("verify", bad, tensors.parent, tmp_path) == 1
+    printed = capsys.readouterr().out
+    assert f"shard {shard.stem}: {shard.name} has" in printed
+    assert "cut short or altered" in printed and "neither a store nor" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["extract", "absent.txt", "store", "--model", "m"], "OSError|FileNotFoundError"),
+        (["fit", "absent", "dictionary"], "FileNotFoundError: 'absent' is no activation store"),
+        (["report", "absent", "dictionary", "report"], "no activation store"),
+    ],
+)
+def test_what_is_wrong_is_one_line_on_the_standard_error(arguments, message, tmp_path, monkeypatch, capsys):
+    import re
+
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert re.search(message, error) and error.count("\n") == 1
+
+
+def test_help_shows_examples():
+    for command in ([], ["extract"], ["fit"], ["report"], ["verify"]):
+        printed = subprocess.run(
+            [sys.executable, "-m", "skfactors", *command, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        ).stdout
+        assert "example" in printed and "python -m skfactors" in printed
