@@ -137,8 +137,10 @@ class HiddenStateRunner:
                 if not self._halve(error):
                     raise
                 continue
-            yield indices, result
             remaining = remaining[len(indices) :]
+            yield indices, result
+            # Let go of before the next batch is run, whose hidden states then take the same, warm memory.
+            del result
 
     def _halve(self, error: Exception) -> bool:
         if _OUT_OF_MEMORY not in str(error).lower() or self.batch_size == 1:

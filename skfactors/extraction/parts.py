@@ -90,6 +90,7 @@ def assemble(
             for layer, of_layer in enumerate(batch):
                 start = first_row[index] + layer * step[index]
                 X[start : start + window.n_rows] = of_layer[place, window.rows]
+        del batch, of_layer
     return Activations(X, _provenance(part.windows, layers), Texts(part.texts))
 
 

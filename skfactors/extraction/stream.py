@@ -84,6 +84,7 @@ def _reported(runner: HiddenStateRunner | CachedRunner, windows: list[Window], l
     start, n_tokens = time.perf_counter(), 0
     for indices, states in runner.run([window.input_ids for window in windows], layers):
         yield indices, states
+        del states
         done = [windows[index] for index in indices]
         n_tokens += sum(window.n_rows for window in done)
         rate = n_tokens / (time.perf_counter() - start)
