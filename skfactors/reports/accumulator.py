@@ -53,7 +53,7 @@ class ReportAccumulator:
         self._reconstruction = ReconstructionSums()
         self._documents = DocumentsMet()
 
-    def add(self, codes, provenance, texts, *, X=None, reconstruct=None):
+    def add(self, codes, provenance, texts, *, X=None, reconstruct=None, follows=False):
         """
         Take in one part.
 
@@ -67,6 +67,9 @@ class ReportAccumulator:
             The rows that were coded; with `reconstruct`, for the explained variance.
         reconstruct : callable, default=None
             From some rows of codes to a dense array of the same rows of X.
+        follows : bool, default=False
+            Whether the part is known to follow the one before, no row of the corpus between them being left out. It
+            then costs no memory to know which documents may have rows elsewhere.
 
         Raises
         ------
@@ -80,7 +83,7 @@ class ReportAccumulator:
         check_texts(texts)
         if len(places) == 0:
             return
-        self._documents.add(places)
+        self._documents.add(places, follows=follows)
         for batch in gen_batches(len(places), ROWS_AT_ONCE):
             self._add_batch(codes[batch], places[batch], texts)
         if reconstruct is not None:

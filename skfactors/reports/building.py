@@ -19,7 +19,8 @@ def tally_parts(parts, dictionary, parameters, *, tally=None, after_part):
 
     Parameters
     ----------
-    parts : iterable of Activations
+    parts : iterable of (Activations, bool)
+        With each part, whether it follows the one before in the corpus, no row between them being left out.
     dictionary : estimator with `transform` and `inverse_transform`
     parameters : dict
         Of the report.
@@ -33,13 +34,17 @@ def tally_parts(parts, dictionary, parameters, *, tally=None, after_part):
     ReportAccumulator or None
         None where no part had a row.
     """
-    for acts in parts:
+    gapless = True
+    for acts, follows in parts:
+        gapless &= follows
         if len(acts.X):
             codes = dictionary.transform(acts.X)
             if tally is None:
                 checksum = components_checksum(getattr(dictionary, "components_", None))
                 tally = ReportAccumulator(codes.shape[1], dictionary=checksum, **parameters)
-            tally.add(codes, acts.provenance, acts.texts, X=acts.X, reconstruct=dictionary.inverse_transform)
+            source = {"X": acts.X, "reconstruct": dictionary.inverse_transform}
+            tally.add(codes, acts.provenance, acts.texts, **source, follows=gapless)
+            gapless = True
         after_part(acts, tally)
     return tally
 
@@ -58,7 +63,8 @@ def tally_texts(extractor, dictionary, texts, parameters, *, verbose):
                 n_before, n_read = n_read, int(acts.provenance["document"].iloc[-1]) + 1
                 advance(n_read - n_before, f"{n_rows:,} rows")
 
-        return tally_parts(extractor.iter_extract(texts), dictionary, parameters, after_part=show)
+        parts = ((acts, True) for acts in extractor.iter_extract(texts))
+        return tally_parts(parts, dictionary, parameters, after_part=show)
 
 
 def tally_store(store, dictionary, parameters, shards, *, checkpoint_dir, checkpoint_every, verbose):
@@ -101,7 +107,8 @@ def tally_store(store, dictionary, parameters, shards, *, checkpoint_dir, checkp
                 checkpoint.write(tally, n_done)
             advance(1, f"{n_rows:,} rows")
 
-        parts = map(store.read_shard, shards[n_done:])
+        known = set(shards)
+        parts = ((store.read_shard(shard), shard - 1 in known) for shard in shards[n_done:])
         return tally_parts(parts, dictionary, parameters, tally=tally, after_part=keep)
 
 

@@ -1,4 +1,4 @@
-"""Which documents of a corpus gave rows, and whether two parts of it have rows in common."""
+"""Which documents of a corpus gave rows, and whether two selections of its rows have some in common."""
 
 from itertools import islice
 
@@ -15,23 +15,26 @@ class DocumentsMet:
     ----------
     runs : ndarray of int of shape (n_runs, 2)
         First and last of each run of consecutive numbers, ascending.
-    edges : ndarray of int of shape (n_edges, 4)
-        Of the documents at the ends of runs that were also the first or last of a part, which are those that may
-        have been cut: document, layer, first and last position, one line a layer.
 
     Notes
     -----
-    Documents that are read in order are one run, but for gaps where some gave no row: the size grows by 16 bytes a gap.
+    Parts that follow one another without a gap are a stretch. Its first and its last document may have been cut, so
+    that others have rows of them too; for these it is kept from where to where their positions go in each layer.
+    Hence the size grows by 16 bytes for each gap in the numbers of documents, and by 64 bytes a layer for each stretch.
     """
 
     def __init__(self):
         self.runs = np.empty((0, 2), dtype=np.int64)
-        self.edges = np.empty((0, 4), dtype=np.int64)
+        # Lines of document, layer, first and last position.
+        self._ends_of_closed = np.empty((0, 4), dtype=np.int64)
+        self._ends = np.empty((0, 4), dtype=np.int64)
+        # First document of the stretch, and last of the part before.
+        self._stretch = np.empty(0, dtype=np.int64)
 
     def __len__(self):
         return int((self.runs[:, 1] - self.runs[:, 0] + 1).sum())
 
-    def add(self, places):
+    def add(self, places, *, follows):
         """
         Take in one part.
 
@@ -39,30 +42,40 @@ class DocumentsMet:
         ----------
         places : Places
             At least one.
+        follows : bool
+            Whether the part follows the one before, no row between them being left out.
         """
         documents = np.unique(places.document)
         opens = np.flatnonzero(np.diff(documents, prepend=documents[0] - 2) > 1)
         runs = np.column_stack([documents[opens], documents[np.append(opens[1:], len(documents)) - 1]])
         self.runs = _joined(np.concatenate([self.runs, runs]))
-        at_end = np.isin(places.document, documents[[0, -1]])
-        positions = places.position[at_end]
-        edges = np.column_stack([places.document[at_end], places.layer[at_end], positions, positions])
-        edges = _reach(np.concatenate([self.edges, edges]))
-        self.edges = edges[np.isin(edges[:, 0], self.runs)]
+        if not follows:
+            self._close_stretch()
+        first = self._stretch[0] if len(self._stretch) else documents[0]
+        self._stretch = np.array([first, documents[-1]])
+        at_ends = np.isin(places.document, [first, documents[-1]])
+        positions = places.position[at_ends]
+        ends = np.column_stack([places.document[at_ends], places.layer[at_ends], positions, positions])
+        ends = _reach(np.concatenate([self._ends, ends]))
+        self._ends = ends[np.isin(ends[:, 0], self._stretch)]
 
     def merge(self, other):
         """Add the documents of another."""
+        self._close_stretch()
         self.runs = _joined(np.concatenate([self.runs, other.runs]))
-        self.edges = _reach(np.concatenate([self.edges, other.edges]))
+        self._ends_of_closed = np.concatenate([self._ends_of_closed, other.ends()])
+
+    def ends(self):
+        """Return from where to where documents at the ends of stretches go: document, layer, first, last position."""
+        return np.concatenate([self._ends_of_closed, self._ends])
 
     def overlap(self, other) -> list[int]:
         """
         List documents of which both may hold the same rows, a few at most.
 
-        A document that was cut, so that one has its first rows and the other its last, is none of them.
+        A document that was cut, so that in every layer one has other positions of it than the other, is none of them.
         """
-        cut = set(self.edges[:, 0].tolist()) & set(other.edges[:, 0].tolist())
-        divided = {document for document in cut if not self._reaches_into(other, document)}
+        divided = _divided(self.ends(), other.ends())
         shared = (
             document
             for first, last in _common_runs(self.runs, other.runs)
@@ -71,21 +84,23 @@ class DocumentsMet:
         )
         return list(islice(shared, N_NAMED))
 
-    def _reaches_into(self, other, document):
-        mine, others = (edges[edges[:, 0] == document, 1:] for edges in (self.edges, other.edges))
-        reach = {layer: (first, last) for layer, first, last in mine.tolist()}
-        return any(
-            layer in reach and reach[layer][0] <= last and first <= reach[layer][1]
-            for layer, first, last in others.tolist()
-        )
-
     def state(self) -> dict[str, np.ndarray]:
         """Return everything there is to keep, as arrays."""
-        return {"runs": self.runs, "edges": self.edges}
+        return {
+            "runs": self.runs,
+            "ends_of_closed": self._ends_of_closed,
+            "ends": self._ends,
+            "stretch": self._stretch,
+        }
 
     def restore(self, state):
         """Take the place of the documents whose :meth:`state` this is."""
-        self.runs, self.edges = state["runs"], state["edges"]
+        self.runs, self._stretch = state["runs"], state["stretch"]
+        self._ends_of_closed, self._ends = state["ends_of_closed"], state["ends"]
+
+    def _close_stretch(self):
+        self._ends_of_closed, self._ends = self.ends(), self._ends[:0]
+        self._stretch = self._stretch[:0]
 
 
 def _joined(runs):
@@ -96,12 +111,24 @@ def _joined(runs):
     return np.column_stack([runs[opens, 0], furthest[np.append(opens[1:], len(runs)) - 1]])
 
 
-def _reach(edges):
-    """Put lines of the same document and layer together."""
-    edges = edges[np.lexsort((edges[:, 1], edges[:, 0]))]
-    opens = np.flatnonzero(np.append(True, (edges[1:, :2] != edges[:-1, :2]).any(axis=1)))
-    first, last = np.minimum.reduceat(edges[:, 2], opens), np.maximum.reduceat(edges[:, 3], opens)
-    return np.column_stack([edges[opens, :2], first, last])
+def _reach(ends):
+    """Put lines of the same document and layer into one, from the first position to the last."""
+    ends = ends[np.lexsort((ends[:, 1], ends[:, 0]))]
+    opens = np.flatnonzero(np.append(True, (ends[1:, :2] != ends[:-1, :2]).any(axis=1)))
+    first, last = np.minimum.reduceat(ends[:, 2], opens), np.maximum.reduceat(ends[:, 3], opens)
+    return np.column_stack([ends[opens, :2], first, last])
+
+
+def _divided(ends, others):
+    """Return the set of documents that are in both tables of ends without a position in common."""
+    both = np.concatenate([ends, others])
+    owners = np.repeat([0, 1], [len(ends), len(others)])
+    order = np.lexsort((both[:, 2], both[:, 1], both[:, 0]))
+    both, owners = both[order], owners[order]
+    # One owner's lines do not overlap, so where two owners' do, two neighbours among all lines do.
+    meets = (both[1:, :2] == both[:-1, :2]).all(axis=1) & (both[1:, 2] <= both[:-1, 3]) & (owners[1:] != owners[:-1])
+    in_both = np.intersect1d(ends[:, 0], others[:, 0])
+    return set(np.setdiff1d(in_both, both[1:][meets, 0]).tolist())
 
 
 def _common_runs(runs, others):
