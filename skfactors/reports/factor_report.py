@@ -179,8 +179,8 @@ class FactorReport(ReportViews):
         checkpoint_dir : str or Path, default=None
             A folder, made if need be, to keep in one file what was counted so far. A report that was stopped, even
             killed, and is started again with the same store, shards, dictionary and parameters goes on from there,
-            and ends equal to one that never stopped. A report that was finished is not counted again. Several
-            processes may share the folder.
+            and ends equal to one that never stopped. A report that was finished is not counted again. Processes that
+            read different shards may share the folder.
         checkpoint_every : int, default=10
             Shards from one checkpoint to the next.
         verbose : bool, default=None
@@ -245,8 +245,8 @@ class FactorReport(ReportViews):
 
         Notes
         -----
-        A document may be in two reports only where it was cut between them: it is the first or the last of what each
-        read at a time, and each has other positions of it in every layer.
+        A document may be in two reports only where it was cut between them, so that each has other positions of it in
+        every layer. Of equal activations the one whose document, then position, comes first is the earlier.
 
         Codes are the same in parts and in one pass where the dictionary codes each row by itself, or where both
         were coded in the same pieces, as the shards of a store are.

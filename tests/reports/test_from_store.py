@@ -3,8 +3,11 @@ import os
 import signal
 import sys
 import time
+import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from reports.small_store import SmallStore, fitted_axes, report_aloud
 
@@ -153,6 +156,37 @@ def test_a_write_that_was_cut_off_leaves_nothing_behind(tmp_path):
     (tmp_path / f".{file.name}.0123.unfinished").write_bytes(b"half")
     report_on(SmallStore(), checkpoint_dir=tmp_path)
     assert the_file_in(tmp_path) == file
+
+
+class LongStore:
+    """So many equal shards, each of documents of its own, made when they are read."""
+
+    fingerprint = "long"
+
+    def __init__(self, n_shards):
+        self.n_shards = n_shards
+        self._shard = SmallStore(n_documents=600, rows_a_shard=10_000).read_shard(0)
+        self._columns = {name: column.to_numpy() for name, column in self._shard.provenance.items()}
+
+    def read_shard(self, shard):
+        first = 600 * shard
+        provenance = pd.DataFrame(self._columns | {"document": self._columns["document"] + first})
+        texts = {first + document: text for document, text in self._shard.texts.items()}
+        return SimpleNamespace(X=self._shard.X.copy(), provenance=provenance, texts=texts)
+
+
+def test_memory_does_not_grow_with_the_number_of_shards(tmp_path):
+    def peak(n_shards):
+        store = LongStore(n_shards)
+        tracemalloc.start()
+        try:
+            report_on(store, checkpoint_dir=tmp_path / str(n_shards), checkpoint_every=10)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(5)
+    assert peak(60) < 1.1 * peak(15)
 
 
 def test_progress_is_shown_where_asked(capsys):

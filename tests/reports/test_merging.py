@@ -44,9 +44,10 @@ def test_merged_reports_equal_the_report_made_in_one_pass(
     assert FactorReport.merge(reports) == report_on(corpus, slice(None), **parameters)
 
 
+@pytest.mark.parametrize("rows_a_shard", [2, 17, 70])
 @pytest.mark.parametrize("n_reports", [1, 2, 3, 5])
-def test_reports_on_every_nth_shard_merge_to_the_report_on_all(n_reports):
-    store = SmallStore()
+def test_reports_on_every_nth_shard_merge_to_the_report_on_all(n_reports, rows_a_shard):
+    store = SmallStore(n_documents=50, rows_a_shard=rows_a_shard)
     reports = [
         FactorReport.from_store(store, fitted_axes(), k=3, top=4, shards=range(number, store.n_shards, n_reports))
         for number in reversed(range(n_reports))
