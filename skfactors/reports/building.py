@@ -34,7 +34,8 @@ def tally_parts(parts, dictionary, parameters, *, tally=None, after_part):
     ReportAccumulator or None
         None where no part had a row.
     """
-    gapless = True
+    # What came before may have ended with parts without rows, of which the tally knows nothing.
+    gapless = tally is None
     for acts, follows in parts:
         gapless &= follows
         if len(acts.X):
