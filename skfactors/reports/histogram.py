@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from skfactors.reports.streaming import grown
+from skfactors.reports.growth import added, grown
 
 # Half octaves from 1/256 to 4096. Bins that are the same for every corpus can be counted while it streams by.
 BIN_EDGES = 2.0 ** (np.arange(-16, 25) / 2)
@@ -40,6 +40,28 @@ class ActivationHistogram:
         bins = np.clip(np.searchsorted(BIN_EDGES, activations, side="right") - 1, 0, N_BINS - 1)
         cells, counts = np.unique(groups * N_BINS + bins, return_counts=True)
         self.counts.reshape(-1)[cells] += counts
+
+    def merge(self, other, groups, n_groups):
+        """
+        Add the counts of another.
+
+        Parameters
+        ----------
+        other : ActivationHistogram
+        groups : ndarray of int
+            The group here of each of its groups.
+        n_groups : int
+            Groups opened so far.
+        """
+        self.counts = added(self.counts, other.counts, groups, n_groups)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return everything there is to keep, as arrays."""
+        return {"counts": self.counts}
+
+    def restore(self, state):
+        """Take the place of the histogram whose :meth:`state` this is."""
+        self.counts = state["counts"]
 
     def table(self, group_numbers):
         """

@@ -1,6 +1,7 @@
 """A report as a folder: report.json, which holds all of it, and tables for spreadsheets."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,10 @@ from skfactors.reports.histogram import HISTOGRAM_COLUMNS, N_BINS
 from skfactors.reports.importance import factor_by_layer
 from skfactors.reports.neighbours import NEIGHBOUR_COLUMNS
 from skfactors.reports.saliency_records import from_records, to_records
+from skfactors.reports.tally_file import read_tally, write_tally
 
+REPORT_FILE = "report.json"
+TALLY_FILE = "tally.safetensors"
 FORMAT = "skfactors factor report"
 FORMAT_VERSION = 2
 TEXT_COLUMNS = ("token", "left", "right")
@@ -33,7 +37,65 @@ BY_LAYER = {"importance": float, "active_rows": int, "activation_sums": float}
 _READ_AS_FORMULA = "=+-@＝＋－＠"
 
 
-def write_json(path, *, parameters, totals, contexts, by_layer, saliency, histogram, directions):
+def write_folder(path, *, tally, summary, **content):
+    """
+    Write a report to a folder.
+
+    Parameters
+    ----------
+    path : path-like
+        Made if need be. Each file in it is replaced as a whole.
+    tally : ReportAccumulator or None
+        What the report was counted from.
+    summary : DataFrame
+    **content
+        As :func:`write_json` takes it.
+    """
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_csv(folder / "summary.csv", summary.reset_index())
+    write_csv(folder / "importance.csv", content["by_layer"]["importance"].reset_index())
+    write_csv(folder / "contexts.csv", content["contexts"])
+    checksum = None if tally is None else write_tally(folder / TALLY_FILE, tally)
+    # The report, which says what tally is its own, comes last: one left by a save that was cut off is known by that.
+    write_json(folder / REPORT_FILE, tally=checksum, **content)
+    if tally is None:
+        (folder / TALLY_FILE).unlink(missing_ok=True)
+
+
+def read_folder(path):
+    """
+    Read what :func:`write_folder` wrote.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    dict
+        The content of :func:`read_json`, with `tally` the ReportAccumulator: None where its file is missing, or is that
+        of another report.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no report.
+    ValueError
+        If a file is cut short or altered, or of a format that this version does not read.
+    """
+    folder = Path(path)
+    content = read_json(folder / REPORT_FILE)
+    expected = content.pop("tally")
+    tally = None
+    if (folder / TALLY_FILE).is_file():
+        remedy = "save the report again, or delete this file to load the report without being able to merge it"
+        found, _, checksum = read_tally(folder / TALLY_FILE, remedy=remedy)
+        tally = found if checksum == expected else None
+    return content | {"tally": tally}
+
+
+def write_json(path, *, parameters, totals, contexts, by_layer, saliency, histogram, directions, tally=None):
     """
     Write everything that a report is made of to a JSON file.
 
@@ -49,6 +111,8 @@ def write_json(path, *, parameters, totals, contexts, by_layer, saliency, histog
         By context, as :func:`~skfactors.reports.saliency_records.context_key` names it.
     histogram : DataFrame
     directions : DataFrame or None
+    tally : str, default=None
+        Checksum of what the report was counted from, where that is saved too.
     """
     content = {
         "format": FORMAT,
@@ -61,6 +125,7 @@ def write_json(path, *, parameters, totals, contexts, by_layer, saliency, histog
         "saliency": to_records(saliency),
         "histogram": histogram.to_dict("list"),
         "directions": None if directions is None else directions.to_dict("list"),
+        "tally": tally,
     }
     with replaced_file(path, text=True) as file:
         json.dump(content, file, ensure_ascii=True, allow_nan=False)
@@ -137,6 +202,8 @@ def _checked(content):
         "saliency": saliency,
         "histogram": histogram,
         "directions": directions,
+        # Reports of earlier versions of this package have none.
+        "tally": content.get("tally"),
     }
 
 

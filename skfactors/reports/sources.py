@@ -29,8 +29,8 @@ class Sources:
         missing = [name for name, value in found.items() if value is None]
         if missing:
             raise ValueError(
-                f"this report does not know its {' and '.join(missing)}: a report that was loaded, made from codes or "
-                f"from an iterator does not. Pass {', '.join(f'{name}=' for name in missing)}."
+                f"this report does not know its {' and '.join(missing)}: a report that was loaded, merged, made from "
+                f"codes, a store or an iterator does not. Pass {', '.join(f'{name}=' for name in missing)}."
             )
         return Sources(**found)
 

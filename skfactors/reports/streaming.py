@@ -4,11 +4,18 @@ Both accumulators hold a bounded number of entries for each group, a (factor, la
 must exceed to get in. Once the lists are full, that threshold turns most entries away before anything is sorted.
 """
 
+import json
+
 import numpy as np
+from sklearn.utils import gen_batches
 
 from skfactors.reports.contexts import cut_excerpts, strongest_contexts
+from skfactors.reports.growth import grown
 from skfactors.reports.importance import mean_of_largest
 from skfactors.reports.ranking import largest_in_groups
+
+GROUPS_AT_ONCE = 4096
+CONTEXT_ARRAYS = ("groups", "activations", "documents", "positions", "excerpts")
 
 
 class LayerGroups:
@@ -46,6 +53,30 @@ class LayerGroups:
         """Return the factor and the layer of each group."""
         slots, factors = np.divmod(groups, self.n_components)
         return factors, np.array(list(self._slots), dtype=np.int64)[slots]
+
+    def places_of(self, other):
+        """
+        Open the layers of another stream of the same factors.
+
+        Parameters
+        ----------
+        other : LayerGroups
+
+        Returns
+        -------
+        slots, groups : ndarray of int
+            The slot and the group here of each of its slots and groups.
+        """
+        slots = self.slots(np.array(list(other._slots), dtype=np.int64))
+        return slots, self.number(np.arange(self.n_components), slots[:, None]).reshape(-1)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return everything there is to keep, as arrays."""
+        return {"layers": np.array(list(self._slots), dtype=np.int64)}
+
+    def restore(self, state):
+        """Take the place of the groups whose :meth:`state` this is."""
+        self._slots = {layer: slot for slot, layer in enumerate(state["layers"].tolist())}
 
     def by_layer(self, values):
         """Arrange one value a group into an array (n_components, n_layers), layers ascending."""
@@ -117,6 +148,54 @@ class TopContexts:
         self.excerpts = _woven(new, self.excerpts[held], cut_excerpts(places, new_rows, texts, self.window))
         self.positions = _woven(new, self.positions[held], places.position[new_rows])
         self.groups, self.activations, self.documents = groups[chosen], activations[chosen], documents[chosen]
+        self._raise_thresholds()
+
+    def merge(self, other, groups, n_groups):
+        """
+        Take in the contexts that another kept.
+
+        Parameters
+        ----------
+        other : TopContexts
+            Of the same parameters, and of other rows.
+        groups : ndarray of int
+            The group here of each of its groups.
+        n_groups : int
+            Groups opened so far.
+        """
+        held = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in CONTEXT_ARRAYS}
+        held["groups"] = np.concatenate([self.groups, groups[other.groups]])
+        # In the order of the corpus, so that of equal activations the earlier row wins.
+        order = np.lexsort((held["positions"], held["documents"]))
+        ranked = (held[name][order] for name in ("groups", "activations", "documents"))
+        chosen, ranks = strongest_contexts(*ranked, self.k, self.unique_documents)
+        for name, array in held.items():
+            setattr(self, name, array[order][chosen])
+        self.ranks = ranks
+        self._thresholds = grown(self._thresholds, n_groups)
+        self._raise_thresholds()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return everything there is to keep, as arrays."""
+        excerpts = json.dumps(self.excerpts.tolist(), ensure_ascii=True).encode()
+        numbers = {name: getattr(self, name) for name in CONTEXT_ARRAYS if name != "excerpts"}
+        return {
+            **numbers,
+            "ranks": self.ranks,
+            "thresholds": self._thresholds,
+            "excerpts": np.frombuffer(excerpts, dtype=np.uint8),
+        }
+
+    def restore(self, state):
+        """Take the place of the contexts whose :meth:`state` this is."""
+        for name in CONTEXT_ARRAYS:
+            setattr(self, name, state[name])
+        self.excerpts = np.empty(len(self.groups), dtype=object)
+        for number, sides in enumerate(json.loads(state["excerpts"].tobytes())):
+            self.excerpts[number] = tuple(sides)
+        self.ranks, self._thresholds = state["ranks"], state["thresholds"]
+
+    def _raise_thresholds(self):
         last = self.ranks == self.k - 1
         self._thresholds[self.groups[last]] = self.activations[last]
 
@@ -163,18 +242,40 @@ class TopValues:
         self.table[touched] = contenders[:, width:]
         self._thresholds[touched] = contenders[:, width]
 
+    def merge(self, other, groups, n_groups):
+        """
+        Take in the values that another kept.
+
+        Parameters
+        ----------
+        other : TopValues
+            With the same `top`.
+        groups : ndarray of int
+            The group here of each of its groups.
+        n_groups : int
+            Groups opened so far.
+        """
+        self.table = grown(self.table, n_groups).copy()
+        self._thresholds = grown(self._thresholds, n_groups).copy()
+        for batch in gen_batches(len(groups), GROUPS_AT_ONCE):
+            contenders = np.concatenate([self.table[groups[batch]], other.table[batch]], axis=1)
+            contenders.partition(self.top, axis=1)
+            self.table[groups[batch]] = contenders[:, self.top :]
+            self._thresholds[groups[batch]] = contenders[:, self.top]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return everything there is to keep, as arrays."""
+        return {"table": self.table, "thresholds": self._thresholds}
+
+    def restore(self, state):
+        """Take the place of the values whose :meth:`state` this is."""
+        self.table, self._thresholds = state["table"], state["thresholds"]
+
     def means(self):
         """Return the mean of the `top` largest values of each group, missing ones counting as zeros."""
         ordered = np.sort(self.table, axis=1)[:, ::-1]
         groups, places = np.nonzero(ordered)
         return mean_of_largest(groups, ordered[groups, places], len(self.table), self.top)
-
-
-def grown(values, length):
-    """Return an array with zeros after its end, so that it has `length` rows; itself where it has them."""
-    if len(values) == length:
-        return values
-    return np.concatenate([values, np.zeros((length - len(values), *values.shape[1:]), dtype=values.dtype)])
 
 
 def _woven(new, held, fresh):

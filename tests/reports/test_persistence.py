@@ -105,7 +105,13 @@ def test_saving_again_replaces_the_report_and_leaves_nothing_else(report, hostil
     hostile_report.save(tmp_path)
     report.save(tmp_path)
     assert FactorReport.load(tmp_path) == report
-    assert sorted(os.listdir(tmp_path)) == ["contexts.csv", "importance.csv", "report.json", "summary.csv"]
+    assert sorted(os.listdir(tmp_path)) == [
+        "contexts.csv",
+        "importance.csv",
+        "report.json",
+        "summary.csv",
+        "tally.safetensors",
+    ]
 
 
 def test_a_save_that_fails_leaves_the_report_before_it(report, tmp_path):
@@ -115,7 +121,7 @@ def test_a_save_that_fails_leaves_the_report_before_it(report, tmp_path):
     with pytest.raises(TypeError):
         broken.save(tmp_path)
     assert FactorReport.load(tmp_path) == report
-    assert len(os.listdir(tmp_path)) == 4
+    assert len(os.listdir(tmp_path)) == 5
 
 
 def test_a_missing_report_is_named(tmp_path):
