@@ -79,3 +79,37 @@ def extract_with_cache(texts, counts, **parameters):
     torch.set_num_threads(1)
     count_windows(counts)
     TransformerFeatureExtractor(**parameters).extract(texts)
+
+
+def fit_to(path, rows, *, sample_weight=None, pause=0.0, environment=(), **parameters):
+    """Fit a dictionary to rows in a file or a store, and save it."""
+    import numpy as np
+    import torch
+
+    from skfactors import ActivationStore, SparseDictionary
+    from skfactors.dictionary.learning import Learner
+
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    if pause:
+        step = Learner.step
+        Learner.step = lambda *of: (time.sleep(pause), step(*of))[1]
+    X = ActivationStore(rows) if Path(rows).is_dir() else np.load(rows, mmap_mode="r")
+    if sample_weight == "frequency":
+        sample_weight = X.sample_weight
+    dictionary = SparseDictionary(device="cpu", **parameters).fit(X, sample_weight=sample_weight)
+    if os.environ.get("RANK", "0") == "0":
+        dictionary.save(path)
+
+
+def start_team(n_processes, target, *arguments, **keywords):
+    """Start processes with the environment that torchrun gives them."""
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(n_processes)}
+    return [
+        start(target, *arguments, environment=place | {"RANK": str(rank)}, **keywords) for rank in range(n_processes)
+    ]

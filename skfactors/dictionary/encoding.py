@@ -9,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skfactors.dictionary.learning import Problem
 from skfactors.dictionary.objective import relative_duality_gap
-from skfactors.dictionary.rows import dense, slices
+from skfactors.dictionary.rows import batches_of, dense, slices
 from skfactors.dictionary.solvers.pursuit import refit
 
 _ROWS_MEASURED_AT_A_TIME = 1024
@@ -23,7 +23,7 @@ def encode(
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, n_features)
+    X : ndarray or ActivationStore of shape (n_rows, n_features)
     components : ndarray of shape (n_components, n_features)
     problem : Problem
     batch_size : int
@@ -44,8 +44,8 @@ def encode(
     components = problem.tensor(components)
     solver = problem.solver_for(components)
     n_open, batches = 0, []
-    for rows in slices(len(X), batch_size):
-        batch = problem.tensor(X[rows])
+    for rows in batches_of(X, batch_size):
+        batch = problem.tensor(rows)
         codes, gaps = solver.solve_sparse(batch) if sparse or debias else solver.solve(batch)
         n_open += int((gaps > problem.tol).sum())
         if debias:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from skfactors.dictionary.rows import slices
 from skfactors.dictionary.solvers import SOLVERS
 from skfactors.dictionary.solvers.pursuit import Pursuit
+from skfactors.dictionary.sources import ArrayRows
+from skfactors.dictionary.team import Alone
 from skfactors.dictionary.updates import UPDATES
 
 # Batches for which a factor may stay silent before it is replaced, unless an epoch is shorter.
@@ -67,10 +68,13 @@ class Learner:
         Name in `UPDATES`.
     components : ndarray of shape (n_components, n_features)
         Where to start.
+    team : Alone or Team
+        The processes that share the rows of every step; what they do with them is the same.
     """
 
-    def __init__(self, problem: Problem, update: str, components: np.ndarray):
+    def __init__(self, problem: Problem, update: str, components: np.ndarray, team: Alone):
         self.problem = problem
+        self.team = team
         self.components = problem.tensor(components)
         # Sums over many batches are kept in double precision wherever the device has it.
         exact = torch.float32 if torch.device(problem.device).type == "mps" else torch.float64
@@ -98,55 +102,65 @@ class Learner:
             What the step did: `step`, `n_rows`, and over the batch `objective` (weighted mean), `explained_variance`,
             `l0`, `n_silent` factors, `n_reseeded` factors and `n_open` rows, whose gap stayed above `tol`.
         """
-        X, weight = self.problem.tensor(rows), self.problem.tensor(weight)
+        mine = self.team.share_of(np.arange(len(rows)))
+        X, weight = self.problem.tensor(rows[mine]), self.problem.tensor(weight[mine])
         solver = self.problem.solver_for(self.components)
         codes, gaps = _code(solver, X)
         residual, l1_norm, n_active, fired = _summary(X, codes, self.components)
         squared = residual.square().sum(1)
         losses = squared / 2 + solver.alpha * l1_norm
-        self.components = self.update.step(self.components, X, codes, weight)
+        sums = self._sums_of_all(
+            losses @ weight, weight.sum(), n_active, (gaps > self.problem.tol).sum(), squared.sum(), *_spread(X)
+        )
+        loss, total_weight, n_active, n_open, unexplained, n_rows, squares, *first_moment = sums
+        fired = self.team.sum_(fired.to(self.idle_weight)) > 0
+        self.components = self.update.step(self.components, X, codes, weight, self.team)
         self.n_steps += 1
-        record = {
+        variation = squares - sum(value**2 for value in first_moment) / n_rows
+        return {
             "step": self.n_steps,
-            "n_rows": len(X),
-            "objective": ((losses * weight).sum() / weight.sum()).item(),
-            "explained_variance": _explained_variance(X, squared),
-            "l0": n_active / len(X),
+            "n_rows": int(n_rows),
+            "objective": loss / total_weight,
+            "explained_variance": 1 - unexplained / variation if variation > 0 else float("nan"),
+            "l0": n_active / n_rows,
             "n_silent": int((~fired).sum()),
-            "n_reseeded": self._reseed(fired, residual, weight, patience),
-            "n_open": int((gaps > self.problem.tol).sum()),
+            "n_reseeded": self._reseed(fired, residual, total_weight, patience),
+            "n_open": int(n_open),
         }
-        return record
 
-    def objective(self, X: np.ndarray, weight: np.ndarray, rows: np.ndarray, batch_size: int) -> float:
+    def objective(self, rows: ArrayRows, batch_size: int) -> float:
         """
         Measure the weighted mean objective of some rows, coded with the dictionary as it is.
 
         Parameters
         ----------
-        X : ndarray of shape (n_rows, n_features)
-        weight : ndarray of shape (n_rows,)
-        rows : ndarray of int
-            Which of them, in ascending order.
+        rows : ArrayRows
         batch_size : int
         """
         solver = self.problem.solver_for(self.components)
         total = 0.0
-        for chosen in slices(len(rows), batch_size):
-            batch = self.problem.tensor(X[rows[chosen]])
+        for number, (X, weight) in enumerate(rows.in_order(batch_size)):
+            if number % self.team.size != self.team.rank:
+                continue
+            batch = self.problem.tensor(X)
             residual, l1_norm, _, _ = _summary(batch, _code(solver, batch)[0], self.components)
             losses = residual.square().sum(1) / 2 + solver.alpha * l1_norm
-            total += (losses * self.problem.tensor(weight[rows[chosen]])).sum().item()
-        return total / weight[rows].sum()
+            total += (losses @ self.problem.tensor(weight)).item()
+        (total,) = self._sums_of_all(total)
+        return total / rows.total_weight
 
-    def _reseed(self, fired, residual, weight, patience) -> int:
+    def _sums_of_all(self, *values) -> list[float]:
+        """Add up numbers over all processes."""
+        return self.team.sum_(self.idle_weight.new_tensor([float(value) for value in values])).tolist()
+
+    def _reseed(self, fired, residual, total_weight, patience) -> int:
         """Point factors that stay silent at the residuals of the rows that are reconstructed worst."""
-        self.idle_weight = torch.where(fired, 0, self.idle_weight + weight.sum())
+        self.idle_weight = torch.where(fired, 0, self.idle_weight + total_weight)
         silent = self.idle_weight >= (patience if self.n_steps > 1 else 0)
         silent = torch.nonzero(silent & ~fired).ravel()
         if not len(silent):
             return 0
-        directions = _worst_reconstructed(residual, len(silent))
+        directions = _worst_reconstructed(residual, len(silent), self.team)
         silent = silent[: len(directions)]
         self.components[silent] = directions
         self.idle_weight[silent] = 0
@@ -168,29 +182,6 @@ class Learner:
                 self.update.state[name] = torch.tensor(state[f"update.{name}"]).to(tensor)
 
 
-def initial_components(rows: np.ndarray, n_components: int, random_state: np.random.RandomState) -> np.ndarray:
-    """
-    Draw rows and take their directions; where there are too few, draw directions uniformly.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n_rows, n_features)
-        Distinct.
-    n_components : int
-    random_state : RandomState
-
-    Returns
-    -------
-    components : ndarray of shape (n_components, n_features)
-        Rows of norm 1.
-    """
-    directions = random_state.standard_normal((n_components, rows.shape[1]))
-    rows = rows[np.linalg.norm(rows, axis=1) > 0]
-    chosen = random_state.permutation(len(rows))[:n_components]
-    directions[: len(chosen)] = rows[chosen]
-    return directions / np.linalg.norm(directions, axis=1, keepdims=True)
-
-
 def _code(solver, X: torch.Tensor):
     """Code rows to a CSR array on a CPU, to a tensor elsewhere; return codes and gaps."""
     return solver.solve_sparse(X) if X.device.type == "cpu" else solver.solve(X)
@@ -206,14 +197,17 @@ def _summary(X: torch.Tensor, codes, components: torch.Tensor):
     return residual, torch.from_numpy(abs(codes).sum(axis=1)), codes.nnz, fired
 
 
-def _explained_variance(X: torch.Tensor, squared_residual: torch.Tensor) -> float:
-    total = (X - X.mean(0)).square().sum().item()
-    return 1 - squared_residual.sum().item() / total if total > 0 else float("nan")
+def _spread(X: torch.Tensor) -> list[float]:
+    """Return the number of rows, the sum of their squares and, feature by feature, of their values."""
+    exact = X.double() if X.device.type != "mps" else X
+    return [len(X), exact.square().sum().item(), *exact.sum(0).tolist()]
 
 
-def _worst_reconstructed(residual: torch.Tensor, n_rows: int) -> torch.Tensor:
+def _worst_reconstructed(residual: torch.Tensor, n_rows: int, team: Alone) -> torch.Tensor:
     """Return the directions of the largest residuals, leaving out those that are only rounding."""
-    norms, order = residual.norm(dim=1).sort(descending=True, stable=True)
+    worst = residual[residual.norm(dim=1).argsort(descending=True, stable=True)[:n_rows]]
+    worst = team.gather(worst, n_rows)
+    norms, order = worst.norm(dim=1).sort(descending=True, stable=True)
     rounding = 1e2 * torch.finfo(residual.dtype).eps
     chosen = order[norms > rounding * norms[:1].clamp_min(1)][:n_rows]
-    return residual[chosen] / residual[chosen].norm(dim=1, keepdim=True)
+    return worst[chosen] / worst[chosen].norm(dim=1, keepdim=True)

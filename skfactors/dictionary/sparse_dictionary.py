@@ -2,27 +2,41 @@
 
 import warnings
 from numbers import Integral, Real
+from os import PathLike
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skfactors._version import __version__
 from skfactors.devices import resolve_device
+from skfactors.dictionary.checkpoint import Checkpoint, fingerprint_of
 from skfactors.dictionary.encoding import encode, row_gaps, warn_of_open_rows
-from skfactors.dictionary.learning import IDLE_BATCHES, Learner, Problem, initial_components
+from skfactors.dictionary.fitting import Standing, learn
+from skfactors.dictionary.learning import Learner, Problem
 from skfactors.dictionary.persistence import read_folder, write_folder
-from skfactors.dictionary.rows import check_codes, check_rows, check_weight, merge_repeats, shuffled_batches
+from skfactors.dictionary.rows import batches_of, check_codes, check_rows, check_weight
 from skfactors.dictionary.solvers import SOLVERS, fastest_solver
+from skfactors.dictionary.sources import hold_out, rows_of
+from skfactors.dictionary.starting import drawn_components, given_components
+from skfactors.dictionary.team import assembled, share_state
 from skfactors.dictionary.updates import UPDATES, best_update
-from skfactors.metrics.reconstruction import explained_variance
-from skfactors.progress import progress_bar
+from skfactors.metrics.reconstruction import VarianceSums
 
-# Share of the held-out objective that an epoch must take off for another to follow.
-_LEAST_GAIN = 1e-3
+# Parameters that the result of a fit does not depend on.
+_OF_NO_EFFECT = {
+    "checkpoint_dir",
+    "checkpoint_every",
+    "device",
+    "distributed",
+    "sparse_output",
+    "verbose",
+    "warm_start",
+}
+_ROWS_SCORED_AT_A_TIME = 16_384
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -84,6 +98,16 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         "auto" takes cuda, then mps, then cpu.
     dtype : {"float32", "float64"}, default="float32"
         Precision of codes and components.
+    distributed : "auto" or bool, default="auto"
+        Whether the processes of a torch.distributed group, such as torchrun starts, learn together: each is given the
+        same rows and codes its share of every minibatch, and the components are those of one process with the same
+        `batch_size`, up to rounding. "auto" does so where there is a group; True raises where there is none.
+    checkpoint_dir : path-like, default=None
+        Folder in which `fit` keeps what it needs to go on after it was killed. The same call, with the same parameters
+        and rows, then ends at the same bits as one that was never stopped; and once it has ended, returns its result at
+        once. Files go by parameters and rows, so the fits of a grid search may share a folder.
+    checkpoint_every : int, default=1000
+        Minibatches from one checkpoint to the next.
     sparse_output : bool, default=True
         Whether codes are a `scipy.sparse.csr_array`; dense codes are needed for pandas output.
     verbose : bool, default=False
@@ -158,6 +182,9 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         "random_state": ["random_state"],
         "device": [str],
         "dtype": [StrOptions(set(_DTYPES))],
+        "distributed": [StrOptions({"auto"}), "boolean"],
+        "checkpoint_dir": [str, PathLike, None],
+        "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
         "sparse_output": ["boolean"],
         "verbose": ["verbose"],
     }
@@ -183,6 +210,9 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         random_state=None,
         device="auto",
         dtype="float32",
+        distributed="auto",
+        checkpoint_dir=None,
+        checkpoint_every=1000,
         sparse_output=True,
         verbose=False,
     ):
@@ -204,6 +234,9 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         self.random_state = random_state
         self.device = device
         self.dtype = dtype
+        self.distributed = distributed
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
         self.sparse_output = sparse_output
         self.verbose = verbose
 
@@ -214,12 +247,14 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
 
         Parameters
         ----------
-        X : array-like of shape (n_rows, n_features)
-            An array, a memory-mapped array (read a minibatch at a time), or Activations.
+        X : array-like or ActivationStore of shape (n_rows, n_features)
+            An array, a memory-mapped array (read a minibatch at a time), Activations, or a store, which is read in
+            shuffled order with memory that does not grow with it.
         y : None
             Ignored.
         sample_weight : array-like of shape (n_rows,), default=None
-            How much each row counts in the update of the components.
+            How much each row counts in the update of the components. With a store, its own `sample_weight` is looked
+            up a minibatch at a time.
 
         Returns
         -------
@@ -228,7 +263,10 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         Raises
         ------
         ValueError
-            If X is not finite or has fewer rows than `n_components` asks for, or no weight is positive.
+            If X is not finite or has fewer rows than `n_components` asks for, no weight is positive, or a checkpoint is
+            damaged.
+        RuntimeError
+            If one of several processes was lost.
 
         Warns
         -----
@@ -241,10 +279,10 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         if self.n_components is not None and self.n_components > len(X):
             raise ValueError(f"n_components={self.n_components} is more than the {len(X)} rows of X: give more rows.")
         random_state = check_random_state(self.random_state)
-        learner = self._learner(X, weight, random_state, going_on)
-        held_out = self._hold_out(weight, random_state) if self.early_stopping else None
         history = self.history_ if going_on else []
-        self.n_iter_ = self._learn(learner, X, weight, self.max_iter, random_state, history, held_out)
+        self.n_iter_ = self._learn(
+            X, weight, random_state, history, going_on, self.max_iter, self.checkpoint_dir, self.early_stopping
+        )
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -267,8 +305,8 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         X = check_rows(self, X, reset=not going_on)
         weight = check_weight(sample_weight, X)
         random_state = self._random_state if going_on else check_random_state(self.random_state)
-        learner = self._learner(X, weight, random_state, going_on)
-        self.n_iter_ = self._learn(learner, X, weight, 1, random_state, self.history_ if going_on else [])
+        history = self.history_ if going_on else []
+        self.n_iter_ = self._learn(X, weight, random_state, history, going_on, 1, None, False)
         return self
 
     def transform(self, X):
@@ -324,7 +362,10 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         """
         check_is_fitted(self)
         X = check_rows(self, X, reset=False)
-        return explained_variance(X, self.inverse_transform(self._encode(X, sparse=True)))
+        sums = VarianceSums()
+        for batch in batches_of(X, _ROWS_SCORED_AT_A_TIME):
+            sums.add(batch, self.inverse_transform(self._encode(batch, sparse=True)))
+        return sums.explained_variance()
 
     def duality_gap(self, X, codes):
         """
@@ -358,7 +399,9 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             Made if need be.
         """
         check_is_fitted(self)
-        parameters = {name: _plain(value) for name, value in self.get_params().items() if name != "dict_init"}
+        parameters = {name: _plain(value) for name, value in self.get_params().items()}
+        # Arrays are saved as such, and folders are those of this machine.
+        del parameters["dict_init"], parameters["checkpoint_dir"]
         if not isinstance(self.random_state, (Integral, type(None))):
             warnings.warn("random_state is no integer and is not saved.", UserWarning, stacklevel=2)
             parameters["random_state"] = None
@@ -435,77 +478,70 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
         debias = self.debias and self.n_nonzero_coefs is None
         return encode(X, self.components_, self._problem(), batch_size=self.batch_size, sparse=sparse, debias=debias)
 
-    def _learner(self, X, weight, random_state, going_on) -> Learner:
-        components = self.components_ if going_on else self._initial_components(X, weight, random_state)
+    def _learn(self, X, weight, random_state, history, going_on, n_epochs, checkpoint_dir, early_stopping) -> int:
+        with assembled(self.distributed, resolve_device(self.device)) as team:
+            fingerprint = self._fingerprint(X, weight, going_on, team)
+            checkpoint = Checkpoint(checkpoint_dir, fingerprint, self.checkpoint_every, team)
+            saved = checkpoint.read()
+            if saved is not None:
+                random_state.set_state(saved.first_state)
+            share_state(random_state, team)
+            first_state = random_state.get_state()
+            rows = rows_of(X, weight)
+            learner = self._learner(rows, random_state, going_on, team)
+            held_out = None
+            if early_stopping:
+                rows, held_out = hold_out(rows, self.validation_fraction, random_state)
+            standing = Standing(first_state, random_state.get_state(), list(history))
+            if saved is not None:
+                saved.restore(learner, standing)
+            learn(
+                learner,
+                rows,
+                held_out,
+                standing,
+                random_state,
+                max_iter=n_epochs,
+                batch_size=self.batch_size,
+                checkpoint=checkpoint,
+                verbose=self.verbose and team.rank == 0,
+            )
+        self.components_ = learner.components.cpu().numpy()
+        self.history_ = standing.history
+        self.device_ = learner.problem.device
+        self._learner_state = learner.state()
+        self._random_state = random_state
+        warn_of_open_rows(standing.n_open, len(rows), learner.problem)
+        return standing.n_epochs
+
+    def _learner(self, rows, random_state, going_on, team) -> Learner:
         problem = self._problem()
+        n_components = self.n_components or self.n_features_in_
+        if going_on:
+            components = self.components_
+        elif self.dict_init is None:
+            components = drawn_components(rows, n_components, self.batch_size, random_state)
+        else:
+            components = given_components(self.dict_init, (n_components, self.n_features_in_))
         update = best_update(problem.device, len(components)) if self.update == "auto" else self.update
-        learner = Learner(problem, update, components)
+        learner = Learner(problem, update, components, team)
         if going_on:
             learner.restore(self._learner_state)
         return learner
 
-    def _initial_components(self, X, weight, random_state) -> np.ndarray:
-        n_components = self.n_components or self.n_features_in_
-        if self.dict_init is None:
-            # A state of their own, so that they depend on which rows there are and not on how often.
-            own_state = check_random_state(random_state.randint(np.iinfo(np.int32).max))
-            n_rows = max(n_components, self.batch_size)
-            chosen = next(shuffled_batches(np.flatnonzero(weight), n_rows, random_state))
-            rows, _ = merge_repeats(X[chosen], weight[chosen])
-            return initial_components(rows, n_components, own_state)
-        components = check_array(self.dict_init, dtype=np.float64)
-        if components.shape != (n_components, self.n_features_in_):
-            raise ValueError(
-                f"dict_init has shape {components.shape}, not (n_components, n_features) = "
-                f"({n_components}, {self.n_features_in_})."
-            )
-        return components / np.maximum(np.linalg.norm(components, axis=1, keepdims=True), 1)
-
-    def _hold_out(self, weight, random_state) -> np.ndarray:
-        rows = np.flatnonzero(weight)
-        n_held_out = int(np.ceil(self.validation_fraction * len(rows)))
-        if n_held_out == len(rows):
-            raise ValueError(f"early_stopping leaves none of the {len(rows)} rows to learn from: give more rows.")
-        return np.sort(random_state.permutation(rows)[:n_held_out])
-
-    def _learn(self, learner, X, weight, n_epochs, random_state, history, held_out=None) -> int:
-        rows = np.flatnonzero(weight)
-        if held_out is not None:
-            rows = np.setdiff1d(rows, held_out, assume_unique=True)
-        total_weight = weight[rows].sum()
-        patience = min(total_weight, IDLE_BATCHES * self.batch_size * total_weight / len(rows))
-        best = np.inf
-        history = list(history)
-        with progress_bar("learning factors", total=n_epochs * len(rows), enabled=self.verbose) as advance:
-            for epoch in range(1, n_epochs + 1):
-                n_open = 0
-                for batch in shuffled_batches(rows, self.batch_size, random_state):
-                    record = learner.step(*merge_repeats(X[batch], weight[batch]), patience)
-                    history.append(record)
-                    n_open += record["n_open"]
-                    advance(len(batch), _status(record))
-                if held_out is not None:
-                    reached = learner.objective(X, weight, held_out, self.batch_size)
-                    history[-1]["validation_objective"] = reached
-                    if reached > (1 - _LEAST_GAIN) * best:
-                        break
-                    best = reached
-        self.components_ = learner.components.cpu().numpy()
-        self.history_ = history
-        self.device_ = learner.problem.device
-        self._learner_state = learner.state()
-        self._random_state = random_state
-        warn_of_open_rows(n_open, len(rows), learner.problem)
-        return epoch
+    def _fingerprint(self, X, weight, going_on, team) -> str:
+        """Digest all that decides the result of a fit; agree on it with the other processes."""
+        parameters = {name: value for name, value in self.get_params().items() if name not in _OF_NO_EFFECT}
+        start = [self.components_, self.n_steps_] if going_on else []
+        fingerprint = fingerprint_of([parameters, X, weight, start])
+        if team.share_bytes(fingerprint.encode()) != fingerprint.encode():
+            raise ValueError("the processes of the group were given different rows or parameters.")
+        return fingerprint
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = [self.dtype]
         return tags
-
-
-def _status(record: dict) -> str:
-    return f"explained {record['explained_variance']:.3f}, L0 {record['l0']:.1f}, silent {record['n_silent']}"
 
 
 def _plain(value):

@@ -61,3 +61,34 @@ def explained_variance(X, X_reconstructed) -> float:
     if variation == 0:
         return float(unexplained == 0)
     return 1 - unexplained / variation
+
+
+class VarianceSums:
+    """
+    The explained variance of rows that come in parts, with memory for one part.
+
+    Sums are in float64, and of differences from the first row, so that a large common offset costs no digits.
+    """
+
+    def __init__(self):
+        self._n_rows, self._unexplained = 0, 0.0
+        self._origin = None
+
+    def add(self, X, X_reconstructed) -> None:
+        """Take in some rows and what was made of them, arrays of shape (n_rows, n_features)."""
+        if self._origin is None:
+            self._origin = X[0].astype(np.float64)
+            self._sums, self._squares = np.zeros(X.shape[1]), np.zeros(X.shape[1])
+        self._n_rows += len(X)
+        residual = np.subtract(X, X_reconstructed, dtype=np.float64)
+        self._unexplained += float(np.vdot(residual, residual))
+        difference = X - self._origin
+        self._sums += difference.sum(axis=0)
+        self._squares += np.einsum("ij,ij->j", difference, difference)
+
+    def explained_variance(self) -> float:
+        """Return it, as :func:`explained_variance` has it of all rows at once."""
+        variation = float((self._squares - self._sums**2 / self._n_rows).sum())
+        if variation <= 0:
+            return float(self._unexplained == 0)
+        return 1 - self._unexplained / variation

@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 import torch
 from scipy.sparse import csr_array
 
+from skfactors.dictionary.team import Alone
+
 
 class Update(ABC):
     """
@@ -30,7 +32,12 @@ class Update(ABC):
 
     @abstractmethod
     def step(
-        self, components: torch.Tensor, X: torch.Tensor, codes: torch.Tensor | csr_array, weight: torch.Tensor
+        self,
+        components: torch.Tensor,
+        X: torch.Tensor,
+        codes: torch.Tensor | csr_array,
+        weight: torch.Tensor,
+        team: Alone,
     ) -> torch.Tensor:
         """
         Take in a batch of coded rows and move the components.
@@ -42,6 +49,8 @@ class Update(ABC):
         codes : Tensor or csr_array of shape (n_rows, n_components)
             An array where tensors are on a CPU.
         weight : Tensor of shape (n_rows,)
+        team : Alone or Team
+            The processes that have coded the batch's other rows.
 
         Returns
         -------

@@ -39,10 +39,12 @@ class BlockUpdate(Update):
             "codes_data": torch.zeros(n_components, n_features, **options),
         }
 
-    def step(self, components, X, codes, weight):
+    def step(self, components, X, codes, weight, team):
         """Take in a batch of coded rows and move the components."""
         self.state["n_batches"] += 1
         kept = max(1 - 1 / (_SHARE_REMEMBERED * self.state["n_batches"].item()), 0.0)
+        # One process brings what all remember, so that the sum over them holds it once.
+        kept = kept if team.rank == 0 else 0.0
         codes_codes, codes_data = self.state["codes_codes"].mul_(kept), self.state["codes_data"].mul_(kept)
         if isinstance(codes, torch.Tensor):
             codes = codes.to(codes_codes)
@@ -52,6 +54,8 @@ class BlockUpdate(Update):
         else:
             arrays = (tensor.numpy() for tensor in (X, weight, codes_codes, codes_data))
             add_rows(codes.indptr, codes.indices, codes.data, *arrays)
+        team.sum_(codes_codes)
+        team.sum_(codes_data)
         move = _in_turn if components.device.type == "cpu" else _together
         return sweep(components, codes_codes, codes_data, move)
 

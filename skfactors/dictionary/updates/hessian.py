@@ -2,6 +2,7 @@
 
 import torch
 
+from skfactors.dictionary.team import Alone
 from skfactors.dictionary.updates.base import Update
 
 _STEP_SIZE = 0.005
@@ -31,7 +32,7 @@ class HessianUpdate(Update):
         }
 
     def step(
-        self, components: torch.Tensor, X: torch.Tensor, codes: torch.Tensor, weight: torch.Tensor
+        self, components: torch.Tensor, X: torch.Tensor, codes: torch.Tensor, weight: torch.Tensor, team: Alone
     ) -> torch.Tensor:
         """Take in a batch of coded rows and move the components."""
         state = self.state
@@ -41,9 +42,9 @@ class HessianUpdate(Update):
         if not isinstance(codes, torch.Tensor):
             codes = torch.from_numpy(codes.toarray())
         codes, X, moved = codes.to(dtype), X.to(dtype), components.to(dtype)
-        share = (weight / weight.sum()).to(dtype)
-        state["squared_codes"].lerp_(share @ codes.square(), 1 / horizon)
-        gradient = (codes * share[:, None]).T @ (X - codes @ moved)
+        share = weight.to(dtype) / team.sum_(weight.to(dtype).sum())
+        state["squared_codes"].lerp_(team.sum_(share @ codes.square()), 1 / horizon)
+        gradient = team.sum_((codes * share[:, None]).T @ (X - codes @ moved))
         moved = moved + _STEP_SIZE * gradient / (state["squared_codes"] + _DAMPING)[:, None]
         norms = moved.norm(dim=1, keepdim=True)
         return (moved / torch.where(norms > 0, norms, 1)).to(components.dtype)

@@ -1,0 +1,115 @@
+"""The learning loop, and where it stands: what a checkpoint holds."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from skfactors.dictionary.checkpoint import Checkpoint
+from skfactors.dictionary.learning import IDLE_BATCHES, Learner
+from skfactors.dictionary.rows import merge_repeats
+from skfactors.dictionary.sources import ArrayRows, StreamedRows
+from skfactors.progress import progress_bar
+
+# Share of the held-out objective that an epoch must take off for another to follow.
+_LEAST_GAIN = 1e-3
+
+
+@dataclass
+class Standing:
+    """
+    Where a fit stands, beside its components and statistics.
+
+    Attributes
+    ----------
+    n_epochs : int
+        Epochs that are over.
+    n_batches : int
+        Minibatches of the epoch under way.
+    first_state, epoch_state : tuple
+        Of the random state, as the fit found it and as the epoch under way found it.
+    history : list of dict
+    n_open : int
+        Rows of the epoch that were left above `tol`.
+    best : float
+        Least held-out objective.
+    is_over : bool
+    """
+
+    first_state: tuple
+    epoch_state: tuple
+    history: list = field(default_factory=list)
+    n_epochs: int = 0
+    n_batches: int = 0
+    n_open: int = 0
+    best: float = np.inf
+    is_over: bool = False
+
+
+def learn(
+    learner: Learner,
+    rows: ArrayRows | StreamedRows,
+    held_out: ArrayRows | None,
+    standing: Standing,
+    random_state: np.random.RandomState,
+    *,
+    max_iter: int,
+    batch_size: int,
+    checkpoint: Checkpoint,
+    verbose: bool,
+) -> None:
+    """
+    Learn from where a fit stands to its end.
+
+    Parameters
+    ----------
+    learner : Learner
+        Changed in place.
+    rows : ArrayRows or StreamedRows
+    held_out : ArrayRows or None
+        Rows that tell when to stop.
+    standing : Standing
+        Changed in place.
+    random_state : RandomState
+        Shuffles.
+    max_iter : int
+        Epochs, at most.
+    batch_size : int
+    checkpoint : Checkpoint
+        Written to as it says.
+    verbose : bool
+    """
+    patience = min(rows.total_weight, IDLE_BATCHES * batch_size * rows.total_weight / len(rows))
+    with progress_bar("learning factors", total=max_iter * len(rows), enabled=verbose) as advance:
+        advance(standing.n_epochs * len(rows) + standing.n_batches * batch_size)
+        while not standing.is_over:
+            random_state.set_state(standing.epoch_state)
+            for X, weight in rows.shuffled(batch_size, random_state, skip=standing.n_batches):
+                standing.n_batches += 1
+                if len(X) == 0:
+                    continue
+                record = learner.step(*merge_repeats(X, weight), patience)
+                standing.history.append(record)
+                standing.n_open += record["n_open"]
+                advance(len(X), _status(record))
+                checkpoint.write_if_due(learner, standing)
+            standing.epoch_state = random_state.get_state()
+            _end_epoch(learner, held_out, standing, max_iter, batch_size)
+            checkpoint.write_if_due(learner, standing)
+    random_state.set_state(standing.epoch_state)
+    checkpoint.write(learner, standing)
+
+
+def _end_epoch(learner, held_out, standing, max_iter, batch_size) -> None:
+    standing.n_epochs += 1
+    standing.is_over = standing.n_epochs == max_iter
+    if held_out is not None:
+        reached = learner.objective(held_out, batch_size)
+        standing.history[-1]["validation_objective"] = reached
+        standing.is_over |= reached > (1 - _LEAST_GAIN) * standing.best
+        standing.best = min(reached, standing.best)
+    if not standing.is_over:
+        standing.n_batches = standing.n_open = 0
+
+
+def _status(record: dict) -> str:
+    return f"explained {record['explained_variance']:.3f}, L0 {record['l0']:.1f}, silent {record['n_silent']}"

@@ -1,0 +1,125 @@
+"""Where minibatches come from: an array, in memory or mapped, or rows that are read in shuffled order."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+
+from skfactors.dictionary.rows import check_finite, is_streamed, shuffled_batches, slices
+
+# Of rows that are streamed, the most that are held out: they are kept in memory.
+_MOST_HELD_OUT = 16_384
+
+
+class ArrayRows:
+    """
+    Rows of an array that count.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+        A memory-mapped one is read a batch at a time.
+    weight : ndarray of shape (n_rows,)
+    rows : ndarray of int, default=None
+        Which of them; None takes all of positive weight.
+    """
+
+    def __init__(self, X: np.ndarray, weight: np.ndarray, rows: np.ndarray | None = None):
+        self._X, self._weight = X, weight
+        self._rows = np.flatnonzero(weight) if rows is None else rows
+        self.total_weight = float(weight[self._rows].sum())
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def draw(self, n_rows: int, random_state: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
+        """Draw rows and their weights at random."""
+        chosen = next(shuffled_batches(self._rows, n_rows, random_state))
+        return self._X[chosen], self._weight[chosen]
+
+    def hold_out(self, n_rows: int, random_state: np.random.RandomState) -> tuple["ArrayRows", "ArrayRows"]:
+        """Split into the rows that stay and `n_rows` that are held out."""
+        held_out = np.sort(random_state.permutation(self._rows)[:n_rows])
+        left = np.setdiff1d(self._rows, held_out, assume_unique=True)
+        return ArrayRows(self._X, self._weight, left), ArrayRows(self._X, self._weight, held_out)
+
+    def shuffled(self, size: int, random_state: np.random.RandomState, skip: int = 0) -> Iterator[tuple]:
+        """Yield all rows and their weights in shuffled batches, the first `skip` left out."""
+        for chosen in islice(shuffled_batches(self._rows, size, random_state), skip, None):
+            yield self._X[chosen], self._weight[chosen]
+
+    def in_order(self, size: int) -> Iterator[tuple]:
+        """Yield all rows and their weights in batches."""
+        for chosen in slices(len(self._rows), size):
+            yield self._X[self._rows[chosen]], self._weight[self._rows[chosen]]
+
+
+class StreamedRows:
+    """
+    Rows of a store, read in shuffled order a batch at a time; there is never an array of all of them.
+
+    Parameters
+    ----------
+    store : object
+        With `shape` and ``iter_shuffled(batch_size, random_state)``, as an ActivationStore has.
+    weight : ndarray, other vector that is indexed by rows, or None
+        None counts every row once.
+    left_out : ndarray of int of shape (n_left_out,)
+        Rows that are not to be learned from, ascending.
+    """
+
+    def __init__(self, store, weight, left_out=()):
+        self._store, self._weight = store, weight
+        self._left_out = np.asarray(left_out, dtype=np.int64)
+        self.total_weight = self._total_weight()
+
+    def __len__(self) -> int:
+        return self._store.shape[0] - len(self._left_out)
+
+    def draw(self, n_rows: int, random_state: np.random.RandomState) -> tuple[np.ndarray, np.ndarray]:
+        """Draw rows and their weights at random."""
+        return next(self.shuffled(n_rows, random_state))
+
+    def hold_out(self, n_rows: int, random_state: np.random.RandomState) -> tuple["StreamedRows", ArrayRows]:
+        """Split into the rows that stay and those that are held out, `n_rows` or the most that memory is spent on."""
+        rows, X = next(iter(self._store.iter_shuffled(min(n_rows, _MOST_HELD_OUT), random_state)))
+        return StreamedRows(self._store, self._weight, rows), ArrayRows(X, self._weight_of(rows))
+
+    def shuffled(self, size: int, random_state: np.random.RandomState, skip: int = 0) -> Iterator[tuple]:
+        """Yield all rows and their weights in shuffled batches, the first `skip` left out."""
+        for rows, X in islice(self._store.iter_shuffled(size, random_state), skip, None):
+            check_finite(X)
+            weight = self._weight_of(rows)
+            kept = (weight > 0) & ~np.isin(rows, self._left_out, assume_unique=True)
+            yield (X, weight) if kept.all() else (X[kept], weight[kept])
+
+    def _weight_of(self, rows: np.ndarray) -> np.ndarray:
+        return np.ones(len(rows)) if self._weight is None else self._weight[rows]
+
+    def _total_weight(self) -> float:
+        # Other vectors than arrays have mean 1, and what is left out is a sample of all.
+        if isinstance(self._weight, np.ndarray):
+            return float(self._weight.sum() - self._weight[self._left_out].sum())
+        return float(len(self))
+
+
+def rows_of(X, weight) -> ArrayRows | StreamedRows:
+    """Return where minibatches of X come from."""
+    return StreamedRows(X, weight) if is_streamed(X) else ArrayRows(X, weight)
+
+
+def hold_out(
+    rows: ArrayRows | StreamedRows, share: float, random_state: np.random.RandomState
+) -> tuple[ArrayRows | StreamedRows, ArrayRows]:
+    """
+    Split into the rows that stay and those that are held out.
+
+    Raises
+    ------
+    ValueError
+        If none would stay.
+    """
+    n_held_out = int(np.ceil(share * len(rows)))
+    if n_held_out == len(rows):
+        raise ValueError(f"early_stopping leaves none of the {len(rows)} rows to learn from: give more rows.")
+    return rows.hold_out(n_held_out, random_state)

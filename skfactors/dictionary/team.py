@@ -1,0 +1,145 @@
+"""Processes that learn one dictionary together, over torch.distributed; or one process alone."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import numpy as np
+import torch
+import torch.distributed
+
+_TIMEOUT = timedelta(seconds=60)
+
+
+class Alone:
+    """
+    A single process: what it has is what all have.
+
+    Attributes
+    ----------
+    rank : int
+        Number of this process, from 0.
+    size : int
+        How many there are.
+    """
+
+    rank = 0
+    size = 1
+
+    def share_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return the rows that are this process's to code."""
+        return rows[self.rank :: self.size]
+
+    def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Add up a tensor over all processes, in place."""
+        return tensor
+
+    def gather(self, rows: torch.Tensor, n_rows: int) -> torch.Tensor:
+        """Put the rows of all processes one after the other; each gives at most `n_rows`."""
+        return rows
+
+    def share_bytes(self, content: bytes | None) -> bytes | None:
+        """Return what the first process has."""
+        return content
+
+
+class Team(Alone):
+    """The processes of a torch.distributed group; every one calls the same methods in the same order."""
+
+    def __init__(self, device: str):
+        self.rank = torch.distributed.get_rank()
+        self.size = torch.distributed.get_world_size()
+        # NCCL moves tensors of a GPU only, gloo those of a CPU.
+        self._device = device if torch.distributed.get_backend() == "nccl" else "cpu"
+
+    def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Add up a tensor over all processes, in place."""
+        moved = tensor.to(self._device)
+        with _told_of_losses():
+            torch.distributed.all_reduce(moved)
+        return tensor if moved is tensor else tensor.copy_(moved)
+
+    def gather(self, rows: torch.Tensor, n_rows: int) -> torch.Tensor:
+        """Put the rows of all processes one after the other; each gives at most `n_rows`."""
+        padded = torch.zeros((n_rows, *rows.shape[1:]), dtype=rows.dtype, device=self._device)
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        with _told_of_losses():
+            torch.distributed.all_gather(parts, padded)
+        return torch.cat(parts).to(rows.device)
+
+    def share_bytes(self, content: bytes | None) -> bytes | None:
+        """Return what the first process has."""
+        size = torch.tensor([-1 if content is None else len(content)], device=self._device)
+        with _told_of_losses():
+            torch.distributed.broadcast(size, src=0)
+            if size < 0:
+                return None
+            buffer = torch.empty(int(size), dtype=torch.uint8, device=self._device)
+            if self.rank == 0:
+                buffer.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+            torch.distributed.broadcast(buffer, src=0)
+        return buffer.cpu().numpy().tobytes()
+
+
+@contextmanager
+def assembled(distributed, device: str) -> Iterator[Alone]:
+    """
+    Find the processes that learn together, and let go of them afterwards.
+
+    Parameters
+    ----------
+    distributed : "auto" or bool
+        Whether to use the process group that is there, or that torchrun's environment describes. True asks for one.
+    device : str
+
+    Yields
+    ------
+    Alone or Team
+
+    Raises
+    ------
+    ValueError
+        If a group is asked for and there is none.
+    """
+    made = False
+    if distributed and torch.distributed.is_available() and not torch.distributed.is_initialized() and _is_described():
+        backend = "nccl" if torch.device(device).type == "cuda" else "gloo"
+        torch.distributed.init_process_group(backend, timeout=_TIMEOUT)
+        made = True
+    there = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if distributed is True and not there:
+        raise ValueError(
+            "distributed=True, and there is no process group: start the script with torchrun, or call "
+            "torch.distributed.init_process_group."
+        )
+    try:
+        yield Team(device) if distributed and there else Alone()
+    finally:
+        if made:
+            torch.distributed.destroy_process_group()
+
+
+def share_state(random_state: np.random.RandomState, team: Alone) -> None:
+    """Give all processes the random state of the first."""
+    kind, keys, position, has_gauss, gauss = random_state.get_state()
+    content = team.share_bytes(np.concatenate([keys.astype(np.float64), [position, has_gauss, gauss]]).tobytes())
+    *keys, position, has_gauss, gauss = np.frombuffer(content)
+    random_state.set_state((kind, np.array(keys, dtype=np.uint32), int(position), int(has_gauss), gauss))
+
+
+def _is_described() -> bool:
+    wanted = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    return all(name in os.environ for name in wanted) and int(os.environ["WORLD_SIZE"]) > 1
+
+
+@contextmanager
+def _told_of_losses() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise RuntimeError(
+            "a process of the group was lost, or did not answer in time. Start all of them again: with checkpoint_dir, "
+            f"the fit goes on from its last checkpoint. ({str(error).splitlines()[0]})"
+        ) from error
