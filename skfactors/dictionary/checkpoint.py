@@ -108,7 +108,7 @@ class Checkpoint:
         for name in ("first_state", "epoch_state"):
             kind, arrays[name], *rest = getattr(standing, name)
             numbers[name] = [kind, *rest]
-        arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
         header = json.dumps({"numbers": numbers, "sha256": _checksum(arrays, numbers)}).encode()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with replaced_file(self._path) as file:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 
 from skfactors.dictionary.solvers import SOLVERS
 from skfactors.dictionary.solvers.pursuit import Pursuit
@@ -184,6 +185,10 @@ class Learner:
 
 def _code(solver, X: torch.Tensor):
     """Code rows to a CSR array on a CPU, to a tensor elsewhere; return codes and gaps."""
+    if len(X) == 0:
+        # Of a batch with fewer rows than processes, some processes have none.
+        codes = X.new_zeros(0, len(solver.components))
+        return (csr_array(codes.numpy()) if X.device.type == "cpu" else codes), X.new_zeros(0)
     return solver.solve_sparse(X) if X.device.type == "cpu" else solver.solve(X)
 
 
