@@ -92,6 +92,10 @@ def _report(options) -> None:
     store, dictionary = ActivationStore(options.store), SparseDictionary.load(options.dictionary)
     dictionary.set_params(device=options.device)
     part, n_parts = options.part or _place()
+    n_parts = min(n_parts, store.n_shards)
+    if part >= n_parts:
+        print(f"nothing to do: {store} has no more shards for part {part}")
+        return
     folder = Path(options.report)
     report = FactorReport.from_store(
         store,

@@ -57,6 +57,32 @@ def test_parts_of_a_report_become_the_whole_when_the_last_is_there(folder, capsy
     assert FactorReport.load(folder / "parts") == FactorReport.load(folder / "report")
 
 
+def test_more_parts_than_shards_are_no_trouble(folder, capsys):
+    arguments = ["report", folder / "store", folder / "dictionary", folder / "many", "--device", "cpu"]
+    n_shards = ActivationStore(folder / "store").n_shards
+    for part in range(n_shards + 1):
+        assert run(*arguments, "--part", f"{part}/{n_shards + 1}") == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert FactorReport.load(folder / "many") == FactorReport.load(folder / "report")
+
+
+def test_torchrun_runs_every_command_on_two_processes(folder, tiny_model, tmp_path):
+    def torchrun(*arguments):
+        command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "skfactors"]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+
+    store, dictionary = tmp_path / "store", tmp_path / "dictionary"
+    torchrun("extract", folder / "corpus.txt", store, "--model", tiny_model, "--layers", "0,2", "--rows-per-shard", 100)
+    torchrun("fit", store, dictionary, *FIT)
+    torchrun("report", store, dictionary, tmp_path / "report", "--device", "cpu")
+    alone = SparseDictionary.load(folder / "dictionary").components_
+    np.testing.assert_allclose(SparseDictionary.load(dictionary).components_, alone, atol=1e-4)
+    report = FactorReport.load(tmp_path / "report")
+    assert report == FactorReport.from_store(ActivationStore(store), SparseDictionary.load(dictionary))
+
+
 def test_verify_names_what_is_bad_and_fails(folder, tmp_path, capsys):
     import shutil
 
@@ -91,13 +117,9 @@ def test_what_is_wrong_is_one_line_on_the_standard_error(arguments, message, tmp
     assert re.search(message, error) and error.count("\n") == 1
 
 
-def test_help_shows_examples():
-    for command in ([], ["extract"], ["fit"], ["report"], ["verify"]):
-        printed = subprocess.run(
-            [sys.executable, "-m", "skfactors", *command, "--help"],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        ).stdout
-        assert "example" in printed and "python -m skfactors" in printed
+@pytest.mark.parametrize("command", [[], ["extract"], ["fit"], ["report"], ["verify"]])
+def test_help_shows_examples(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--help"])
+    printed = capsys.readouterr().out
+    assert ended.value.code == 0 and "example" in printed and "python -m skfactors" in printed

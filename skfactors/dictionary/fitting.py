@@ -8,6 +8,7 @@ from skfactors.dictionary.checkpoint import Checkpoint
 from skfactors.dictionary.learning import IDLE_BATCHES, Learner
 from skfactors.dictionary.rows import merge_repeats
 from skfactors.dictionary.sources import ArrayRows, StreamedRows
+from skfactors.dictionary.watching import Unwatched
 from skfactors.progress import progress_bar
 
 # Share of the held-out objective that an epoch must take off for another to follow.
@@ -55,6 +56,7 @@ def learn(
     max_iter: int,
     batch_size: int,
     checkpoint: Checkpoint,
+    watcher: Unwatched,
     verbose: bool,
 ) -> None:
     """
@@ -76,6 +78,8 @@ def learn(
     batch_size : int
     checkpoint : Checkpoint
         Written to as it says.
+    watcher : Unwatched or Watched
+        Told of epochs and minibatches; may have it end early.
     verbose : bool
     """
     patience = min(rows.total_weight, IDLE_BATCHES * batch_size * rows.total_weight / len(rows))
@@ -83,6 +87,7 @@ def learn(
         advance(standing.n_epochs * len(rows) + standing.n_batches * batch_size)
         while not standing.is_over:
             random_state.set_state(standing.epoch_state)
+            watcher.begin_epoch(-(-len(rows) // batch_size) - standing.n_batches)
             for X, weight in rows.shuffled(batch_size, random_state, skip=standing.n_batches):
                 standing.n_batches += 1
                 if len(X) == 0:
@@ -91,9 +96,13 @@ def learn(
                 standing.history.append(record)
                 standing.n_open += record["n_open"]
                 advance(len(X), _status(record))
+                standing.is_over |= watcher.end_batch(learner)
+                if standing.is_over:
+                    break
                 checkpoint.write_if_due(learner, standing)
             standing.epoch_state = random_state.get_state()
             _end_epoch(learner, held_out, standing, max_iter, batch_size)
+            standing.is_over |= watcher.end_epoch(learner)
             checkpoint.write_if_due(learner, standing)
     random_state.set_state(standing.epoch_state)
     checkpoint.write(learner, standing)
@@ -101,14 +110,15 @@ def learn(
 
 def _end_epoch(learner, held_out, standing, max_iter, batch_size) -> None:
     standing.n_epochs += 1
-    standing.is_over = standing.n_epochs == max_iter
+    standing.is_over |= standing.n_epochs == max_iter
     if held_out is not None:
         reached = learner.objective(held_out, batch_size)
         standing.history[-1]["validation_objective"] = reached
         standing.is_over |= reached > (1 - _LEAST_GAIN) * standing.best
         standing.best = min(reached, standing.best)
+    standing.n_batches = 0
     if not standing.is_over:
-        standing.n_batches = standing.n_open = 0
+        standing.n_open = 0
 
 
 def _status(record: dict) -> str:

@@ -24,6 +24,7 @@ from skfactors.dictionary.sources import hold_out, rows_of
 from skfactors.dictionary.starting import drawn_components, given_components
 from skfactors.dictionary.team import assembled, share_state
 from skfactors.dictionary.updates import UPDATES, best_update
+from skfactors.dictionary.watching import CallbackSupportMixin, watcher_of
 from skfactors.metrics.reconstruction import VarianceSums
 
 # Parameters that the result of a fit does not depend on.
@@ -40,7 +41,7 @@ _ROWS_SCORED_AT_A_TIME = 16_384
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
-class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class SparseDictionary(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """
     Learn factors of which every row is a sparse, non-negative sum.
 
@@ -140,7 +141,8 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
     Notes
     -----
     Factors that stay silent in the first minibatch, and later for an epoch or 256 minibatches, are pointed at the
-    residuals of the rows that are reconstructed worst. A weight of 2 counts like a row given twice, a weight of 0 like
+    residuals of the rows that are reconstructed worst. Callbacks of scikit-learn 1.9 and later are told of epochs and
+    minibatches (``set_callbacks``). A weight of 2 counts like a row given twice, a weight of 0 like
     no row.
 
     References
@@ -495,6 +497,8 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
             standing = Standing(first_state, random_state.get_state(), list(history))
             if saved is not None:
                 saved.restore(learner, standing)
+            watcher = watcher_of(self, n_epochs)
+            watcher.begin_fit(X)
             learn(
                 learner,
                 rows,
@@ -504,8 +508,10 @@ class SparseDictionary(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEs
                 max_iter=n_epochs,
                 batch_size=self.batch_size,
                 checkpoint=checkpoint,
+                watcher=watcher,
                 verbose=self.verbose and team.rank == 0,
             )
+            watcher.end_fit()
         self.components_ = learner.components.cpu().numpy()
         self.history_ = standing.history
         self.device_ = learner.problem.device

@@ -1,0 +1,83 @@
+"""Callbacks of scikit-learn, where the installed version has them: a task an epoch, and one a minibatch in it."""
+
+try:
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:
+
+    class CallbackSupportMixin:
+        """Stands in where scikit-learn has no callbacks yet."""
+
+
+class Unwatched:
+    """Nobody has asked to be called back."""
+
+    def begin_fit(self, X) -> None:
+        """Say that a fit begins."""
+
+    def begin_epoch(self, n_batches: int) -> None:
+        """Say that an epoch begins."""
+
+    def end_batch(self, learner) -> bool:
+        """Say that a minibatch is learned from; return whether to stop."""
+        return False
+
+    def end_epoch(self, learner) -> bool:
+        """Say that an epoch is over; return whether to stop."""
+        return False
+
+    def end_fit(self) -> None:
+        """Say that a fit is over."""
+
+
+class Watched(Unwatched):
+    """
+    Calls back who has asked for it by ``set_callbacks``.
+
+    Parameters
+    ----------
+    estimator : estimator with CallbackSupportMixin
+    n_epochs : int
+        At most.
+    """
+
+    def __init__(self, estimator, n_epochs: int):
+        self._estimator = estimator
+        self._fit = estimator._init_callback_context(max_subtasks=n_epochs)
+
+    def begin_fit(self, X) -> None:
+        """Say that a fit begins."""
+        self._X = X
+        self._fit.call_on_fit_task_begin(estimator=self._estimator, X=X)
+
+    def begin_epoch(self, n_batches: int) -> None:
+        """Say that an epoch begins."""
+        self._epoch = self._fit.subcontext(task_name="epoch", max_subtasks=n_batches)
+        self._epoch.call_on_fit_task_begin(estimator=self._estimator, X=self._X)
+
+    def end_batch(self, learner) -> bool:
+        """Say that a minibatch is learned from; return whether to stop."""
+        batch = self._epoch.subcontext(task_name="minibatch")
+        batch.call_on_fit_task_begin(estimator=self._estimator, X=self._X)
+        return self._end(batch, learner)
+
+    def end_epoch(self, learner) -> bool:
+        """Say that an epoch is over; return whether to stop."""
+        return self._end(self._epoch, learner)
+
+    def end_fit(self) -> None:
+        """Say that a fit is over."""
+        self._fit.call_on_fit_task_end(estimator=self._estimator, X=self._X, reconstruction_attributes={})
+
+    def _end(self, task, learner) -> bool:
+        return bool(
+            task.call_on_fit_task_end(
+                estimator=self._estimator,
+                X=self._X,
+                reconstruction_attributes=lambda: {"components_": learner.components.cpu().numpy()},
+            )
+        )
+
+
+def watcher_of(estimator, n_epochs: int) -> Unwatched:
+    """Return who is to be told how a fit goes: nobody, at no cost, unless `estimator` has callbacks."""
+    return Watched(estimator, n_epochs) if getattr(estimator, "_skl_callbacks", None) else Unwatched()
