@@ -2,11 +2,11 @@
 
 import multiprocessing
 import os
-import signal
 import time
 from pathlib import Path
 
-_context = multiprocessing.get_context("forkserver")
+_ways = multiprocessing.get_all_start_methods()
+_context = multiprocessing.get_context("forkserver" if "forkserver" in _ways else "spawn")
 _context.set_forkserver_preload(["skfactors", "processes"])
 
 
@@ -29,7 +29,7 @@ def kill_after(process, seconds):
     process.join(seconds)
     alive = process.exitcode is None
     if alive:
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.join()
     return alive
 

@@ -541,7 +541,10 @@ class SparseDictionary(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tr
         start = [self.components_, self.n_steps_] if going_on else []
         fingerprint = fingerprint_of([parameters, X, weight, start])
         if team.share_bytes(fingerprint.encode()) != fingerprint.encode():
-            raise ValueError("the processes of the group were given different rows or parameters.")
+            raise ValueError(
+                "the processes of the group were given different rows or parameters: give all the same, or learn alone "
+                "in each with distributed=False."
+            )
         return fingerprint
 
     def __sklearn_tags__(self):
