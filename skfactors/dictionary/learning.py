@@ -103,8 +103,7 @@ class Learner:
             What the step did: `step`, `n_rows`, and over the batch `objective` (weighted mean), `explained_variance`,
             `l0`, `n_silent` factors, `n_reseeded` factors and `n_open` rows, whose gap stayed above `tol`.
         """
-        mine = self.team.share_of(np.arange(len(rows)))
-        X, weight = self.problem.tensor(rows[mine]), self.problem.tensor(weight[mine])
+        X, weight = (self.problem.tensor(self.team.share_of(of_all)) for of_all in (rows, weight))
         solver = self.problem.solver_for(self.components)
         codes, gaps = _code(solver, X)
         residual, l1_norm, n_active, fired = _summary(X, codes, self.components)
