@@ -9,7 +9,9 @@ import numpy as np
 import torch
 import torch.distributed
 
-_TIMEOUT = timedelta(seconds=60)
+# A process that dies closes its connections, which the others notice at once. This is for machines that fall silent, and
+# must be longer than the first process takes to write a checkpoint to a slow disk.
+_TIMEOUT = timedelta(minutes=10)
 
 
 class Alone:
