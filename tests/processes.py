@@ -102,6 +102,12 @@ def fit_to(path, rows, *, sample_weight=None, pause=0.0, environment=(), **param
         dictionary.save(path)
 
 
+def fit_twice_to(path, rows, *, environment=(), **parameters):
+    """Fit two dictionaries, one after the other, in the same process."""
+    for number in range(2):
+        fit_to(f"{path}-{number}", rows, environment=environment, random_state=number, **parameters)
+
+
 def start_team(n_processes, target, *arguments, **keywords):
     """Start processes with the environment that torchrun gives them."""
     import socket

@@ -116,7 +116,7 @@ class Checkpoint:
 
 
 def fingerprint_of(content) -> str:
-    """Digest what JSON can hold, and arrays in it by a sample of their rows."""
+    """Digest what JSON can hold, and arrays in it: all of those in memory, of mapped ones a sample of rows."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=_described).encode()).hexdigest()[:32]
 
 
@@ -131,9 +131,11 @@ def _described(value) -> list:
         return [kind, _described(keys), *rest]
     if not isinstance(value, np.ndarray):
         return [type(value).__name__, len(value)]
-    rows = np.unique(np.linspace(0, len(value) - 1, min(len(value), _SAMPLED_ROWS)).astype(np.int64))
-    sample = np.ascontiguousarray(value[rows])
-    return [list(value.shape), str(value.dtype), hashlib.sha256(sample.tobytes()).hexdigest()]
+    shape, dtype = list(value.shape), str(value.dtype)
+    if isinstance(value, np.memmap):
+        rows = np.linspace(0, len(value) - 1, min(len(value), _SAMPLED_ROWS)).astype(np.int64)
+        value = value[np.unique(rows)]
+    return [shape, dtype, hashlib.sha256(np.ascontiguousarray(value)).hexdigest()]
 
 
 def _checksum(arrays: dict[str, np.ndarray], numbers: dict) -> str:

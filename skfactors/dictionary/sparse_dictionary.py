@@ -482,7 +482,8 @@ class SparseDictionary(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tr
 
     def _learn(self, X, weight, random_state, history, going_on, n_epochs, checkpoint_dir, early_stopping) -> int:
         with assembled(self.distributed, resolve_device(self.device)) as team:
-            fingerprint = self._fingerprint(X, weight, going_on, team)
+            alone_and_unsaved = checkpoint_dir is None and team.size == 1
+            fingerprint = "" if alone_and_unsaved else self._fingerprint(X, weight, going_on, team)
             checkpoint = Checkpoint(checkpoint_dir, fingerprint, self.checkpoint_every, team)
             saved = checkpoint.read()
             if saved is not None:

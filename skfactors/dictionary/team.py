@@ -1,9 +1,11 @@
 """Processes that learn one dictionary together, over torch.distributed; or one process alone."""
 
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cache
 
 import numpy as np
 import torch
@@ -12,6 +14,8 @@ import torch.distributed
 # A process that dies closes its connections, which the others notice at once. This is for machines that fall silent, and
 # must be longer than the first process takes to write a checkpoint to a slow disk.
 _TIMEOUT = timedelta(minutes=10)
+
+_groups_made = itertools.count()
 
 
 class Alone:
@@ -107,8 +111,7 @@ def assembled(distributed, device: str) -> Iterator[Alone]:
     """
     made = False
     if distributed and torch.distributed.is_available() and not torch.distributed.is_initialized() and _is_described():
-        backend = "nccl" if torch.device(device).type == "cuda" else "gloo"
-        torch.distributed.init_process_group(backend, timeout=_TIMEOUT)
+        _make_group("nccl" if torch.device(device).type == "cuda" else "gloo")
         made = True
     there = torch.distributed.is_available() and torch.distributed.is_initialized()
     if distributed is True and not there:
@@ -134,6 +137,20 @@ def share_state(random_state: np.random.RandomState, team: Alone) -> None:
 def _is_described() -> bool:
     wanted = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     return all(name in os.environ for name in wanted) and int(os.environ["WORLD_SIZE"]) > 1
+
+
+def _make_group(backend: str) -> None:
+    store, rank, size = _meeting_point()
+    # The addresses of an earlier fit's group are still there, and must not be taken for this one's.
+    store = torch.distributed.PrefixStore(f"skfactors-{next(_groups_made)}", store)
+    with _told_of_losses():
+        torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
+
+
+@cache
+def _meeting_point() -> tuple:
+    """Connect to where processes find each other; a process can serve that address only once."""
+    return next(torch.distributed.rendezvous("env://", timeout=_TIMEOUT))
 
 
 @contextmanager

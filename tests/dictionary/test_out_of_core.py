@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from processes import finish, fit_to, kill_after, start, start_team
+from processes import finish, fit_to, fit_twice_to, kill_after, start, start_team
 
 from skfactors import SparseDictionary, TransformerFeatureExtractor
 from skfactors.metrics import explained_variance
@@ -235,6 +235,16 @@ def test_a_minibatch_smaller_than_the_team_is_learned_from(mapped, tmp_path):
     assert [finish(process) for process in team] == [0, 0]
     one, other = (SparseDictionary.load(tmp_path / name).components_ for name in ("together", "alone"))
     assert np.linalg.norm(one - other) <= 1e-5 * np.linalg.norm(other)
+
+
+def test_processes_can_learn_together_more_than_once(mapped, tmp_path):
+    parameters = {name: value for name, value in PRECISE.items() if name != "random_state"}
+    team = start_team(2, fit_twice_to, tmp_path / "together", mapped, **parameters)
+    fit_twice_to(tmp_path / "alone", mapped, **parameters)
+    assert [finish(process) for process in team] == [0, 0]
+    for number in range(2):
+        one, other = (SparseDictionary.load(tmp_path / f"{name}-{number}") for name in ("together", "alone"))
+        np.testing.assert_allclose(one.components_, other.components_, atol=1e-5)
 
 
 def test_when_a_process_dies_the_others_end_with_an_error_and_the_fit_can_go_on(mapped, tmp_path):
