@@ -11,8 +11,8 @@ import numpy as np
 import torch
 import torch.distributed
 
-# A process that dies closes its connections, which the others notice at once. This is for machines that fall silent, and
-# must be longer than the first process takes to write a checkpoint to a slow disk.
+# A process that dies closes its connections, which the others notice at once. This is for machines that fall silent,
+# and must be longer than the first process takes to write a checkpoint to a slow disk.
 _TIMEOUT = timedelta(minutes=10)
 
 _groups_made = itertools.count()
