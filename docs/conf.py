@@ -1,0 +1,96 @@
+"""How Sphinx builds the site; CONTRIBUTING.md has the command."""
+
+import inspect
+import os
+import sys
+import warnings
+from importlib import import_module
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+sys.path.insert(0, os.path.abspath(".."))
+
+from sphinx.util.nodes import make_refnode
+
+import skfactors
+
+project = "skfactors"
+author = copyright = "The skfactors developers"
+release = version = skfactors.__version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "auto_examples/**/*.ipynb", "auto_examples/**/*.py"]
+templates_path = ["_templates"]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+default_role = "code"
+
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+
+# numpydoc would list the methods that scikit-learn's base classes bring, each with references into its own guide.
+numpydoc_show_class_members = False
+autodoc_member_order = "bysource"
+# Docstrings give types, with shapes, where annotations only repeat them.
+autodoc_typehints = "none"
+autosummary_generate = True
+autosummary_ignore_module_all = False
+
+nitpicky = True
+# Names of other projects. Links to them would need their inventories, and so a network, in every build.
+nitpick_ignore_regex = [("py:.*", r"(sklearn|scipy|numpy|pandas|matplotlib|rich|torch)\..*")]
+
+html_theme = "pydata_sphinx_theme"
+html_title = "skfactors"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_copy_source = False
+html_sidebars = {"index": [], "changelog": [], "comparison": []}
+html_theme_options = {
+    "header_links_before_dropdown": 6,
+    "navbar_align": "left",
+    "navigation_with_keys": False,
+    "show_prev_next": True,
+    "show_toc_level": 2,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"\.py$",
+    "ignore_pattern": r"__init__\.py",
+    "within_subsection_order": "FileNameSortKey",
+    "download_all_examples": False,
+    "remove_config_comments": True,
+    "show_memory": False,
+    "show_signature": False,
+    "min_reported_time": 1,
+}
+# The examples take minutes each: `-D plot_gallery=1` runs them and shows what they print.
+plot_gallery = "False"
+
+
+def link_bare_names(app, environment, node, content):
+    """Resolve what a docstring calls by its bare name, as `help()` shows it, where one public object has that name."""
+    if node.get("refdomain") != "py":
+        return None
+    domain = environment.get_domain("py")
+    target = node["reftarget"]
+    found = [name for name in domain.objects if name == target or name.endswith(f".{target}")]
+    if len(found) != 1:
+        return None
+    place = domain.objects[found[0]]
+    return make_refnode(app.builder, node["refdoc"], place.docname, place.node_id, content, found[0])
+
+
+def setup(app):
+    """Connect the above."""
+    app.connect("missing-reference", link_bare_names)
