@@ -1,10 +1,8 @@
 """How Sphinx builds the site; CONTRIBUTING.md has the command."""
 
-import inspect
 import os
+import re
 import sys
-import warnings
-from importlib import import_module
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 sys.path.insert(0, os.path.abspath(".."))
@@ -22,7 +20,6 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "auto_examples/**/*.ipynb", "auto_examples/**/*.py"]
@@ -30,7 +27,6 @@ templates_path = ["_templates"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 default_role = "code"
 
-myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
 # numpydoc would list the methods that scikit-learn's base classes bring, each with references into its own guide.
@@ -52,6 +48,7 @@ html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
 html_sidebars = {"index": [], "changelog": [], "comparison": []}
+html_context = {"default_mode": "auto"}
 html_theme_options = {
     "header_links_before_dropdown": 6,
     "navbar_align": "left",
@@ -71,6 +68,7 @@ sphinx_gallery_conf = {
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,
+    "write_computation_times": False,
     "show_signature": False,
     "min_reported_time": 1,
 }
@@ -82,13 +80,17 @@ def link_bare_names(app, environment, node, content):
     """Resolve what a docstring calls by its bare name, as `help()` shows it, where one public object has that name."""
     if node.get("refdomain") != "py":
         return None
-    domain = environment.get_domain("py")
-    target = node["reftarget"]
-    found = [name for name in domain.objects if name == target or name.endswith(f".{target}")]
+    # A class may be called by any module that has it; it is documented in one.
+    name = re.sub(r"^skfactors\.[a-z_.]*(?=[A-Z])", "", node["reftarget"])
+    found = [
+        (full_name, entry)
+        for full_name, entry in environment.get_domain("py").objects.items()
+        if f".{full_name}".endswith(f".{name}") and not entry.aliased
+    ]
     if len(found) != 1:
         return None
-    place = domain.objects[found[0]]
-    return make_refnode(app.builder, node["refdoc"], place.docname, place.node_id, content, found[0])
+    full_name, entry = found[0]
+    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, content, full_name)
 
 
 def setup(app):
