@@ -35,7 +35,7 @@ autodoc_member_order = "bysource"
 # Docstrings give types, with shapes, where annotations only repeat them.
 autodoc_typehints = "none"
 autosummary_generate = True
-autosummary_ignore_module_all = False
+toc_object_entries_show_parents = "hide"
 
 nitpicky = True
 # Names of other projects. Links to them would need their inventories, and so a network, in every build.
@@ -47,7 +47,22 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
-html_sidebars = {"index": [], "changelog": [], "comparison": []}
+# The sidebar lists pages of a section, which these do not have.
+html_sidebars = {
+    page: []
+    for page in (
+        "architecture",
+        "changelog",
+        "comparison",
+        "getting_started",
+        "index",
+        "performance",
+        "plots",
+        "saliency",
+        "troubleshooting",
+        "user_guide",
+    )
+}
 html_context = {"default_mode": "auto"}
 html_theme_options = {
     "header_links_before_dropdown": 6,
