@@ -5,7 +5,8 @@ import re
 import sys
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-sys.path.insert(0, os.path.abspath(".."))
+# The package as it lies here, and gallery.py.
+sys.path[:0] = [os.path.abspath(".."), os.path.abspath(".")]
 
 from sphinx.util.nodes import make_refnode
 
@@ -79,7 +80,8 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"\.py$",
     "ignore_pattern": r"__init__\.py",
-    "within_subsection_order": "FileNameSortKey",
+    "within_subsection_order": "gallery.quickstart_first",
+    "image_scrapers": "gallery.written_pictures",
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,
