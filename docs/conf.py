@@ -1,16 +1,15 @@
 """How Sphinx builds the site; CONTRIBUTING.md has the command."""
 
-import os
 import re
 import sys
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# The package as it lies here, and gallery.py.
-sys.path[:0] = [os.path.abspath(".."), os.path.abspath(".")]
+from pathlib import Path
 
 from sphinx.util.nodes import make_refnode
 
 import skfactors
+
+# For gallery.py.
+sys.path.insert(0, str(Path(__file__).parent))
 
 project = "skfactors"
 author = copyright = "The skfactors developers"
