@@ -54,6 +54,7 @@ html_sidebars = {
         "architecture",
         "changelog",
         "comparison",
+        "contributing",
         "getting_started",
         "index",
         "performance",
