@@ -161,8 +161,9 @@ def cut_passages(texts, n_passages, seed=0):
 
 
 def mean_cosine(A, B):
-    """Return the mean cosine of the rows of two arrays."""
-    return float(np.mean((A * B).sum(1) / np.linalg.norm(A, axis=1) / np.linalg.norm(B, axis=1)))
+    """Return the mean cosine of the rows of two arrays; that of a row of zeros is 0."""
+    lengths = np.linalg.norm(A, axis=1) * np.linalg.norm(B, axis=1)
+    return float(np.mean((A * B).sum(axis=1) / np.maximum(lengths, np.finfo(np.float32).tiny)))
 
 
 def ways_to_replace(dictionary, states):

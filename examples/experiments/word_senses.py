@@ -345,8 +345,7 @@ def main():
     forms = np.random.default_rng(0).permutation(ambiguous_forms(examples))[: arguments.n_forms]
     examples = examples[examples["form"].isin([*forms, *SHOWN_IN_FULL])].reset_index(drop=True)
     # What is shown in full is not chosen by.
-    split = len(forms) // 3
-    choosing = [form for form in forms[:split] if form not in SHOWN_IN_FULL]
+    choosing = [form for form in forms if form not in SHOWN_IN_FULL][: max(1, len(forms) // 3)]
     scored = sorted(set(forms) - set(choosing))
 
     extractor = make_extractor(arguments)
