@@ -4,8 +4,8 @@ Does a factor rise and fall as its pattern does?
 
 For each of a dozen words and patterns there are sentences that show it to an intended degree: the pattern itself, forms
 of it that are weaker and weaker, and something else. They were written before any activation was looked at. A report
-says which factor is the one of the word or pattern; its activation at the marked word of each sentence is compared with
-the intended degree, by Spearman's rank correlation.
+says which factor is the one of the word or pattern; its activation at the marked words of each sentence is compared
+with the intended degree, by Spearman's rank correlation.
 
     python examples/experiments/adversarial.py
 
@@ -30,7 +30,7 @@ from common import (
 from patterns_by_layer import PATTERNS
 from scipy.stats import rankdata
 
-# The marked word is where the activation is read.
+# The marked words are where the activation is read: the greatest over their tokens.
 WORDS = {
     "war": [
         (5, "The [war] ended with the defeat of the empire and a treaty signed in the capital."),
@@ -99,55 +99,55 @@ WORDS = {
 }
 EXAMPLES_OF_PATTERNS = {
     "year–year": [
-        (5, "Queen Anne (1702–[1714]) was the last of her house."),
-        (5, "The sculptor Jean Dubois (1848-[1907]) worked in Dijon."),
-        (4, "The house was rented from 1702 to [1714] by a merchant."),
-        (3, "Floods came in 1702 and [1714]."),
+        (5, "Queen Anne ([1702–1714]) was the last of her house."),
+        (5, "The sculptor Jean Dubois ([1848-1907]) worked in Dijon."),
+        (4, "The house was rented [from 1702 to 1714] by a merchant."),
+        (3, "Floods came in [1702 and 1714]."),
         (2, "Floods came in [1714]."),
         (1, "There were [1714] sheep on the hill."),
         (0, "There were many [sheep] on the hill."),
     ],
     "City, State": [
-        (5, "He grew up in Portland, [Oregon], with two sisters."),
-        (5, "The firm has an office in Houston, [Texas]."),
-        (4, "The firm has an office in Lyon, [France]."),
-        (3, "He grew up in Portland in the state of [Oregon]."),
+        (5, "He grew up in [Portland, Oregon], with two sisters."),
+        (5, "The firm has an office in [Houston, Texas]."),
+        (4, "The firm has an office in [Lyon, France]."),
+        (3, "He grew up in [Portland in the state of Oregon]."),
         (2, "The forests of [Oregon] are old."),
         (1, "The forests of the [state] are old."),
         (0, "The [soup] is cold."),
     ],
     "enumeration": [
-        (5, "The market sells apples, [pears], plums, cherries and figs."),
-        (5, "Bring hammers, [nails], saws, screws and glue."),
-        (4, "The market sells apples, [pears] and plums."),
-        (3, "The market sells apples and [pears]."),
-        (2, "The market sells apples, but the [pears] come from elsewhere."),
+        (5, "The market sells [apples, pears, plums, cherries and figs]."),
+        (5, "Bring [hammers, nails, saws, screws and glue]."),
+        (4, "The market sells [apples, pears and plums]."),
+        (3, "The market sells [apples and pears]."),
+        (2, "The market sells [apples, but the pears] come from elsewhere."),
         (1, "The market sells [pears]."),
         (0, "She slept through the whole [lecture]."),
     ],
     "quotation": [
-        (5, 'The minister said, "the [garden] is closed until spring."'),
-        (5, 'A sign at the gate read "[garden] closed".'),
-        (3, "The minister said, 'the [garden] is closed until spring.'"),
-        (2, "The minister said that the [garden] is closed until spring."),
-        (1, "The [garden] is closed until spring."),
+        (5, 'The minister said, ["the garden is closed until spring."]'),
+        (5, 'A sign at the gate read ["garden closed"].'),
+        (3, "The minister said, ['the garden is closed until spring.']"),
+        (2, "The minister said [that the garden is closed until spring]."),
+        (1, "[The garden is closed until spring]."),
         (0, "A [garden] needs rain."),
     ],
     "repeated structure": [
-        (5, "Government of the people, by the people, for the [people]."),
-        (5, "They came by land, by sea and by [air]."),
-        (4, "They came by land and by [sea]."),
-        (2, "They came by land and [sea]."),
-        (1, "They came by [sea]."),
+        (5, "Government [of the people, by the people, for the people]."),
+        (5, "They came [by land, by sea and by air]."),
+        (4, "They came [by land and by sea]."),
+        (2, "They came [by land and sea]."),
+        (1, "They came [by sea]."),
         (0, "The [sea] was calm."),
     ],
 }
 
 
 def unmark(sentence):
-    """Take the brackets off the marked word; return the sentence and where the word starts in it."""
-    before, word, after = re.fullmatch(r"(.*)\[(.*)\](.*)", sentence).groups()
-    return before + word + after, len(before)
+    """Take the brackets off the marked words; return the sentence and where they start and end in it."""
+    before, words, after = re.fullmatch(r"(.*)\[(.*)\](.*)", sentence).groups()
+    return before + words + after, len(before), len(before) + len(words)
 
 
 def factor_of_word(report, word):
@@ -201,24 +201,32 @@ def factor_of_pattern(report, pattern):
     return int(summary.loc[n_inside.index[n_inside == n_inside.max()], "peak_importance"].idxmax())
 
 
-def activations_of(extractor, dictionary, factor, layer, sentences):
+def activations_at_marks(extractor, dictionary, factors, layers, sentences):
     """
-    Measure a factor in marked sentences.
+    Measure factors in marked sentences.
+
+    Parameters
+    ----------
+    extractor : TransformerFeatureExtractor
+    dictionary : SparseDictionary
+    factors, layers : list of int
+        The factor and the layer to read in each sentence.
+    sentences : list of str
 
     Returns
     -------
     ndarray of shape (n_sentences,)
-        The greatest activation over the tokens of the marked word.
+        The greatest activation over the marked tokens.
     """
+    texts, starts, ends = zip(*map(unmark, sentences), strict=True)
+    acts = extractor.extract(list(texts))
+    places = acts.provenance
     activations = []
-    for sentence in sentences:
-        text, start = unmark(sentence)
-        end = start + len(re.search(r"\[(.*)\]", sentence)[1])
-        acts = extractor.extract([text])
-        places = acts.provenance
-        marked = (places["layer"] == layer) & (places["start"] < end) & (places["end"] > start)
+    for number, (factor, layer) in enumerate(zip(factors, layers, strict=True)):
+        marked = (places["document"] == number) & (places["layer"] == layer)
+        marked &= (places["start"] < ends[number]) & (places["end"] > starts[number])
         activations.append(dictionary.transform(acts.X[marked.to_numpy()])[:, [factor]].max())
-    return np.array(activations)
+    return np.array(activations, dtype=np.float64)
 
 
 def mean_correlation_p(degrees, activations, n_permutations=10_000, seed=0):
@@ -268,35 +276,38 @@ def main():
     if without:
         print(f"No factor was found for: {', '.join(without)}")
 
-    summary = report.summary()
-    rows, correlations = [], []
-    for name, (factor, examples) in found.items():
-        if factor is None:
-            continue
-        degrees = np.array([degree for degree, _ in examples])
-        layer = int(summary.loc[factor, "peak_layer"])
-        activations = activations_of(extractor, dictionary, factor, layer, [sentence for _, sentence in examples])
-        facts = {"pattern": name, "factor": factor, "layer": layer}
-        rows += [
-            facts | {"degree": degree, "activation": activation, "sentence": sentence}
-            for (degree, sentence), activation in zip(examples, activations, strict=True)
-        ]
+    rows = [
+        {"pattern": name, "factor": factor, "degree": degree, "sentence": sentence}
+        for name, (factor, examples) in found.items()
+        if factor is not None
+        for degree, sentence in examples
+    ]
+    table = pd.DataFrame(rows, columns=["pattern", "factor", "degree", "sentence"])
+    if table.empty:
+        return
+    table.insert(2, "layer", table["factor"].map(report.summary()["peak_layer"]).astype(int))
+    activations = activations_at_marks(extractor, dictionary, table["factor"], table["layer"], table["sentence"])
+    table.insert(4, "activation", activations)
+    print_table("Activation at the marked words", table)
+
+    correlations = []
+    for name, group in table.groupby("pattern", sort=False):
+        degrees, activations = group["degree"].to_numpy(), group["activation"].to_numpy()
+        correlation = float(standardised_ranks(degrees) @ standardised_ranks(activations))
         p = mean_correlation_p([degrees], [activations])
-        correlation = standardised_ranks(degrees) @ standardised_ranks(activations)
-        correlations.append(facts | {"rank correlation": correlation, "p": p})
-    table, correlations = pd.DataFrame(rows), pd.DataFrame(correlations)
-    print_table("Activation at the marked word", table)
+        correlations.append({"pattern": name, "factor": group["factor"].iloc[0], "correlation": correlation, "p": p})
+    correlations = pd.DataFrame(correlations)
     print_table("Rank correlation of activation and intended degree", correlations, decimals=3)
     groups = [group for _, group in table.groupby("pattern")]
     p = mean_correlation_p(*([group[column].to_numpy() for group in groups] for column in ("degree", "activation")))
-    mean = correlations["rank correlation"].mean()
+    mean = correlations["correlation"].mean()
     print(f"Mean rank correlation {mean:.3f} over {len(groups)} factors; p = {p:.4f} by permutation within factors")
 
     def draw(figure):
         axes = figure.subplots()
         for name, group in table.groupby("pattern", sort=False):
             means = group.groupby("degree")["activation"].mean()
-            axes.plot(means.index, means / group["activation"].max(), marker="o", label=name)
+            axes.plot(means.index, means / max(group["activation"].max(), 1e-9), marker="o", label=name)
         axes.set(xlabel="intended degree", ylabel="activation, as a share of the greatest")
         axes.legend(fontsize="small", ncols=2)
 
