@@ -309,7 +309,7 @@ def main():
             means = group.groupby("degree")["activation"].mean()
             axes.plot(means.index, means / max(group["activation"].max(), 1e-9), marker="o", label=name)
         axes.set(xlabel="intended degree", ylabel="activation, as a share of the greatest")
-        axes.legend(fontsize="small", ncols=2)
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
     save_figure(arguments, "adversarial", draw, figsize=(8, 5))
 

@@ -198,7 +198,7 @@ def main():
             axes.plot(KEPT, shares[factors["chosen as"] == kind].T, color=color, alpha=0.3)
             axes.plot(KEPT, means.loc[kind], color=color, marker="o", label=f"factors chosen as {kind}")
         axes.set(xlabel="nearest tokens kept", ylabel="share of the activation left", ylim=(0, 1.2), xticks=KEPT)
-        axes.legend()
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
     save_figure(arguments, "long_range", draw, figsize=(7, 4))
 

@@ -172,7 +172,7 @@ def main():
         for pattern, curve in zip(PATTERNS, of_one_factor, strict=True):
             axes.plot(layers, curve, marker="o", label=pattern)
         axes.set(xlabel="layer", ylabel=f"share of top {TOP} tokens that match", ylim=(0, 1))
-        axes.legend()
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
     save_figure(arguments, "patterns_by_layer", draw, figsize=(7, 4))
 

@@ -142,7 +142,7 @@ def main():
                 axes.plot(np.linspace(0, 1, n_components), np.sort(cosines[number])[::-1], label=name)
             axes.axhline(ALIKE, color="gray", linewidth=0.5)
             axes.set(title=title, xlabel="share of pairs", ylabel="cosine at least")
-        axes.legend()
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
     save_figure(arguments, "stability", draw, figsize=(10, 4))
 

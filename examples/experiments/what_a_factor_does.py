@@ -231,7 +231,7 @@ def main():
         for name, curve in table.groupby("replaced by", sort=False):
             axes.plot(curve["layer"], curve["cosine of embeddings"], marker="o", label=name)
         axes.set(xlabel="layer replaced", ylabel="cosine with the original embedding", ylim=(None, 1))
-        axes.legend()
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
     save_figure(arguments, "what_a_factor_does", draw, figsize=(7, 4))
 

@@ -373,6 +373,7 @@ def main():
         axes = figure.subplots()
         curves.plot(ax=axes, marker="o")
         axes.set(ylabel="mean F1", xticks=layers)
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
     save_figure(arguments, "word_senses", draw, figsize=(8, 5))
 
