@@ -120,7 +120,7 @@ def typical_length(X):
     return float(np.sqrt(np.mean(np.square(X, dtype=np.float64).sum(axis=1))))
 
 
-def learn_dictionary(X, sample_weight, arguments, *, penalty=None, seed=0):
+def learn_dictionary(X, sample_weight, arguments, *, penalty=None, seed=0, n_epochs=1):
     """
     Learn factors of rows, with a penalty in units of their length.
 
@@ -132,6 +132,7 @@ def learn_dictionary(X, sample_weight, arguments, *, penalty=None, seed=0):
     penalty : float, default=None
         Other than ``arguments.penalty``.
     seed : int, default=0
+    n_epochs : int, default=1
 
     Returns
     -------
@@ -139,7 +140,7 @@ def learn_dictionary(X, sample_weight, arguments, *, penalty=None, seed=0):
     """
     penalty = arguments.penalty if penalty is None else penalty
     dictionary = SparseDictionary(
-        min(arguments.n_components, len(X)), alpha=penalty * typical_length(X), max_iter=1, random_state=seed
+        min(arguments.n_components, len(X)), alpha=penalty * typical_length(X), max_iter=n_epochs, random_state=seed
     )
     return dictionary.fit(X, sample_weight=sample_weight)
 
