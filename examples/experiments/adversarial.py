@@ -307,7 +307,10 @@ def main():
         axes = figure.subplots()
         for name, group in table.groupby("pattern", sort=False):
             means = group.groupby("degree")["activation"].mean()
-            axes.plot(means.index, means / max(group["activation"].max(), 1e-9), marker="o", label=name)
+            dashes = "--" if name in EXAMPLES_OF_PATTERNS else "-"
+            axes.plot(
+                means.index, means / max(group["activation"].max(), 1e-9), marker="o", linestyle=dashes, label=name
+            )
         axes.set(xlabel="intended degree", ylabel="activation, as a share of the greatest")
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 

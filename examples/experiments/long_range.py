@@ -4,8 +4,8 @@ How far does a factor look?
 
 The tokens around a factor's strongest contexts are taken away, all but the nearest 5, 10, 20 or 40, and its activation
 is measured again. The factors are those that a report calls high: they emerge late, and the saliency of tokens says
-that they rest on many. Where there are fewer than asked for, those of the longest span fill up. Factors called low,
-which ought to do without context, stand beside them.
+that they rest on many. Where there are fewer than asked for, those of the longest span fill up. Beside them
+stand others that peak in the last two layers, and factors called low, which ought to do without context.
 
     python examples/experiments/long_range.py
 
@@ -73,7 +73,7 @@ def nearest(n_tokens, position, n_kept):
 
 def choose_factors(report, extractor, dictionary, texts, n_factors):
     """
-    Find factors of long range, and low ones to compare them with.
+    Find factors of long range, and others to compare them with.
 
     Parameters
     ----------
@@ -86,15 +86,19 @@ def choose_factors(report, extractor, dictionary, texts, n_factors):
     Returns
     -------
     DataFrame
-        Rows of the report's summary, with a column `chosen as`.
+        Rows of the report's summary, with a column `chosen as`: "long" are those of the longest span by saliency, "last
+        layers" others that peak in the last two layers, "low" those that the report calls so.
     """
     clearest = report.clearest(20 * n_factors)
-    late = clearest[clearest["level"] != "low"].head(5 * n_factors).index.tolist()
+    emerging = clearest[clearest["level"] != "low"].head(5 * n_factors).index.tolist()
     low = clearest[clearest["level"] == "low"].head(n_factors).index.tolist()
-    report.add_saliency(extractor, dictionary, [*late, *low], texts=texts, k=3, method="gradient", verbose=False)
+    report.add_saliency(extractor, dictionary, [*emerging, *low], texts=texts, k=3, method="gradient", verbose=False)
     summary = report.summary()
-    longest = summary.loc[late].sort_values("span", ascending=False).head(n_factors)
-    return pd.concat([longest.assign(**{"chosen as": "long"}), summary.loc[low].assign(**{"chosen as": "low"})])
+    long = summary.loc[emerging].sort_values("span", ascending=False).head(n_factors)
+    is_last = clearest["peak_layer"].isin(report.totals["layers"][-2:]) & ~clearest.index.isin([*long.index, *low])
+    last = summary.loc[clearest.index[is_last]].head(n_factors)
+    kinds = {"long": long, "last layers": last, "low": summary.loc[low]}
+    return pd.concat([factors.assign(**{"chosen as": kind}) for kind, factors in kinds.items()])
 
 
 def shortened(texts, places, contexts, n_kept):
@@ -189,12 +193,12 @@ def main():
     title = "Share of the activation that is left with the nearest tokens alone"
     table = pd.concat([facts, shares.reset_index(drop=True).rename(columns=lambda n: f"nearest {n}")], axis=1)
     print_table(title, table)
-    means = shares.groupby(factors["chosen as"]).mean()
+    means = shares.groupby(factors["chosen as"], sort=False).mean()
     print_table(f"{title}, mean", means.rename(columns=lambda n: f"nearest {n}").reset_index())
 
     def draw(figure):
         axes = figure.subplots()
-        for kind, color in zip(means.index, ("C3", "C0"), strict=False):
+        for kind, color in zip(means.index, ("C1", "C3", "C0"), strict=False):
             axes.plot(KEPT, shares[factors["chosen as"] == kind].T, color=color, alpha=0.3)
             axes.plot(KEPT, means.loc[kind], color=color, marker="o", label=f"factors chosen as {kind}")
         axes.set(xlabel="nearest tokens kept", ylabel="share of the activation left", ylim=(0, 1.2), xticks=KEPT)
