@@ -176,6 +176,20 @@ def test_ambiguous_forms_have_enough_examples_of_a_second_part_of_speech():
     assert ambiguous_forms(examples, least=2) == ["cut"]
 
 
+def test_senses_are_told_apart_within_a_part_of_speech():
+    from word_senses import ambiguous_forms, as_sense_task
+
+    examples = pd.DataFrame(
+        {
+            "form": ["cut"] * 4 + ["run"] * 4,
+            "pos": [*"vvvv", *"nnvv"],
+            "synset": ["cut.v.01", "cut.v.01", "cut.v.02", "cut.v.02", "run.n.01", "run.n.01", "run.v.01", "run.v.01"],
+        }
+    )
+    assert ambiguous_forms(examples, least=2) == ["run"]
+    assert ambiguous_forms(as_sense_task(examples), least=2) == ["cut (v)"]
+
+
 def test_the_best_feature_is_chosen_and_cut_on_training_rows_only():
     from word_senses import predict_by_best_feature
 

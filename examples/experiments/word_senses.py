@@ -12,7 +12,8 @@ is decided on training folds.
     python examples/experiments/word_senses.py
 
 The dictionary is learned on Wikipedia. Its size and penalty are those, of the ones tried, that do best on a third of
-the word forms; the tables are of the other forms.
+the word forms; the tables are of the other forms. With ``--senses`` the task is to tell a form's most frequent sense
+from its other senses in the same part of speech.
 """
 
 from functools import cache
@@ -60,6 +61,11 @@ def ambiguous_forms(examples, least=N_FOLDS):
     counts = examples.groupby(["form", "pos"]).size().unstack(fill_value=0)
     second = np.sort(counts.to_numpy(), axis=1)[:, -2]
     return sorted(counts.index[second >= least])
+
+
+def as_sense_task(examples):
+    """Put the sense in the place of the part of speech, and make a form of its own of a word in each part of speech."""
+    return examples.assign(form=examples["form"] + " (" + examples["pos"] + ")", pos=examples["synset"])
 
 
 def is_main_use(pos):
@@ -339,9 +345,12 @@ def main():
         metavar="FACTORS:PENALTY",
         help="dictionaries to choose from (default: 256:0.05 512:0.05 2048:0.1)",
     )
+    parser.add_argument("--senses", action="store_true", help="tell senses of one part of speech apart instead")
     arguments = parser.parse_args()
     examples = load_wordnet_examples()
     examples["form"] = examples["word"].str.lower()
+    if arguments.senses:
+        examples = as_sense_task(examples)
     forms = np.random.default_rng(0).permutation(ambiguous_forms(examples))[: arguments.n_forms]
     examples = examples[examples["form"].isin([*forms, *SHOWN_IN_FULL])].reset_index(drop=True)
     # What is shown in full is not chosen by.
