@@ -76,7 +76,7 @@ def test_provenance_is_the_same_with_and_without_pyarrow(extractor, corpus, tmp_
 def test_other_tools_can_read_the_files(store):
     from safetensors.numpy import load_file
 
-    name = sorted((store.path / "shards").glob("*.safetensors"))[0]
+    name = sorted((store.path / "shards").glob("*/*.safetensors"))[0]
     np.testing.assert_array_equal(load_file(name)["X"], store.read_shard(0).X)
     pd.testing.assert_frame_equal(pd.read_parquet(name.with_suffix(".parquet")), store.read_shard(0).provenance)
 

@@ -90,7 +90,7 @@ def test_an_extraction_killed_at_any_moment_loses_no_shard_and_keeps_no_wrong_ro
             n_before, n_rows = n_rows, assert_rows_of(partial, whole, complete=False)
             assert n_rows >= n_before
     assert_rows_of(mend(ActivationStore(path, partial=True), corpus, parameters), whole)
-    assert not list((path / "shards").glob(".*"))
+    assert not list((path / "shards").glob("*/.*"))
 
 
 def test_several_processes_fill_one_store_and_run_each_window_once(corpus, parameters, whole, tmp_path, small_blocks):
@@ -118,7 +118,7 @@ def flip_a_byte(path):
 @pytest.mark.parametrize("spoil", [cut_short, flip_a_byte, os.remove])
 @pytest.mark.parametrize("suffix", [".safetensors", ".parquet"])
 def test_a_bad_shard_is_named_never_read_and_mended(store, corpus, parameters, whole, spoil, suffix):
-    file = store.path / "shards" / ("00000004-0000" + suffix)
+    file = store.path / "shards" / "00000004" / ("00000004-0000" + suffix)
     if not file.exists():
         pytest.skip("pyarrow is not installed")
     spoil(file)
@@ -155,7 +155,7 @@ def test_a_manifest_of_another_version_is_refused(store):
 
 
 def test_a_bad_record_is_mended(store, corpus, parameters, whole):
-    flip_a_byte(store.path / "shards" / "00000002-0000.json")
+    flip_a_byte(store.path / "shards" / "00000002" / "00000002-0000.json")
     os.remove(store.path / "complete.json")
     with pytest.raises(ValueError, match="is not complete"):
         ActivationStore(store.path)

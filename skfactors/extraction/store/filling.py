@@ -18,7 +18,7 @@ from skfactors.extraction.store.layout import (
     Record,
     read_checked,
     read_manifest,
-    read_record,
+    records_of,
     trouble_with,
     write_checked,
     write_record,
@@ -175,10 +175,7 @@ def _fill_block(path: Path, manifest: dict, stream: ActivationStream, block: Blo
 def _sound_records(path: Path, block: Block, texts: str) -> dict[int, Record]:
     """Read the records of a run's shards that are what was written."""
     sound = {}
-    for file in (path / SHARDS).glob(f"{block.number:08d}-*.json"):
-        record = read_record(path, block.number, int(file.stem.split("-")[1]))
-        if record is None:
-            continue
+    for record in records_of(path, block.number):
         if record.texts != texts:
             last = block.first_document + len(block.texts) - 1
             raise ValueError(
@@ -193,8 +190,8 @@ def _sound_records(path: Path, block: Block, texts: str) -> dict[int, Record]:
 def _finish(path: Path, n_blocks: int, n_documents: int) -> tuple[int, int]:
     records, n_missing = [], 0
     for block in range(n_blocks):
-        of_block = _records_of(path, block)
-        n_missing += not of_block
+        of_block = records_of(path, block)
+        n_missing += not of_block or len(of_block) < of_block[0].n_parts
         records += of_block
     n_rowless = sum(record.n_rowless for record in records)
     if not n_missing:
@@ -215,11 +212,5 @@ def _complete(path: Path, n_documents: int, records: list[Record]) -> None:
         )
     if there != complete:
         write_checked(path / COMPLETE, complete)
-    for leftover in (path / SHARDS).glob(f".*{UNFINISHED}"):
+    for leftover in (path / SHARDS).glob(f"*/.*{UNFINISHED}"):
         leftover.unlink(missing_ok=True)
-
-
-def _records_of(path: Path, block: int) -> list[Record]:
-    first = read_record(path, block, 0)
-    records = [read_record(path, block, part) for part in range(first.n_parts)] if first else [None]
-    return [] if None in records else records

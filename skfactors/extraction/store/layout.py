@@ -55,6 +55,11 @@ def shard_name(block: int, part: int) -> str:
     return f"{block:08d}-{part:04d}"
 
 
+def block_folder(folder: Path, block: int) -> Path:
+    """Return where the shards of a run of texts lie: apart, as a folder of all would be slow to look through."""
+    return folder / SHARDS / f"{block:08d}"
+
+
 def write_checked(path: Path, content: dict) -> None:
     """Write JSON with its checksum, whole or not at all."""
     with replaced_file(path, text=True) as file:
@@ -105,28 +110,34 @@ def read_manifest(folder: Path) -> dict:
 
 def write_record(folder: Path, record: Record) -> None:
     """Say of a shard that it is there; its files must be."""
-    write_checked(folder / SHARDS / f"{record.name}.json", asdict(record))
+    write_checked(block_folder(folder, record.block) / f"{record.name}.json", asdict(record))
 
 
 def read_record(folder: Path, block: int, part: int) -> Record | None:
     """Read what is said of a shard; None where nothing is, or nothing that can be relied on."""
     try:
-        return Record(**read_checked(folder / SHARDS / f"{shard_name(block, part)}.json"))
+        return Record(**read_checked(block_folder(folder, block) / f"{shard_name(block, part)}.json"))
     except (FileNotFoundError, ValueError, TypeError):
         return None
 
 
-def all_records(folder: Path) -> list[Record]:
-    """Read the records of all shards that are there, in the order of their rows."""
-    names = sorted(path.stem for path in (folder / SHARDS).glob("*.json"))
+def records_of(folder: Path, block: int) -> list[Record]:
+    """Read the records of a run's shards that are there, in the order of their rows."""
+    names = sorted(path.stem for path in block_folder(folder, block).glob("*.json"))
     records = (read_record(folder, *map(int, name.split("-"))) for name in names)
     return [record for record in records if record is not None]
+
+
+def all_records(folder: Path) -> list[Record]:
+    """Read the records of all shards that are there, in the order of their rows."""
+    blocks = sorted(int(path.name) for path in (folder / SHARDS).iterdir())
+    return [record for block in blocks for record in records_of(folder, block)]
 
 
 def trouble_with(folder: Path, record: Record) -> str | None:
     """Say what is wrong with a shard's files; None if they are what its record says."""
     for name, (size, sha256) in record.files.items():
-        path = folder / SHARDS / name
+        path = block_folder(folder, record.block) / name
         if not path.is_file():
             return f"{name} is missing"
         if path.stat().st_size != size:

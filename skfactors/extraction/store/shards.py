@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save
 
 from skfactors.extraction.activations import PROVENANCE_COLUMNS, Activations
-from skfactors.extraction.store.layout import SHARDS, Record, shard_name, trouble_with
+from skfactors.extraction.store.layout import Record, block_folder, shard_name, trouble_with
 from skfactors.extraction.texts import Texts
 from skfactors.files import advised_errors, replaced_file
 
@@ -71,8 +71,9 @@ def write_shard(
         tensors |= {name: torch.tensor(column.astype(_column_type(column, name))) for name, column in columns.items()}
     files[".safetensors"] = save(tensors)
     name = shard_name(block, part)
+    block_folder(folder, block).mkdir(exist_ok=True)
     for suffix, content in files.items():
-        with replaced_file(folder / SHARDS / (name + suffix)) as file:
+        with replaced_file(block_folder(folder, block) / (name + suffix)) as file:
             file.write(content)
     return Record(
         block=block,
@@ -111,7 +112,8 @@ class Shard:
     """
 
     def __init__(self, folder: Path, record: Record, manifest: dict):
-        self._folder = folder / SHARDS
+        self._store = folder
+        self._folder = block_folder(folder, record.block)
         self.record = record
         self._dtype = manifest["dtype"]
         self._width = manifest["hidden_size"]
@@ -123,7 +125,7 @@ class Shard:
 
     def map(self) -> tuple[np.ndarray, pd.DataFrame, Texts]:
         """Check it once, and return X as it lies on disk, memory-mapped, with provenance and texts."""
-        problem = trouble_with(self._folder.parent, self.record)
+        problem = trouble_with(self._store, self.record)
         if problem is not None:
             raise self.damaged(problem)
         with self._opened(".safetensors") as file:
@@ -170,7 +172,7 @@ class Shard:
     def damaged(self, reason: str) -> ValueError:
         """Return the error that says that this shard is bad and what to do."""
         return ValueError(
-            f"shard {self.record.name} of the store {str(self._folder.parent)!r} is damaged: {reason}. "
+            f"shard {self.record.name} of the store {str(self._store)!r} is damaged: {reason}. "
             "Call extract_to again with the same texts, which extracts damaged shards anew; verify() lists them all."
         )
 
