@@ -148,9 +148,20 @@ class Shard:
         arrays = _arrays(self._checked_bytes(".safetensors")) if arrays is None else arrays
         return pd.DataFrame({name: arrays[name].astype(np.int64) for name in names})
 
-    def read_chunk(self, number: int) -> np.ndarray:
+    def scratch(self) -> np.ndarray:
+        """Return room for a chunk as it lies on disk."""
+        return np.empty((CHUNK_ROWS, self._width), dtype=_ON_DISK[self._dtype])
+
+    def read_chunk(self, number: int, scratch: np.ndarray) -> np.ndarray:
         """
         Read `CHUNK_ROWS` rows of X, fewer at the end, after checking that they are what was written.
+
+        Parameters
+        ----------
+        number : int
+        scratch : ndarray
+            From :meth:`scratch`, of this or another shard of the store: taken instead of fresh memory, which is slow to
+            come by. What is returned may lie in it.
 
         Raises
         ------
@@ -158,7 +169,7 @@ class Shard:
             If they are not.
         """
         start = number * CHUNK_ROWS
-        rows = np.empty((min(CHUNK_ROWS, self.record.n_rows - start), self._width), dtype=_ON_DISK[self._dtype])
+        rows = scratch[: self.record.n_rows - start]
         try:
             with self._opened(".safetensors") as file:
                 file.seek(_offset_of_rows(file) + start * self._width * rows.itemsize)

@@ -33,35 +33,39 @@ def shuffled_batches(
     n_rows, width, batch_size, buffer_rows = shape
     buffer = _Buffer(min(n_rows, max(buffer_rows, batch_size) + CHUNK_ROWS), width, dtype, generator)
     chunks = [(shard, chunk) for shard, of in enumerate(shards) for chunk in range(len(of.record.chunks))]
+    scratch = shards[0].scratch() if chunks else None
     for place in generator.permutation(len(chunks)):
         shard, chunk = chunks[place]
         while buffer.held > buffer.size - CHUNK_ROWS and buffer.held >= batch_size:
             yield buffer.draw(batch_size)
-        buffer.add(first_rows[shard] + chunk * CHUNK_ROWS, shards[shard].read_chunk(chunk))
+        buffer.add(first_rows[shard] + chunk * CHUNK_ROWS, shards[shard].read_chunk(chunk, scratch))
     while buffer.held:
         yield buffer.draw(min(batch_size, buffer.held))
 
 
 class _Buffer:
+    """Rows in no order. They stay where they are until they are drawn; only the list of their places is kept dense."""
+
     def __init__(self, size: int, width: int, dtype, generator: np.random.Generator):
         self.size, self.held = size, 0
         self._X = np.empty((size, width), dtype=dtype)
         self._rows = np.empty(size, dtype=np.int64)
+        # First the places of the rows that are held, then the free ones.
+        self._places = np.arange(size)
         self._generator = generator
 
     def add(self, first_row: int, X: np.ndarray) -> None:
-        place = slice(self.held, self.held + len(X))
-        self._X[place] = X
-        self._rows[place] = first_row + np.arange(len(X))
+        free = self._places[self.held : self.held + len(X)]
+        self._X[free] = X
+        self._rows[free] = first_row + np.arange(len(X))
         self.held += len(X)
 
     def draw(self, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
         chosen = self._generator.choice(self.held, n_rows, replace=False, shuffle=False)
-        chosen = chosen[np.argsort(self._rows[chosen])]
-        rows, X = self._rows[chosen], self._X[chosen]
-        # What is left moves together: the last places fill the ones that were drawn.
+        places = self._places[chosen]
         self.held -= n_rows
-        gaps = chosen[chosen < self.held]
-        movers = np.setdiff1d(np.arange(self.held, self.held + n_rows), chosen, assume_unique=True)
-        self._X[gaps], self._rows[gaps] = self._X[movers], self._rows[movers]
-        return rows, X
+        stay = np.setdiff1d(np.arange(self.held, self.held + n_rows), chosen, assume_unique=True)
+        self._places[chosen[chosen < self.held]] = self._places[stay]
+        self._places[self.held : self.held + n_rows] = places
+        places = places[np.argsort(self._rows[places])]
+        return self._rows[places], self._X[places]
