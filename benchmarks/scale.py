@@ -2,7 +2,7 @@
 Memory, disk and processes at growing size: extract, fit and report through a store.
 
 ``python -m benchmarks.scale [folder]``, on the demo model and Wikipedia articles; the folder, a temporary one unless
-given, takes some 12 GB. A quarter of an hour on two cores.
+given, takes some 12 GB. Half an hour on two cores.
 """
 
 import json
