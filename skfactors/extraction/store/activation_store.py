@@ -201,8 +201,15 @@ class ActivationStore:
         """
         generator = np.random.default_rng(random_state.randint(np.iinfo(np.int32).max))
         first_rows = np.concatenate([[0], self._ends])[:-1]
-        shape = (*self.shape, batch_size, buffer_rows)
-        return shuffled_batches(self._shards, first_rows, shape, self.dtype, generator)
+        return shuffled_batches(
+            self._shards,
+            first_rows,
+            self.shape[1],
+            self.dtype,
+            generator,
+            batch_size=batch_size,
+            buffer_rows=buffer_rows,
+        )
 
     def verify(self) -> pd.DataFrame:
         """

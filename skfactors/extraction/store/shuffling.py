@@ -8,7 +8,14 @@ from skfactors.extraction.store.shards import CHUNK_ROWS, Shard
 
 
 def shuffled_batches(
-    shards: Sequence[Shard], first_rows: np.ndarray, shape: tuple, dtype, generator: np.random.Generator
+    shards: Sequence[Shard],
+    first_rows: np.ndarray,
+    width: int,
+    dtype,
+    generator: np.random.Generator,
+    *,
+    batch_size: int,
+    buffer_rows: int,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """
     Yield all rows once, in an order that is close to a uniform shuffle.
@@ -20,9 +27,12 @@ def shuffled_batches(
     shards : sequence of Shard
     first_rows : ndarray of int of shape (n_shards,)
         Number of each shard's first row.
-    shape : tuple of (n_rows, width, batch_size, buffer_rows)
+    width : int
     dtype : dtype of the rows
     generator : Generator
+    batch_size : int
+    buffer_rows : int
+        Rows held in memory, about.
 
     Yields
     ------
@@ -30,7 +40,7 @@ def shuffled_batches(
         Numbers of the rows, ascending.
     X : ndarray of shape (n_in_batch, width)
     """
-    n_rows, width, batch_size, buffer_rows = shape
+    n_rows = sum(shard.record.n_rows for shard in shards)
     buffer = _Buffer(min(n_rows, max(buffer_rows, batch_size) + CHUNK_ROWS), width, dtype, generator)
     chunks = [(shard, chunk) for shard, of in enumerate(shards) for chunk in range(len(of.record.chunks))]
     scratch = shards[0].scratch() if chunks else None
