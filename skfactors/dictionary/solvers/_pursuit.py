@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skfactors.dictionary.solvers._working_set import compiled, dot, solve, subtract_reconstruction
+from skfactors.dictionary.solvers._working_set import compiled, copy, dot, solve, subtract_reconstruction
 
 # Correlations within this many units in the last place of the largest are rounding.
 _ROUNDING = 16
@@ -55,7 +55,7 @@ def pursue_rows(B, G, most, positive):
 def _pursue_row(b, G, positive, correlations, factors, codes, data, gram):
     """Fill in the factors of a row and their codes, and return how many there are. The arrays' length is the most."""
     most = len(factors)
-    correlations[:] = b
+    copy(b, correlations, len(b))
     floor = _ROUNDING * np.finfo(b.dtype).eps * np.max(np.abs(b))
     n = 0
     explained = -1.0
@@ -92,7 +92,7 @@ def _refit(b, G, positive, correlations, factors, codes, data, gram, n):
             for other in range(n):
                 gram[place, other] = gram[other, place] = gram[n, other]
             gram[place, place] = gram[n, n]
-    correlations[:] = b
+    copy(b, correlations, len(b))
     subtract_reconstruction(correlations, codes, G, factors, n)
     return n
 

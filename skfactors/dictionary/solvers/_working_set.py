@@ -21,7 +21,9 @@ _STALLED_ROUNDS = 20
 # Far from the optimum sweeps will do: the working set is about to change. Within this gap it is solved exactly.
 _GAP_TO_SOLVE_EXACTLY = 0.02
 
-compiled = njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+# Everything is compiled into the function that is called from Python. A function with code of its own would have it
+# twice, optimised apart and so rounded apart: the process that compiles runs the one, those that load the other.
+compiled = njit(cache=True, nogil=True, forceinline=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
 
 
 @compiled
@@ -87,7 +89,7 @@ def _code_row(x, b, D, G, alpha, positive, tol, max_rounds, residual, correlatio
     n = 0
     exactly = False
     smallest_gap, n_stalled = 2.0, 0
-    correlations[:] = b
+    copy(b, correlations, len(b))
     squared_norm = dot(x, x)
     # Correlations are rounded to some units in the last place of |x|, which counts by how small the penalty is.
     tol = max(tol - 2 * np.finfo(x.dtype).eps * np.sqrt(squared_norm) / alpha, tol / 2)
@@ -100,7 +102,7 @@ def _code_row(x, b, D, G, alpha, positive, tol, max_rounds, residual, correlatio
         gap = _relative_gap(squared, along, codes[:n], highest, alpha)
         if gap <= tol or round == max_rounds or n_stalled == _STALLED_ROUNDS:
             # Those sums cancel where little of x is left: measure it on what is left.
-            residual[:] = x
+            copy(x, residual, len(x))
             subtract_reconstruction(residual, codes, D, factors, n)
             gap = _relative_gap(dot(residual, residual), dot(residual, x), codes[:n], highest, alpha)
         n_stalled = 0 if gap < smallest_gap else n_stalled + 1
@@ -112,7 +114,8 @@ def _code_row(x, b, D, G, alpha, positive, tol, max_rounds, residual, correlatio
             capacity = 2 * capacity
             factors, codes, data = _longer(factors), _longer(codes), _longer(data)
             larger = np.zeros((capacity, capacity), x.dtype)
-            larger[:n, :n] = gram[:n, :n]
+            for place in range(n):
+                copy(gram[place], larger[place], n)
             gram = larger
         n_before = n
         n = _take_in(factors, codes, data, gram, n, correlations, b, G, in_set, highest, alpha, positive)
@@ -121,18 +124,25 @@ def _code_row(x, b, D, G, alpha, positive, tol, max_rounds, residual, correlatio
             break
         exactly = n == n_before or gap < _GAP_TO_SOLVE_EXACTLY
         solve(gram, data, codes, n, alpha, positive, exactly)
-        correlations[:] = b
+        copy(b, correlations, len(b))
         subtract_reconstruction(correlations, codes, G, factors, n)
-    in_set[factors[:n]] = False
     n = _drop_inactive(factors, codes, data, gram, n, in_set)
-    in_set[factors[:n]] = False
+    for place in range(n):
+        in_set[factors[place]] = False
     return factors[:n], codes[:n], gap
+
+
+@compiled
+def copy(source, target, n):
+    """Copy n values; an assignment of slices would be checked for shape, in much code."""
+    for i in range(n):
+        target[i] = source[i]
 
 
 @compiled
 def _longer(values):
     longer = np.zeros(2 * len(values), values.dtype)
-    longer[: len(values)] = values
+    copy(values, longer, len(values))
     return longer
 
 
@@ -289,7 +299,7 @@ def solve(gram, data, codes, n, alpha, positive, exactly):
     target = np.empty(n)
     cholesky = np.empty((n, n))
     for _ in range(_SWEEPS):
-        gradient[:n] = data[:n]
+        copy(data, gradient, n)
         _subtract_sum_of_rows(gradient, codes, gram, places, n, 0)
         n_quiet = 0
         for _ in range(_SWEEPS):
@@ -300,7 +310,7 @@ def solve(gram, data, codes, n, alpha, positive, exactly):
             break
         while _step_to_exact(gram, data, codes, n, alpha, active, target, cholesky):
             pass
-        gradient[:n] = data[:n]
+        copy(data, gradient, n)
         _subtract_sum_of_rows(gradient, codes, gram, places, n, 0)
         settled = True
         for place in range(n):
