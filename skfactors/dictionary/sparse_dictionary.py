@@ -261,6 +261,7 @@ class SparseDictionary(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tr
         Returns
         -------
         self : SparseDictionary
+            The fitted dictionary.
 
         Raises
         ------
@@ -295,13 +296,16 @@ class SparseDictionary(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tr
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
+            The next rows, cut into minibatches.
         y : None
             Ignored.
         sample_weight : array-like of shape (n_rows,), default=None
+            How much each row counts; None counts all alike.
 
         Returns
         -------
         self : SparseDictionary
+            The dictionary, fitted to all rows that it was given so far.
         """
         going_on = hasattr(self, "components_")
         X = check_rows(self, X, reset=not going_on)
@@ -318,10 +322,12 @@ class SparseDictionary(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tr
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
+            Rows to code.
 
         Returns
         -------
         codes : csr_array or ndarray of shape (n_rows, n_components)
+            Activations of the factors; a csr_array if `sparse_output`.
 
         Warns
         -----
@@ -339,10 +345,12 @@ class SparseDictionary(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tr
         Parameters
         ----------
         codes : array-like or sparse array of shape (n_rows, n_components)
+            Activations of the factors.
 
         Returns
         -------
         X : ndarray of shape (n_rows, n_features)
+            ``codes @ components_``.
         """
         check_is_fitted(self)
         return check_codes(codes, len(self.components_)) @ self.components_
@@ -354,6 +362,7 @@ class SparseDictionary(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tr
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
+            Rows to code and to compare with their reconstructions.
         y : None
             Ignored.
 
@@ -376,6 +385,7 @@ class SparseDictionary(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tr
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
+            Rows.
         codes : array-like or sparse array of shape (n_rows, n_components)
             From any source; if `positive_code`, none may be negative.
 
@@ -430,6 +440,7 @@ class SparseDictionary(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tr
         Parameters
         ----------
         path : path-like
+            The folder.
 
         Returns
         -------

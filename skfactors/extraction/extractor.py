@@ -105,8 +105,8 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
     --------
     >>> from skfactors import TransformerFeatureExtractor
     >>> from skfactors.datasets import demo_model
-    >>> extractor = TransformerFeatureExtractor(demo_model(), layers=[0, 6])  # doctest: +SKIP
-    >>> extractor.extract(["The bank of the river."])  # doctest: +SKIP
+    >>> extractor = TransformerFeatureExtractor(demo_model(), layers=[0, 6])
+    >>> extractor.extract(["The bank of the river."])
     Activations(12 rows x 384 features, layers [0, 6], 1 documents)
     """
 
@@ -170,12 +170,14 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         Parameters
         ----------
         texts : iterable of str of length n_texts
+            Each is checked, but for those of an iterator, which is left as it is.
         y : None
             Ignored.
 
         Returns
         -------
         self : TransformerFeatureExtractor
+            With `layers_` and `hidden_size_`.
 
         Raises
         ------
@@ -199,6 +201,7 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         Parameters
         ----------
         texts : iterable of str of length n_texts
+            One text after the other; an empty one gives no row, or a row of zeros at document level.
 
         Returns
         -------
@@ -219,6 +222,7 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         Parameters
         ----------
         texts : iterable of str of length n_texts
+            One text after the other; an empty one gives no row.
 
         Returns
         -------
@@ -270,6 +274,7 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         Returns
         -------
         ActivationStore
+            The folder, complete and open.
 
         Raises
         ------

@@ -119,12 +119,14 @@ class Explanation:
     Parameters
     ----------
     text : str
+        What was explained.
     frame, states : DataFrame
         See the attributes.
 
     Attributes
     ----------
     text : str
+        What was explained.
     frame : DataFrame
         A row for each token, layer and factor active there: `position`, `token`, `layer`, `factor`, `activation`,
         `share` (of the hidden state's squared length; the shares of a state and what is unexplained sum to 1) and
@@ -137,6 +139,20 @@ class Explanation:
     -----
     For a code a of a hidden state x, reconstructed as y, and its factor d, the share is a⟨d, 2x - y⟩ / ‖x‖²; what is
     unexplained is ‖x - y‖² / ‖x‖².
+
+    Examples
+    --------
+    >>> from skfactors import FactorReport, SparseDictionary, TransformerFeatureExtractor
+    >>> from skfactors.datasets import demo_model
+    >>> texts = ["She left the park by the left gate.", "They left at dawn.", "The gate is on the left."]
+    >>> extractor = TransformerFeatureExtractor(demo_model(), layers=[0, 6])
+    >>> dictionary = SparseDictionary(8, alpha=1.0, random_state=0).fit(extractor.extract(texts).X)
+    >>> report = FactorReport.from_texts(extractor, dictionary, texts)
+    >>> explanation = report.explain("He left at dawn.")
+    >>> explanation.layers, len(explanation.states)
+    ([0, 6], 10)
+    >>> float(round(explanation.frame["share"].sum() + explanation.states["unexplained"].sum(), 6))
+    10.0
     """
 
     def __init__(self, text, frame, states):

@@ -32,12 +32,12 @@ class FactorReport(ReportViews):
         its activations.
     totals, parameters : dict
         See the attributes.
-    saliency : dict, default=None
-        Saliency of tokens by context, as :meth:`add_saliency` adds it.
     histogram : DataFrame
         Counts of activations by factor, layer and bin.
     directions : DataFrame, default=None
         Factors near each factor by direction, where the dictionary is known.
+    saliency : dict, default=None
+        Saliency of tokens by context, as :meth:`add_saliency` adds it.
     tally : ReportAccumulator, default=None
         What the tables were counted from; :meth:`merge` needs it.
 
@@ -61,10 +61,23 @@ class FactorReport(ReportViews):
 
     Examples
     --------
-    >>> from skfactors.reports import FactorReport
-    >>> report = FactorReport.from_texts(extractor, dictionary, texts)  # doctest: +SKIP
-    >>> report.clearest()  # doctest: +SKIP
-    >>> report.show(17)  # doctest: +SKIP
+    >>> from skfactors import FactorReport, SparseDictionary, TransformerFeatureExtractor
+    >>> from skfactors.datasets import demo_model
+    >>> texts = ["She left the park by the left gate.", "They left at dawn.", "The gate is on the left."]
+    >>> extractor = TransformerFeatureExtractor(demo_model(), layers=[0, 6])
+    >>> dictionary = SparseDictionary(8, alpha=1.0, random_state=0).fit(extractor.extract(texts).X)
+    >>> report = FactorReport.from_texts(extractor, dictionary, texts)
+    >>> report.importance_by_layer().shape
+    (8, 2)
+    >>> summary = report.summary()
+    >>> summary.loc[summary["top_tokens"] == "left", "peak_layer"].tolist()
+    [6, 0]
+    >>> factor = summary.index[summary["top_tokens"] == "left"][0]
+    >>> report.top_contexts(factor, 6)[["rank", "token", "right"]]
+       rank token      right
+    0     1  left          .
+    1     2  left      gate.
+    2     3  left   at dawn.
     """
 
     @classmethod
@@ -79,6 +92,7 @@ class FactorReport(ReportViews):
         dictionary : SparseDictionary
             Or another fitted estimator with `transform` and `inverse_transform` between rows and codes.
         texts : iterable of str
+            The corpus; a generator of any length will do.
         k : int, default=20
             Contexts for each factor and layer, at most.
         top : int, default=200
@@ -125,8 +139,14 @@ class FactorReport(ReportViews):
             Activations of the factors.
         acts : Activations of length n_rows
             The rows that were coded.
-        k, top, window, unique_documents
-            As in :meth:`from_texts`.
+        k : int, default=20
+            Contexts for each factor and layer, at most.
+        top : int, default=200
+            Activations that an importance score is the mean of.
+        window : int, default=10
+            Words of context on either side, at most.
+        unique_documents : bool, default=True
+            Whether a document appears in a list of contexts at most once.
         components : ndarray of shape (n_components, n_features), default=None
             The dictionary; with it the report knows the explained variance, and which factors are near by direction.
 
@@ -169,10 +189,17 @@ class FactorReport(ReportViews):
         Parameters
         ----------
         store : ActivationStore
+            Rows, with the texts that they are from.
         dictionary : SparseDictionary
             Or another fitted estimator with `transform` and `inverse_transform` between rows and codes.
-        k, top, window, unique_documents
-            As in :meth:`from_texts`.
+        k : int, default=20
+            Contexts for each factor and layer, at most.
+        top : int, default=200
+            Activations that an importance score is the mean of.
+        window : int, default=10
+            Words of context on either side, at most.
+        unique_documents : bool, default=True
+            Whether a document appears in a list of contexts at most once.
         shards : sequence of int, default=None
             Numbers of the shards to read, in any order; None reads all. Reports on disjoint shards, made by as many
             processes, :meth:`merge` to the report on all of them.

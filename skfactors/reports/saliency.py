@@ -30,10 +30,13 @@ def token_saliency(
     Parameters
     ----------
     extractor : TransformerFeatureExtractor
+        Its model, tokenizer and windows are used, whatever its `layers`.
     dictionary : SparseDictionary
         Or another fitted estimator with `transform` from rows to codes, and `components_`.
     text : str
+        What the extractor reads.
     factor : int
+        The factor whose activation is explained.
     layer : int
         Index into the model's hidden states: 0 is the embeddings, negative ones count from the end.
     position : int
@@ -85,10 +88,17 @@ def token_saliency(
     Examples
     --------
     >>> from skfactors.reports import token_saliency
-    >>> saliency = token_saliency(
-    ...     extractor, dictionary, "She left the park.", factor=17, layer=4, position=1, random_state=0
-    ... )  # doctest: +SKIP
-    >>> saliency.nlargest(3)  # doctest: +SKIP
+    >>> from skfactors import SparseDictionary, TransformerFeatureExtractor
+    >>> from skfactors.datasets import demo_model
+    >>> extractor = TransformerFeatureExtractor(demo_model(), layers=[4])
+    >>> text = "She left the park."
+    >>> acts = extractor.extract([text])
+    >>> dictionary = SparseDictionary(4, alpha=1.0, random_state=0).fit(acts.X)
+    >>> position = acts.tokens().index("left")
+    >>> factor = dictionary.transform(acts.X)[[position]].toarray().argmax()
+    >>> saliency = token_saliency(extractor, dictionary, text, factor, layer=4, position=position, method="occlusion")
+    >>> saliency.index.get_level_values("token").tolist()
+    ['She', 'left', 'the', 'park', '.']
     """
     if not isinstance(text, str):
         raise TypeError(f"text is of type {type(text).__name__}; saliency explains one place in one str.")

@@ -166,6 +166,7 @@ class ReportTables:
         Parameters
         ----------
         n : int, default=10
+            How many, at most.
 
         Returns
         -------

@@ -24,6 +24,7 @@ class ReportViews(ReportTables):
         Parameters
         ----------
         factor : int
+            The factor's number.
         n : int, default=10
             Contexts to print, at most. Of one place met in several layers, or one document where the report has
             documents only once, the strongest is printed.
@@ -68,15 +69,21 @@ class ReportViews(ReportTables):
 
         Parameters
         ----------
-        extractor, dictionary, texts : default=None
-            What the report was made from; None takes those that :meth:`from_texts` was given.
+        extractor, dictionary : estimator, default=None
+            What the report was made with; None takes those that :meth:`from_texts` was given.
         factors : int or sequence of int, default=None
             None takes all that fire.
         layers : int or sequence of int, default=None
             Layers whose contexts are taken; None takes each factor's peak layer.
         k : int, default=3
             Contexts for each factor and layer, the strongest first.
-        method, n_samples, random_state
+        texts : iterable of str, default=None
+            What the report was made from; None takes those that :meth:`from_texts` was given.
+        method : {"lime", "occlusion", "gradient"}, default="lime"
+            As in :func:`token_saliency`.
+        n_samples : int, default=1000
+            As in :func:`token_saliency`.
+        random_state : int, RandomState or None, default=0
             As in :func:`token_saliency`. With an int, adding contexts one by one or all at once is the same.
         verbose : bool, default=None
             Show a progress bar. None shows one where `extractor` or `dictionary` is verbose.
@@ -124,7 +131,8 @@ class ReportViews(ReportTables):
         Parameters
         ----------
         text : str
-        extractor, dictionary : default=None
+            Any text, of the report's corpus or not.
+        extractor, dictionary : estimator, default=None
             None takes those that :meth:`from_texts` was given.
 
         Returns
@@ -149,12 +157,14 @@ class ReportViews(ReportTables):
         Parameters
         ----------
         factor : int or sequence of int
+            Numbers of the factors.
         ax : matplotlib Axes, default=None
             Where to plot; a new figure by default.
 
         Returns
         -------
         matplotlib Axes
+            Those that were plotted on.
 
         Raises
         ------

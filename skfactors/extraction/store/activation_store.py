@@ -73,8 +73,15 @@ class ActivationStore:
 
     Examples
     --------
-    >>> store = extractor.extract_to(texts, "activations")  # doctest: +SKIP
-    >>> dictionary = SparseDictionary(2000).fit(store, sample_weight=store.sample_weight)  # doctest: +SKIP
+    >>> from tempfile import TemporaryDirectory
+    >>> from skfactors import SparseDictionary, TransformerFeatureExtractor
+    >>> from skfactors.datasets import demo_model
+    >>> extractor = TransformerFeatureExtractor(demo_model(), layers=[6])
+    >>> with TemporaryDirectory() as folder:
+    ...     store = extractor.extract_to(["She left the park.", "The left gate of the park."], folder)
+    ...     dictionary = SparseDictionary(4, alpha=1.0).fit(store, sample_weight=store.sample_weight)
+    ...     store.shape, store[:3].X.shape, len(store.verify())
+    ((12, 384), (3, 384), 0)
     """
 
     def __init__(self, path, *, partial=False):
@@ -182,6 +189,7 @@ class ActivationStore:
         Parameters
         ----------
         batch_size : int
+            Rows in a batch; the last may have fewer.
         random_state : RandomState
             Decides the order, by a single draw that is made at once.
         buffer_rows : int, default=131_072

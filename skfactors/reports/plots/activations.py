@@ -30,6 +30,7 @@ def plot_activations(codes, factor, *, layers=None, bins=30, ax=None):
     Returns
     -------
     matplotlib Axes
+        Those that were plotted on.
 
     Raises
     ------
@@ -38,6 +39,13 @@ def plot_activations(codes, factor, *, layers=None, bins=30, ax=None):
     TypeError, ValueError
         If there is no such factor or it never fires, codes are empty or not finite, codes and layers differ in length,
         or `bins` is out of range.
+
+    Examples
+    --------
+    >>> from skfactors.reports.plots import plot_activations
+    >>> ax = plot_activations([[0.5, 0.0], [2.0, 1.0], [1.9, 0.0]], 0, bins=2)
+    >>> [int(bar.get_height()) for bar in ax.patches]
+    [1, 2]
     """
     codes = check_codes(codes)
     if 0 in codes.shape:

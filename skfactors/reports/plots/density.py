@@ -27,6 +27,7 @@ def plot_density(frequency, *, bins=30, ax=None):
     Returns
     -------
     matplotlib Axes
+        Those that were plotted on.
 
     Raises
     ------
@@ -34,6 +35,12 @@ def plot_density(frequency, *, bins=30, ax=None):
         If matplotlib is not installed.
     TypeError, ValueError
         If frequency is empty, holds what is no share, or is zero throughout, or `bins` is out of range.
+
+    Examples
+    --------
+    >>> from skfactors.reports.plots import plot_density
+    >>> plot_density([0.5, 0.01, 0.02, 0.0]).get_title()
+    '1 of 4 never fire; median of the others 0.02'
     """
     frequency = check_numbers(frequency, "frequency")
     check_scalar(bins, "bins", Integral, min_val=1)

@@ -43,6 +43,13 @@ def plot_frontier(results, *, ax=None):
     TypeError, ValueError
         If there are no results, they are not of one of these forms, or `alpha`, L0 or explained variance is out of
         range.
+
+    Examples
+    --------
+    >>> from skfactors.reports.plots import plot_frontier
+    >>> ax = plot_frontier([[2.0, 5.0, 0.4], [1.0, 12.0, 0.6], [0.5, 30.0, 0.75]])
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('L0 (mean number of active factors a row)', 'explained variance')
     """
     results = getattr(results, "cv_results_", results)
     table = _from_search(results) if isinstance(results, Mapping) else _from_rows(results)

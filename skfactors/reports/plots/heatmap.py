@@ -40,6 +40,17 @@ def plot_importance_heatmap(importance, factors=None, *, relative=True, ax=None)
         If matplotlib is not installed.
     TypeError, ValueError
         If there is no such factor, none of them fires, or importance is empty or holds negative or non-finite values.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skfactors.reports.plots import plot_importance_heatmap
+    >>> importance = pd.DataFrame([[0.0, 1.0, 4.0], [2.0, 1.0, 1.0]], columns=[0, 1, 2])
+    >>> ax = plot_importance_heatmap(importance)
+    >>> [label.get_text() for label in ax.get_yticklabels()]
+    ['1', '0']
+    >>> ax.images[0].get_array().tolist()
+    [[1.0, 0.5, 0.5], [0.0, 0.25, 1.0]]
     """
     importance = check_importance(importance)
     if factors is not None:

@@ -23,6 +23,7 @@ def plot_importance(importance, factors, *, ax=None):
     Returns
     -------
     matplotlib Axes
+        Those that were plotted on.
 
     Raises
     ------
@@ -30,6 +31,15 @@ def plot_importance(importance, factors, *, ax=None):
         If matplotlib is not installed.
     TypeError, ValueError
         If there is no such factor, or importance is empty or holds negative or non-finite values.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skfactors.reports.plots import plot_importance
+    >>> importance = pd.DataFrame([[1.0, 3.0, 2.0], [0.0, 1.0, 4.0]], columns=[0, 1, 2])
+    >>> ax = plot_importance(importance, [0, 1])
+    >>> [line.get_label() for line in ax.lines]
+    ['factor 0', 'factor 1']
     """
     importance = check_importance(importance)
     curves = importance.loc[check_factors(factors, importance.index)]

@@ -47,6 +47,13 @@ def plot_token_saliency(saliency, target=None, *, tokens=None, ax=None):
     TypeError, ValueError
         If saliency is empty or holds no finite numbers, tokens and weights differ in number, there is no such target,
         or the tokens do not fit into `ax`.
+
+    Examples
+    --------
+    >>> from skfactors.reports.plots import plot_token_saliency
+    >>> ax = plot_token_saliency([0.1, 0.8, -0.2, 0.3], target=1, tokens=["She", "left", "the", "park"])
+    >>> ax.get_title("left")
+    'framed: the token whose activation is explained'
     """
     weights = check_numbers(saliency, "saliency")
     tokens = _check_tokens(saliency if tokens is None else tokens, len(weights))
