@@ -81,7 +81,8 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"\.py$",
-    "ignore_pattern": r"__init__\.py|experiments/",
+    # What the experiments share is no example.
+    "ignore_pattern": r"__init__\.py|common\.py",
     "within_subsection_order": "gallery.quickstart_first",
     "image_scrapers": "gallery.written_pictures",
     "download_all_examples": False,

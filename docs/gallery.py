@@ -11,9 +11,10 @@ def quickstart_first(filename):
 
 
 def written_pictures(block, block_vars, gallery_conf):
-    """Show the pictures that an example wrote into its folder, and take them away from there."""
+    """Show the pictures that an example wrote into its folder, or an experiment into its own, and take them away."""
     folder = Path(block_vars["src_file"]).parent
+    pictures = sorted([*folder.glob("*.png"), *folder.glob("experiments/*.png")])
     shown = []
-    for picture, place in zip(sorted(folder.glob("*.png")), block_vars["image_path_iterator"], strict=False):
+    for picture, place in zip(pictures, block_vars["image_path_iterator"], strict=False):
         shown.append(str(picture.replace(place)))
     return figure_rst(shown, gallery_conf["src_dir"])

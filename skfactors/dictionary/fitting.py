@@ -7,7 +7,7 @@ import numpy as np
 from skfactors.dictionary.checkpoint import Checkpoint
 from skfactors.dictionary.learning import IDLE_BATCHES, Learner
 from skfactors.dictionary.rows import merge_repeats
-from skfactors.dictionary.sources import ArrayRows, StreamedRows
+from skfactors.dictionary.sources import ArrayRows, StreamedRows, read_ahead
 from skfactors.dictionary.watching import Unwatched
 from skfactors.progress import progress_bar
 
@@ -88,7 +88,7 @@ def learn(
         while not standing.is_over:
             random_state.set_state(standing.epoch_state)
             watcher.begin_epoch(-(-len(rows) // batch_size) - standing.n_batches)
-            for X, weight in rows.shuffled(batch_size, random_state, skip=standing.n_batches):
+            for X, weight in read_ahead(rows.shuffled(batch_size, random_state, skip=standing.n_batches)):
                 standing.n_batches += 1
                 if len(X) == 0:
                     continue

@@ -1,6 +1,7 @@
 """Where minibatches come from: an array, in memory or mapped, or rows that are read in shuffled order."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import numpy as np
@@ -106,6 +107,15 @@ class StreamedRows:
 def rows_of(X, weight) -> ArrayRows | StreamedRows:
     """Return where minibatches of X come from."""
     return StreamedRows(X, weight) if is_streamed(X) else ArrayRows(X, weight)
+
+
+def read_ahead(batches: Iterator) -> Iterator:
+    """Yield what an iterator yields; a thread reads what comes next while the caller works on what there is."""
+    with ThreadPoolExecutor(1) as reader:
+        upcoming = reader.submit(next, batches, None)
+        while (batch := upcoming.result()) is not None:
+            upcoming = reader.submit(next, batches, None)
+            yield batch
 
 
 def hold_out(

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from processes import finish, fit_to, fit_twice_to, kill_after, start, start_team
 
 from skfactors import SparseDictionary, TransformerFeatureExtractor
+from skfactors.dictionary.sources import read_ahead
 from skfactors.metrics import explained_variance
 
 WORDS = ["the", "bank", "of", "river", "was", "muddy", "shares", "fell", "after", "report", "left", "park", "gate"]
@@ -282,3 +284,26 @@ def test_processes_with_other_parameters_are_refused(mapped, tmp_path):
 def test_asking_for_a_group_where_there_is_none_is_an_error(mapped):
     with pytest.raises(ValueError, match="no process group: start the script with torchrun"):
         plain(distributed=True).fit(np.load(mapped))
+
+
+def test_reading_ahead_is_one_batch_ahead_passes_errors_on_and_ends_when_it_is_left():
+    made = []
+
+    def batches():
+        for number in range(5):
+            made.append(number)
+            yield number
+        raise OSError("the disk is gone")
+
+    ahead = read_ahead(batches())
+    for number in range(4):
+        assert next(ahead) == number
+        assert max(made) <= number + 1
+    assert next(ahead) == 4
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(ahead)
+    n_threads = threading.active_count()
+    left = read_ahead(batches())
+    next(left)
+    left.close()
+    assert threading.active_count() == n_threads
