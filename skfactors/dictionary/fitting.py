@@ -88,14 +88,15 @@ def learn(
         while not standing.is_over:
             random_state.set_state(standing.epoch_state)
             watcher.begin_epoch(-(-len(rows) // batch_size) - standing.n_batches)
-            for X, weight in read_ahead(rows.shuffled(batch_size, random_state, skip=standing.n_batches)):
+            batches = rows.shuffled(batch_size, random_state, skip=standing.n_batches)
+            for n_rows, X, weight in read_ahead((len(X), *merge_repeats(X, weight)) for X, weight in batches):
                 standing.n_batches += 1
-                if len(X) == 0:
+                if n_rows == 0:
                     continue
-                record = learner.step(*merge_repeats(X, weight), patience)
+                record = learner.step(X, weight, patience)
                 standing.history.append(record)
                 standing.n_open += record["n_open"]
-                advance(len(X), _status(record))
+                advance(n_rows, _status(record))
                 standing.is_over |= watcher.end_batch(learner)
                 if standing.is_over:
                     break

@@ -10,6 +10,7 @@ from skfactors.dictionary.solvers import SOLVERS
 from skfactors.dictionary.solvers.pursuit import Pursuit
 from skfactors.dictionary.sources import ArrayRows
 from skfactors.dictionary.team import Alone
+from skfactors.dictionary.threads import torch_on_one_thread
 from skfactors.dictionary.updates import UPDATES
 
 # Batches for which a factor may stay silent before it is replaced, unless an epoch is shorter.
@@ -47,7 +48,9 @@ class Problem:
 
     def tensor(self, rows: np.ndarray) -> torch.Tensor:
         """Copy rows to the device."""
-        return torch.tensor(np.asarray(rows), dtype=self.dtype, device=self.device)
+        # By NumPy, which does so in this thread.
+        dtype = np.float64 if self.dtype == torch.float64 else np.float32
+        return torch.from_numpy(np.array(rows, dtype=dtype)).to(self.device)
 
     def solver_for(self, components: torch.Tensor):
         """Prepare the solver for a dictionary."""
@@ -83,6 +86,7 @@ class Learner:
         self.idle_weight = torch.zeros(len(components), dtype=exact, device=problem.device)
         self.n_steps = 0
 
+    @torch_on_one_thread()
     def step(self, rows: np.ndarray, weight: np.ndarray, patience: float) -> dict:
         """
         Learn from a batch.
@@ -128,6 +132,7 @@ class Learner:
             "n_open": int(n_open),
         }
 
+    @torch_on_one_thread()
     def objective(self, rows: ArrayRows, batch_size: int) -> float:
         """
         Measure the weighted mean objective of some rows, coded with the dictionary as it is.

@@ -1,19 +1,16 @@
 """What solvers share that code a row at a time on the Gram matrix, in compiled code on the CPU."""
 
 from abc import abstractmethod
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 
 import numpy as np
 import scipy.sparse
 import torch
-from threadpoolctl import ThreadpoolController
 
 from skfactors.dictionary.solvers.base import Solver
+from skfactors.dictionary.threads import in_parallel
 
 _ROWS_A_TASK = 128
 _FACTORS_A_TASK = 256
-_TASKS_WORTH_NO_THREADS = 2
 
 
 class GramSolver(Solver):
@@ -87,31 +84,3 @@ def _gram_matrix(components: np.ndarray) -> np.ndarray:
     # The longest first, so that no thread ends with one of them.
     in_parallel(fill, range(0, n_components, _FACTORS_A_TASK)[::-1])
     return gram
-
-
-def in_parallel(function, tasks) -> list:
-    """
-    Apply a function to tasks, on as many threads as torch may use.
-
-    Each of them multiplies matrices by itself: threads of the BLAS would wait for more in a loop that takes a core.
-
-    Parameters
-    ----------
-    function : callable
-    tasks : sequence
-
-    Returns
-    -------
-    list
-        What the function returned, in order.
-    """
-    with _libraries().limit(limits=1, user_api="blas"):
-        if len(tasks) <= _TASKS_WORTH_NO_THREADS:
-            return [function(task) for task in tasks]
-        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-            return list(threads.map(function, tasks))
-
-
-@cache
-def _libraries() -> ThreadpoolController:
-    return ThreadpoolController()

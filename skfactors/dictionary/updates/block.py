@@ -2,6 +2,7 @@
 
 import torch
 
+from skfactors.dictionary.threads import torch_threads_for
 from skfactors.dictionary.updates._atoms import add_rows, change_of_block
 from skfactors.dictionary.updates.base import Update
 
@@ -57,7 +58,8 @@ class BlockUpdate(Update):
         team.sum_(codes_codes)
         team.sum_(codes_data)
         move = _in_turn if components.device.type == "cpu" else _together
-        return sweep(components, codes_codes, codes_data, move)
+        with torch_threads_for(len(components) * components.numel()):
+            return sweep(components, codes_codes, codes_data, move)
 
     def forget(self, factors: torch.Tensor) -> None:
         """Drop what is remembered of some factors, which start anew."""

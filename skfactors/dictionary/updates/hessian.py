@@ -3,6 +3,7 @@
 import torch
 
 from skfactors.dictionary.team import Alone
+from skfactors.dictionary.threads import torch_threads_for
 from skfactors.dictionary.updates.base import Update
 
 _STEP_SIZE = 0.005
@@ -44,7 +45,9 @@ class HessianUpdate(Update):
         codes, X, moved = codes.to(dtype), X.to(dtype), components.to(dtype)
         share = weight.to(dtype) / team.sum_(weight.to(dtype).sum())
         state["squared_codes"].lerp_(team.sum_(share @ codes.square()), 1 / horizon)
-        gradient = team.sum_((codes * share[:, None]).T @ (X - codes @ moved))
+        with torch_threads_for(len(X) * components.numel()):
+            gradient = (codes * share[:, None]).T @ (X - codes @ moved)
+        gradient = team.sum_(gradient)
         moved = moved + _STEP_SIZE * gradient / (state["squared_codes"] + _DAMPING)[:, None]
         norms = moved.norm(dim=1, keepdim=True)
         return (moved / torch.where(norms > 0, norms, 1)).to(components.dtype)
