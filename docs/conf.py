@@ -60,6 +60,7 @@ html_sidebars = {
         "index",
         "performance",
         "plots",
+        "reliability",
         "saliency",
         "scaling",
         "troubleshooting",
