@@ -91,7 +91,9 @@ class StreamedRows:
         for rows, X in islice(self._store.iter_shuffled(size, random_state), skip, None):
             check_finite(X)
             weight = self._weight_of(rows)
-            kept = (weight > 0) & ~np.isin(rows, self._left_out, assume_unique=True)
+            kept = weight > 0
+            if len(self._left_out):
+                kept &= ~np.isin(rows, self._left_out, assume_unique=True)
             yield (X, weight) if kept.all() else (X[kept], weight[kept])
 
     def _weight_of(self, rows: np.ndarray) -> np.ndarray:
