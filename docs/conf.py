@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from sphinx.util.nodes import make_refnode
+from transformers.utils import logging
 
 import skfactors
 
@@ -93,6 +94,8 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "min_reported_time": 1,
 }
+# Bars are nothing that a page can show.
+logging.disable_progress_bar()
 # The examples take minutes each: `-D plot_gallery=1` runs them and shows what they print.
 plot_gallery = "False"
 
