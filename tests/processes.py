@@ -10,11 +10,19 @@ _context = multiprocessing.get_context("forkserver" if "forkserver" in _ways els
 _context.set_forkserver_preload(["skfactors", "processes"])
 
 
-def start(target, *arguments, **keywords):
-    """Start a process that runs `target`, one of the functions below or another that can be imported."""
-    process = _context.Process(target=target, args=arguments, kwargs=keywords, daemon=True)
+def start(target, *arguments, environment=(), **keywords):
+    """Start a process that runs `target`, one of the functions below or another that can be imported, on one thread."""
+    process = _context.Process(target=_run, args=(target, environment, arguments, keywords), daemon=True)
     process.start()
     return process
+
+
+def _run(target, environment, arguments, keywords):
+    import torch
+
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    target(*arguments, **keywords)
 
 
 def finish(process, timeout=120):
@@ -55,12 +63,9 @@ def windows_counted(path):
 
 def extract_in_small_blocks(path, texts, *, counts=None, pause=0.0, **parameters):
     """Fill a store whose runs of texts are short, so that there are many."""
-    import torch
-
     from skfactors import TransformerFeatureExtractor
     from skfactors.extraction.store import filling
 
-    torch.set_num_threads(1)
     filling.CHARACTERS_IN_A_BLOCK = 400
     if counts is not None:
         count_windows(counts)
@@ -72,25 +77,22 @@ def extract_in_small_blocks(path, texts, *, counts=None, pause=0.0, **parameters
 
 def extract_with_cache(texts, counts, **parameters):
     """Extract by way of a cache."""
-    import torch
-
     from skfactors import TransformerFeatureExtractor
 
-    torch.set_num_threads(1)
     count_windows(counts)
     TransformerFeatureExtractor(**parameters).extract(texts)
 
 
-def fit_to(path, rows, *, sample_weight=None, pause=0.0, environment=(), **parameters):
-    """Fit a dictionary to rows in a file or a store, and save it."""
+def fit_to(path, rows, *, sample_weight=None, pause=0.0, free_memory=(), **parameters):
+    """Fit a dictionary to rows in a file or a store, with so much free memory in each process, and save it."""
     import numpy as np
-    import torch
 
-    from skfactors import ActivationStore, SparseDictionary
+    from skfactors import ActivationStore, SparseDictionary, devices
     from skfactors.dictionary.learning import Learner
 
-    os.environ.update(environment)
-    torch.set_num_threads(1)
+    rank = int(os.environ.get("RANK", "0"))
+    if free_memory:
+        devices.free_memory = lambda device: free_memory[rank]
     if pause:
         step = Learner.step
         Learner.step = lambda *of: (time.sleep(pause), step(*of))[1]
@@ -98,14 +100,14 @@ def fit_to(path, rows, *, sample_weight=None, pause=0.0, environment=(), **param
     if sample_weight == "frequency":
         sample_weight = X.sample_weight
     dictionary = SparseDictionary(device="cpu", **parameters).fit(X, sample_weight=sample_weight)
-    if os.environ.get("RANK", "0") == "0":
+    if rank == 0:
         dictionary.save(path)
 
 
-def fit_twice_to(path, rows, *, environment=(), **parameters):
+def fit_twice_to(path, rows, **parameters):
     """Fit two dictionaries, one after the other, in the same process."""
     for number in range(2):
-        fit_to(f"{path}-{number}", rows, environment=environment, random_state=number, **parameters)
+        fit_to(f"{path}-{number}", rows, random_state=number, **parameters)
 
 
 def start_team(n_processes, target, *arguments, **keywords):

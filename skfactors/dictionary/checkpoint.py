@@ -12,7 +12,6 @@ from safetensors.numpy import load, save
 from skfactors.dictionary.team import Alone
 from skfactors.files import advised_errors, replaced_file
 
-_SAMPLED_ROWS = 1024
 _WHOLE_NUMBERS = {"step", "n_rows", "n_silent", "n_reseeded", "n_open"}
 
 
@@ -27,6 +26,11 @@ class Saved:
     def first_state(self) -> tuple:
         """Random state as the fit found it."""
         return self._random_state("first_state")
+
+    @property
+    def methods(self) -> str:
+        """Names of the solver and the update that the fit was begun with."""
+        return self.numbers["methods"]
 
     def restore(self, learner, standing) -> None:
         """Put a learner, and where its fit stands, back to where they were."""
@@ -105,6 +109,7 @@ class Checkpoint:
         arrays |= {f"state.{name}": array for name, array in learner.state().items()}
         arrays |= {f"history.{name}": array for name, array in _columns(standing.history).items()}
         numbers = {name: getattr(standing, name) for name in ("n_epochs", "n_batches", "n_open", "best", "is_over")}
+        numbers["methods"] = learner.methods
         for name in ("first_state", "epoch_state"):
             kind, arrays[name], *rest = getattr(standing, name)
             numbers[name] = [kind, *rest]
@@ -116,7 +121,7 @@ class Checkpoint:
 
 
 def fingerprint_of(content) -> str:
-    """Digest what JSON can hold, and arrays in it: all of those in memory, of mapped ones a sample of rows."""
+    """Digest what JSON can hold, and arrays in it."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=_described).encode()).hexdigest()[:32]
 
 
@@ -131,11 +136,7 @@ def _described(value) -> list:
         return [kind, _described(keys), *rest]
     if not isinstance(value, np.ndarray):
         return [type(value).__name__, len(value)]
-    shape, dtype = list(value.shape), str(value.dtype)
-    if isinstance(value, np.memmap):
-        rows = np.linspace(0, len(value) - 1, min(len(value), _SAMPLED_ROWS)).astype(np.int64)
-        value = value[np.unique(rows)]
-    return [shape, dtype, hashlib.sha256(np.ascontiguousarray(value)).hexdigest()]
+    return [list(value.shape), str(value.dtype), hashlib.sha256(np.ascontiguousarray(value)).hexdigest()]
 
 
 def _checksum(arrays: dict[str, np.ndarray], numbers: dict) -> str:

@@ -88,8 +88,11 @@ def learn(
         while not standing.is_over:
             random_state.set_state(standing.epoch_state)
             watcher.begin_epoch(-(-len(rows) // batch_size) - standing.n_batches)
-            batches = rows.shuffled(batch_size, random_state, skip=standing.n_batches)
-            for n_rows, X, weight in read_ahead((len(X), *merge_repeats(X, weight)) for X, weight in batches):
+            # Nothing else refers to what is being read, and so keeps its buffer longer than it is read.
+            for n_rows, X, weight in read_ahead(
+                (len(X), *merge_repeats(X, weight))
+                for X, weight in rows.shuffled(batch_size, random_state, skip=standing.n_batches)
+            ):
                 standing.n_batches += 1
                 if n_rows == 0:
                     continue

@@ -50,7 +50,7 @@ class Problem:
         """Copy rows to the device."""
         # By NumPy, which does so in this thread.
         dtype = np.float64 if self.dtype == torch.float64 else np.float32
-        return torch.from_numpy(np.array(rows, dtype=dtype)).to(self.device)
+        return torch.from_numpy(np.array(rows, dtype=dtype, order="C")).to(self.device)
 
     def solver_for(self, components: torch.Tensor):
         """Prepare the solver for a dictionary."""
@@ -74,10 +74,16 @@ class Learner:
         Where to start.
     team : Alone or Team
         The processes that share the rows of every step; what they do with them is the same.
+
+    Attributes
+    ----------
+    methods : str
+        Names of solver and update.
     """
 
     def __init__(self, problem: Problem, update: str, components: np.ndarray, team: Alone):
         self.problem = problem
+        self.methods = f"{problem.solver} {update}"
         self.team = team
         self.components = problem.tensor(components)
         # Sums over many batches are kept in double precision wherever the device has it.

@@ -1,6 +1,7 @@
 """SparseDictionary: the paper's dictionary learning as a scikit-learn transformer."""
 
 import warnings
+from dataclasses import replace
 from numbers import Integral, Real
 from os import PathLike
 
@@ -281,7 +282,7 @@ class SparseDictionary(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tr
         weight = check_weight(sample_weight, X)
         if self.n_components is not None and self.n_components > len(X):
             raise ValueError(f"n_components={self.n_components} is more than the {len(X)} rows of X: give more rows.")
-        random_state = check_random_state(self.random_state)
+        random_state = _random_state_of_its_own(self.random_state)
         history = self.history_ if going_on else []
         self.n_iter_ = self._learn(
             X, weight, random_state, history, going_on, self.max_iter, self.checkpoint_dir, self.early_stopping
@@ -310,7 +311,7 @@ class SparseDictionary(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tr
         going_on = hasattr(self, "components_")
         X = check_rows(self, X, reset=not going_on)
         weight = check_weight(sample_weight, X)
-        random_state = self._random_state if going_on else check_random_state(self.random_state)
+        random_state = self._random_state if going_on else _random_state_of_its_own(self.random_state)
         history = self.history_ if going_on else []
         self.n_iter_ = self._learn(X, weight, random_state, history, going_on, 1, None, False)
         return self
@@ -461,7 +462,7 @@ class SparseDictionary(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tr
         }
         for name, value in config["fitted"].items():
             setattr(dictionary, name, np.asarray(value, dtype=object) if name == "feature_names_in_" else value)
-        dictionary._random_state = check_random_state(dictionary.random_state)
+        dictionary._random_state = _random_state_of_its_own(dictionary.random_state)
         return dictionary
 
     @property
@@ -502,7 +503,7 @@ class SparseDictionary(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tr
             share_state(random_state, team)
             first_state = random_state.get_state()
             rows = rows_of(X, weight)
-            learner = self._learner(rows, random_state, going_on, team)
+            learner = self._learner(rows, random_state, going_on, team, saved)
             held_out = None
             if early_stopping:
                 rows, held_out = hold_out(rows, self.validation_fraction, random_state)
@@ -532,7 +533,7 @@ class SparseDictionary(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tr
         warn_of_open_rows(standing.n_open, len(rows), learner.problem)
         return standing.n_epochs
 
-    def _learner(self, rows, random_state, going_on, team) -> Learner:
+    def _learner(self, rows, random_state, going_on, team, saved) -> Learner:
         problem = self._problem()
         n_components = self.n_components or self.n_features_in_
         if going_on:
@@ -542,7 +543,10 @@ class SparseDictionary(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tr
         else:
             components = given_components(self.dict_init, (n_components, self.n_features_in_))
         update = best_update(problem.device, len(components)) if self.update == "auto" else self.update
-        learner = Learner(problem, update, components, team)
+        # What suits a machine depends on its memory: all processes do as the first, and as before they were stopped.
+        methods = f"{problem.solver} {update}" if saved is None else saved.methods
+        solver, update = team.share_bytes(methods.encode()).decode().split()
+        learner = Learner(replace(problem, solver=solver), update, components, team)
         if going_on:
             learner.restore(self._learner_state)
         return learner
@@ -563,6 +567,12 @@ class SparseDictionary(CallbackSupportMixin, ClassNamePrefixFeaturesOutMixin, Tr
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = [self.dtype]
         return tags
+
+
+def _random_state_of_its_own(random_state) -> np.random.RandomState:
+    """Return a random state that can be put back to where it was: NumPy's global one is for others too."""
+    given = check_random_state(random_state)
+    return np.random.RandomState(given.randint(2**31)) if given is check_random_state(None) else given
 
 
 def _plain(value):

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
+from threading import Lock
 
 import torch
 from threadpoolctl import ThreadpoolController
@@ -13,11 +14,17 @@ _TASKS_WORTH_NO_THREADS = 2
 _PRODUCTS_WORTH_THREADS = 3e8
 
 _n_threads: ContextVar[int | None] = ContextVar("n_threads", default=None)
+# The numbers of threads that torch gets back from those who hold it to one.
+_held_back: list[int] = []
 
 
 def n_threads() -> int:
     """Return how many threads torch may use, also where it is held to one for the time being."""
-    return _n_threads.get() or torch.get_num_threads()
+    if _n_threads.get() is not None:
+        return _n_threads.get()
+    number = torch.get_num_threads()
+    # A thread that is new to torch begins with the number that another has just set: with one, where it holds torch.
+    return max([number, *_held_back]) if number == 1 else number
 
 
 @contextmanager
@@ -28,29 +35,50 @@ def torch_on_one_thread() -> Iterator[None]:
     After an operation on several threads, these wait for the next in a loop: for milliseconds they take the cores that
     compiled code is to run on.
     """
-    held = _n_threads.set(n_threads())
-    try:
-        with _torch_threads(1):
-            yield
-    finally:
-        _n_threads.reset(held)
-
-
-@contextmanager
-def torch_threads_for(n_products: int) -> Iterator[None]:
-    """Give torch all threads again, for a matrix product that is large enough to gain more than their wait costs."""
-    with _torch_threads(n_threads() if n_products >= _PRODUCTS_WORTH_THREADS else torch.get_num_threads()):
-        yield
-
-
-@contextmanager
-def _torch_threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
+    number = n_threads()
+    before = number if _n_threads.get() is None else torch.get_num_threads()
+    outer = _n_threads.set(number)
+    _held_back.append(number)
+    torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+        _held_back.remove(number)
+        _n_threads.reset(outer)
+
+
+@contextmanager
+def torch_threads_for(n_products: float) -> Iterator[None]:
+    """Give torch all threads again, for a matrix product that is large enough to gain more than their wait costs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads() if n_products >= _PRODUCTS_WORTH_THREADS else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _BlasOnOneThread:
+    """Several threads may be inside at once: the first to come holds the BLAS, the last to go lets go of it."""
+
+    def __init__(self):
+        self._lock, self._n_inside, self._limits = Lock(), 0, None
+
+    def __enter__(self):
+        with self._lock:
+            if self._n_inside == 0:
+                self._limits = _libraries().limit(limits=1, user_api="blas")
+            self._n_inside += 1
+
+    def __exit__(self, *error):
+        with self._lock:
+            self._n_inside -= 1
+            if self._n_inside == 0:
+                self._limits.restore_original_limits()
+
+
+_blas_on_one_thread = _BlasOnOneThread()
 
 
 def in_parallel(function, tasks) -> list:
@@ -69,7 +97,7 @@ def in_parallel(function, tasks) -> list:
     list
         What the function returned, in order.
     """
-    with _libraries().limit(limits=1, user_api="blas"):
+    with _blas_on_one_thread:
         if len(tasks) <= _TASKS_WORTH_NO_THREADS:
             return [function(task) for task in tasks]
         with ThreadPoolExecutor(n_threads()) as threads:

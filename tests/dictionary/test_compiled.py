@@ -4,6 +4,11 @@ import os
 import subprocess
 import sys
 
+import numpy as np
+
+from skfactors import SparseDictionary
+from skfactors.dictionary.solvers._working_set import code_rows
+
 FIT = """
 import hashlib
 import numpy as np
@@ -25,3 +30,13 @@ def test_the_process_that_compiles_rounds_like_those_that_load_what_it_compiled(
     )
     assert list(tmp_path.rglob("*code_rows*.nbc"))
     assert compiling.stdout == loading.stdout
+
+
+def test_rows_that_lie_column_by_column_need_no_code_of_their_own():
+    X = np.random.default_rng(0).standard_normal((300, 16)).astype(np.float32)
+    dictionary = SparseDictionary(8, alpha=0.5, random_state=0, device="cpu").fit(X)
+    compiled = len(code_rows.signatures)
+    codes = dictionary.transform(np.asfortranarray(X))
+    SparseDictionary(8, alpha=0.5, dict_init=np.asfortranarray(dictionary.components_), device="cpu").fit(X)
+    assert len(code_rows.signatures) == compiled
+    np.testing.assert_array_equal(codes.toarray(), dictionary.transform(X).toarray())

@@ -11,6 +11,7 @@ import pytest
 from processes import finish, fit_to, fit_twice_to, kill_after, start, start_team
 
 from skfactors import SparseDictionary, TransformerFeatureExtractor
+from skfactors.dictionary.learning import Learner
 from skfactors.dictionary.sources import read_ahead
 from skfactors.metrics import explained_variance
 
@@ -189,6 +190,33 @@ def test_a_fit_without_a_seed_goes_on_too_and_one_that_has_ended_is_returned_at_
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_going_on_without_a_seed_leaves_the_global_random_state_to_others(mapped, tmp_path):
+    X = np.load(mapped)
+    np.random.seed(0)
+    plain(random_state=None, checkpoint_dir=tmp_path).fit(X)
+    following = []
+    for seed in (1, 2):
+        np.random.seed(seed)
+        plain(random_state=None, checkpoint_dir=tmp_path).fit(X)
+        following.append(np.random.rand())
+    assert following[0] != following[1]
+
+
+@pytest.mark.parametrize("enough_at_first", [True, False])
+def test_a_fit_goes_on_by_the_methods_it_was_begun_with(enough_at_first, mapped, tmp_path, monkeypatch):
+    X = np.load(mapped)
+    memory = [np.inf, 100] if enough_at_first else [100, np.inf]
+    monkeypatch.setattr("skfactors.devices.free_memory", lambda device: memory[0])
+    undisturbed = plain(batch_size=500).fit(X)
+    step = Learner.step
+    with monkeypatch.context() as stopped:
+        stopped.setattr(Learner, "step", lambda self, *of: self.n_steps == 5 and sys.exit() or step(self, *of))
+        with pytest.raises(SystemExit):
+            plain(batch_size=500, checkpoint_dir=tmp_path, checkpoint_every=2).fit(X)
+    monkeypatch.setattr("skfactors.devices.free_memory", lambda device: memory[1])
+    assert_same_fit(plain(batch_size=500, checkpoint_dir=tmp_path, checkpoint_every=2).fit(X), undisturbed)
+
+
 @pytest.mark.parametrize("changed", [{"alpha": 0.6}, {"random_state": 1}, {"max_iter": 3}, "rows", "weights"])
 def test_the_checkpoint_of_another_fit_is_not_taken_up(changed, mapped, tmp_path):
     X = np.load(mapped)
@@ -235,6 +263,17 @@ def test_a_minibatch_smaller_than_the_team_is_learned_from(mapped, tmp_path):
     team = start_team(2, fit_to, tmp_path / "together", tmp_path / "few.npy", **parameters)
     fit_to(tmp_path / "alone", tmp_path / "few.npy", **parameters)
     assert [finish(process) for process in team] == [0, 0]
+    one, other = (SparseDictionary.load(tmp_path / name).components_ for name in ("together", "alone"))
+    assert np.linalg.norm(one - other) <= 1e-5 * np.linalg.norm(other)
+
+
+@pytest.mark.parametrize("free_memory", [(100, np.inf), (np.inf, 100)])
+def test_processes_of_unequal_memory_learn_by_the_methods_of_the_first(free_memory, mapped, tmp_path):
+    parameters = PRECISE | {"max_solver_iter": 20_000}
+    team = start_team(2, fit_to, tmp_path / "together", mapped, free_memory=free_memory, **parameters)
+    assert [finish(process) for process in team] == [0, 0]
+    alone = start(fit_to, tmp_path / "alone", mapped, free_memory=free_memory[:1], **parameters)
+    assert finish(alone) == 0
     one, other = (SparseDictionary.load(tmp_path / name).components_ for name in ("together", "alone"))
     assert np.linalg.norm(one - other) <= 1e-5 * np.linalg.norm(other)
 

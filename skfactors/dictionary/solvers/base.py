@@ -5,6 +5,8 @@ from abc import ABC, abstractmethod
 import scipy.sparse
 import torch
 
+from skfactors.dictionary.threads import torch_threads_for
+
 
 class Solver(ABC):
     """
@@ -64,5 +66,6 @@ class Solver(ABC):
             With sorted indices.
         gaps : Tensor of shape (n_rows,)
         """
-        codes, gaps = self.solve(X)
+        with torch_threads_for(len(X) * self.components.numel()):
+            codes, gaps = self.solve(X)
         return scipy.sparse.csr_array(codes.cpu().numpy()), gaps

@@ -123,14 +123,14 @@ def read_record(folder: Path, block: int, part: int) -> Record | None:
 
 def records_of(folder: Path, block: int) -> list[Record]:
     """Read the records of a run's shards that are there, in the order of their rows."""
-    names = sorted(path.stem for path in block_folder(folder, block).glob("*.json"))
+    names = sorted(path.stem for path in block_folder(folder, block).glob("[0-9]*.json"))
     records = (read_record(folder, *map(int, name.split("-"))) for name in names)
     return [record for record in records if record is not None]
 
 
 def all_records(folder: Path) -> list[Record]:
     """Read the records of all shards that are there, in the order of their rows."""
-    blocks = sorted(int(path.name) for path in (folder / SHARDS).iterdir())
+    blocks = sorted(int(path.name) for path in (folder / SHARDS).iterdir() if path.name.isdigit())
     return [record for block in blocks for record in records_of(folder, block)]
 
 
