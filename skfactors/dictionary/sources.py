@@ -62,7 +62,8 @@ class StreamedRows:
     Parameters
     ----------
     store : object
-        With `shape` and ``iter_shuffled(batch_size, random_state)``, as an ActivationStore has.
+        With `shape` and ``iter_shuffled(batch_size, random_state)``, as an ActivationStore has. A fit reads it in a
+        thread of its own.
     weight : ndarray, other vector that is indexed by rows, or None
         None counts every row once.
     left_out : ndarray of int of shape (n_left_out,)
