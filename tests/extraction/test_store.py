@@ -60,6 +60,7 @@ def test_a_store_holds_the_rows_provenance_and_texts_of_an_extraction(store, ext
     np.testing.assert_array_equal(np.asarray(store), joined.X)
 
 
+@pytest.mark.skipif(not importlib.util.find_spec("pyarrow"), reason="pyarrow is not installed")
 def test_provenance_is_the_same_with_and_without_pyarrow(extractor, corpus, tmp_path, monkeypatch):
     formats = {}
     for name in ("parquet", "safetensors"):
