@@ -11,7 +11,8 @@ from skfactors.dictionary.solvers.pursuit import Pursuit
 
 
 def least_squares(x, atoms, positive):
-    if positive:
+    # SciPy 1.17 crashes on a matrix without columns.
+    if positive and len(atoms):
         return scipy.optimize.nnls(atoms.T, x, maxiter=1000)[0]
     return np.linalg.lstsq(atoms.T, x, rcond=None)[0]
 
