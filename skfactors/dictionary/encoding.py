@@ -60,7 +60,8 @@ def warn_of_open_rows(n_open: int, n_rows: int, problem: Problem) -> None:
     if n_open:
         warnings.warn(
             f"The codes of {n_open} of {n_rows} rows have a relative duality gap above tol={problem.tol:g} "
-            f"after max_solver_iter={problem.max_iter} steps: raise max_solver_iter, tol, or alpha.",
+            f"after max_solver_iter={problem.max_iter} steps: raise max_solver_iter, tol, or alpha, "
+            "or set dtype='float64'.",
             ConvergenceWarning,
             stacklevel=4,
         )

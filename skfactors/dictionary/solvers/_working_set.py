@@ -92,7 +92,9 @@ def _code_row(x, b, D, G, alpha, positive, tol, max_rounds, residual, correlatio
     copy(b, correlations, len(b))
     squared_norm = dot(x, x)
     # Correlations are rounded to some units in the last place of |x|, which counts by how small the penalty is.
-    tol = max(tol - 2 * np.finfo(x.dtype).eps * np.sqrt(squared_norm) / alpha, tol / 2)
+    rounding = 2 * np.finfo(x.dtype).eps * np.sqrt(squared_norm) / alpha
+    in_doubt = rounding > tol / 2
+    tol = max(tol - rounding, tol / 2)
     for round in range(max_rounds + 1):
         highest = _largest(correlations, positive)
         squared = along = squared_norm
@@ -104,6 +106,10 @@ def _code_row(x, b, D, G, alpha, positive, tol, max_rounds, residual, correlatio
             # Those sums cancel where little of x is left: measure it on what is left.
             copy(x, residual, len(x))
             subtract_reconstruction(residual, codes, D, factors, n)
+            if in_doubt:
+                for j in range(len(correlations)):
+                    correlations[j] = dot(D[j], residual)
+                highest = _largest(correlations, positive)
             gap = _relative_gap(dot(residual, residual), dot(residual, x), codes[:n], highest, alpha)
         n_stalled = 0 if gap < smallest_gap else n_stalled + 1
         smallest_gap = min(gap, smallest_gap)
