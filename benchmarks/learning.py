@@ -19,8 +19,23 @@ from skfactors import SparseDictionary
 from skfactors.dictionary.objective import objective
 from skfactors.dictionary.solvers import SOLVERS
 
-N_COMPONENTS, ALPHA, N_HELD_OUT, SPAMS_BATCHES, SCIKIT_LEARN_ROWS, RUNS = 512, 1.0, 2048, 100, 10_000, 3
-ROWS_LEARNED_FROM = (1024, 2048, 4096, 8192, 16_384, 24_576, 30_720, 36_864, 38_912, 40_960, 43_008, 51_200)
+N_COMPONENTS, ALPHA, N_HELD_OUT, SPAMS_BATCHES, SCIKIT_LEARN_ROWS, RUNS = 512, 1.0, 2048, 100, 10_000, 5
+ROWS_LEARNED_FROM = (
+    1024,
+    2048,
+    4096,
+    8192,
+    10_240,
+    12_288,
+    16_384,
+    24_576,
+    30_720,
+    36_864,
+    38_912,
+    40_960,
+    43_008,
+    51_200,
+)
 
 
 def held_out_objective(X, components):
@@ -54,14 +69,15 @@ def scikit_learn(X):
         return learner.fit(X[:SCIKIT_LEARN_ROWS]).components_
 
 
-def timed(learn, X, runs=RUNS):
-    """Return the components and the least of the seconds taken."""
-    seconds = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        components = learn(X)
-        seconds.append(time.perf_counter() - start)
-    return components, min(seconds)
+def timed(learners):
+    """Learn by each in turn, RUNS times; return for each the components and the median of the seconds taken."""
+    components, seconds = {}, {name: [] for name in learners}
+    for _ in range(RUNS):
+        for name, (learn, X) in learners.items():
+            start = time.perf_counter()
+            components[name] = learn(X)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: (components[name], float(np.median(seconds[name]))) for name in learners}
 
 
 def main():
@@ -71,17 +87,20 @@ def main():
     rows = real_rows(SPAMS_BATCHES * 512 + N_HELD_OUT)
     X, held_out = np.ascontiguousarray(rows[N_HELD_OUT:]), rows[:N_HELD_OUT]
     ours(X[:1024])
+    peers = {f"scikit-learn, {SCIKIT_LEARN_ROWS:,} rows once": (scikit_learn, X)}
+    if installed("spams-bin"):
+        peers[f"SPAMS, {SPAMS_BATCHES} batches of 512"] = (spams, X)
+    found = timed({n_rows: (ours, X[:n_rows]) for n_rows in ROWS_LEARNED_FROM} | peers)
     progress = []
     for n_rows in ROWS_LEARNED_FROM:
-        components, seconds = timed(ours, X[:n_rows])
+        components, seconds = found[n_rows]
         progress.append((held_out_objective(held_out, components), seconds, n_rows))
-    peers = {f"scikit-learn, {SCIKIT_LEARN_ROWS:,} rows once": timed(scikit_learn, X, runs=1)}
-    if installed("spams-bin"):
-        peers[f"SPAMS, {SPAMS_BATCHES} batches of 512"] = timed(spams, X)
-    table = Table(title=f"{N_COMPONENTS} factors, alpha={ALPHA:g}, {len(held_out):,} held-out rows")
+    settings = f"{N_COMPONENTS} factors, alpha={ALPHA:g}, {len(held_out):,} held-out rows"
+    table = Table(title=f"{settings}, medians of {RUNS} runs in turn")
     for heading in ("learned by", "seconds", "held-out objective", "we are there after", "of its time", "rows"):
         table.add_column(heading, justify="left" if heading == "learned by" else "right")
-    for name, (components, seconds) in peers.items():
+    for name in peers:
+        components, seconds = found[name]
         target = held_out_objective(held_out, components)
         ahead = ("never", "", "")
         for value, sooner, n_rows in reversed(progress):

@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.coding import machine
+from benchmarks.coding import machine, process_memory
 
 N_COMPONENTS, ALPHA = 512, 2.0
 SIZES = {"1x": 4, "2x": 2, "4x": 1}
@@ -170,18 +170,12 @@ def run_stage(stage, folder, size, n_processes=1, **environment):
     return json.loads(printed.stdout.splitlines()[-1])
 
 
-def peak_memory():
-    """Return the most memory that this process has held, in MB."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-
 def main():
     """Print the tables, or run one stage."""
     if "--stage" in sys.argv:
         stage, size = sys.argv[-2:]
         found = STAGES[stage](Path(sys.argv[1]), size)
-        print(json.dumps(found | {"peak": peak_memory()}), flush=True)
+        print(json.dumps(found | {"peak": process_memory("VmHWM")}), flush=True)
     elif len(sys.argv) > 1:
         Path(sys.argv[1]).mkdir(exist_ok=True)
         print_tables(Path(sys.argv[1]))

@@ -26,13 +26,15 @@ CHARACTERS_A_DOCUMENT = 8_000
 WIDEST_TABLE = 400
 
 
-def make_parser(description):
+def make_parser(description, *, one_dictionary=True):
     """
-    Make a parser of the arguments that every experiment has.
+    Make a parser of the arguments that experiments share.
 
     Parameters
     ----------
     description : str
+    one_dictionary : bool, default=True
+        Whether there is one dictionary, whose size and penalty are arguments.
 
     Returns
     -------
@@ -41,13 +43,14 @@ def make_parser(description):
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--model", help="name on the Hugging Face hub or local folder (default: the demo model)")
     parser.add_argument("--texts", type=Path, help="text file, a document a line (default: Wikipedia articles)")
-    parser.add_argument("--n-components", type=int, default=2048, help="number of factors (default: %(default)s)")
-    parser.add_argument(
-        "--penalty",
-        type=float,
-        default=0.1,
-        help="sparsity penalty as a share of the root mean square length of a hidden state (default: %(default)s)",
-    )
+    if one_dictionary:
+        parser.add_argument("--n-components", type=int, default=2048, help="number of factors (default: %(default)s)")
+        parser.add_argument(
+            "--penalty",
+            type=float,
+            default=0.1,
+            help="sparsity penalty as a share of the root mean square length of a hidden state (default: %(default)s)",
+        )
     parser.add_argument(
         "--n-rows", type=int, default=150_000, help="hidden states to learn from (default: %(default)s)"
     )

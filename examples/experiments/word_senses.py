@@ -58,9 +58,9 @@ def ambiguous_forms(examples, least=N_FOLDS):
     list of str
         In alphabetical order.
     """
-    counts = examples.groupby(["form", "pos"]).size().unstack(fill_value=0)
-    second = np.sort(counts.to_numpy(), axis=1)[:, -2]
-    return sorted(counts.index[second >= least])
+    counts = examples.groupby(["form", "pos"]).size().sort_values(ascending=False)
+    second = counts.groupby(level="form").nth(1)
+    return sorted(second.index.get_level_values("form")[second >= least])
 
 
 def as_sense_task(examples):
@@ -334,7 +334,7 @@ def show_in_full(form, features, examples):
 
 def main():
     """Choose the dictionary and the layers on some word forms, score everything on the others."""
-    parser = make_parser("Word senses.")
+    parser = make_parser("Word senses.", one_dictionary=False)
     parser.add_argument("--n-forms", type=int, help="word forms to look at, drawn at random (default: all)")
     parser.set_defaults(try_dictionaries=((256, 0.05), (512, 0.05), (2048, 0.1)))
     parser.add_argument(
