@@ -23,8 +23,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skfactors import SparseDictionary, TransformerFeatureExtractor
 from skfactors.datasets import demo_model, load_wikipedia
-from skfactors.dictionary.encoding import row_gaps
-from skfactors.dictionary.solvers import SOLVERS
+from skfactors.dictionaries.sparse_coding.encoding import row_gaps
+from skfactors.dictionaries.sparse_coding.solvers import SOLVERS
 
 N_ROWS, N_COMPONENTS, ALPHAS, TOL, RUNS = 2048, 1536, (0.55, 1.2), 1e-4, 5
 

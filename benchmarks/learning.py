@@ -16,8 +16,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from benchmarks.coding import installed, machine, real_rows
 from skfactors import SparseDictionary
-from skfactors.dictionary.objective import objective
-from skfactors.dictionary.solvers import SOLVERS
+from skfactors.dictionaries.sparse_coding.objective import objective
+from skfactors.dictionaries.sparse_coding.solvers import SOLVERS
 
 N_COMPONENTS, ALPHA, N_HELD_OUT, SPAMS_BATCHES, SCIKIT_LEARN_ROWS, RUNS = 512, 1.0, 2048, 100, 10_000, 5
 ROWS_LEARNED_FROM = (

@@ -1,17 +1,16 @@
 """Open a transformer into sparse, non-negative factors, the scikit-learn way."""
 
+from skfactors._lazy import attach
 from skfactors._version import __version__
-from skfactors.compose import DocumentFactors
-from skfactors.dictionary import SparseDictionary
-from skfactors.extraction import Activations, ActivationStore, TransformerFeatureExtractor
-from skfactors.reports import FactorReport
 
-__all__ = [
-    "ActivationStore",
-    "Activations",
-    "DocumentFactors",
-    "FactorReport",
-    "SparseDictionary",
-    "TransformerFeatureExtractor",
-    "__version__",
-]
+_HOMES = {
+    "ActivationStore": "skfactors.extraction",
+    "Activations": "skfactors.extraction",
+    "DocumentFactors": "skfactors.compose",
+    "FactorModel": "skfactors.dictionaries",
+    "FactorReport": "skfactors.reports",
+    "SparseDictionary": "skfactors.dictionaries",
+    "TransformerFeatureExtractor": "skfactors.extraction",
+}
+__all__ = ["__version__", *_HOMES]
+__getattr__, __dir__ = attach(__name__, _HOMES)

@@ -8,7 +8,7 @@ from pathlib import Path
 from sklearn.exceptions import NotFittedError
 
 from skfactors._version import __version__
-from skfactors.dictionary import SparseDictionary
+from skfactors.dictionaries import SparseDictionary
 from skfactors.extraction import ActivationStore, TransformerFeatureExtractor
 from skfactors.reports import FactorReport
 

@@ -38,7 +38,7 @@ def texts():
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory):
     """Folders of random models, 32 wide and two layers deep, by architecture."""
-    from tiny_models import save_tiny_models
+    from support.tiny_models import save_tiny_models
 
     return save_tiny_models(tmp_path_factory.mktemp("models"), TEXTS)
 

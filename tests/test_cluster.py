@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from joblib import parallel_config
-from processes import windows_counted
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from support.processes import windows_counted
 
 from skfactors import SparseDictionary, TransformerFeatureExtractor
 from skfactors.metrics import l0_scorer
@@ -32,7 +32,7 @@ def client():
 def test_a_grid_search_on_two_dask_workers_equals_one_here_and_runs_each_text_once(
     client, corpus, tiny_model, tmp_path
 ):
-    from processes import count_windows
+    from support.processes import count_windows
 
     (tmp_path / "counts").mkdir()
     client.run(count_windows, str(tmp_path / "counts"))

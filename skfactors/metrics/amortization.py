@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from sklearn.utils import check_scalar
 
-from skfactors.dictionary.objective import objective
-from skfactors.dictionary.solvers import SOLVERS
+from skfactors.dictionaries.sparse_coding.objective import objective
+from skfactors.dictionaries.sparse_coding.solvers import SOLVERS
 from skfactors.metrics._arrays import check_codes, check_dense, row_batches
 
 _TOL = 1e-8

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from processes import count_windows, extract_with_cache, finish, kill_after, start, windows_counted
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from support.processes import count_windows, extract_with_cache, finish, kill_after, start, windows_counted
 
 from skfactors import SparseDictionary, TransformerFeatureExtractor
 from skfactors.extraction.forward import HiddenStateRunner

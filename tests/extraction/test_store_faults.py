@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from processes import (
+from support.processes import (
     extract_in_small_blocks,
     finish,
     kill_after,
@@ -242,7 +242,7 @@ def run_limited(code, *arguments, prefix=()):
 
 FULL_DISK = """
 import errno, subprocess, sys
-from processes import extract_in_small_blocks
+from support.processes import extract_in_small_blocks
 folder, model = sys.argv[1:]
 texts = [f"She left the park by the left gate. {number}" for number in range(200)]
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder], check=True)
@@ -273,7 +273,7 @@ def test_a_full_disk_is_told_and_the_extraction_goes_on_when_there_is_room(tiny_
 
 NO_LARGE_FILES = """
 import errno, resource, signal, sys
-from processes import extract_in_small_blocks
+from support.processes import extract_in_small_blocks
 from skfactors import ActivationStore
 folder, model = sys.argv[1:]
 texts = [f"She left the park by the left gate. {number}" for number in range(60)]

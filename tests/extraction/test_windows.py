@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import byte_level_tokenizer, word_piece_tokenizer
+from support.tiny_models import byte_level_tokenizer, word_piece_tokenizer
 
 from skfactors import Activations, TransformerFeatureExtractor
 from skfactors.extraction.windows import check_windowing, iter_windows

@@ -6,7 +6,7 @@ import stat
 import numpy as np
 import pandas as pd
 import pytest
-from explorer_pages import HOSTILE, page_data, report_of_tokens, shade
+from support.explorer_pages import HOSTILE, page_data, report_of_tokens, shade
 
 from skfactors.reports import FactorReport
 

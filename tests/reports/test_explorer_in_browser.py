@@ -10,7 +10,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from explorer_pages import HOSTILE, report_of_tokens, report_of_words, shade
+from support.explorer_pages import HOSTILE, report_of_tokens, report_of_words, shade
 
 from skfactors.reports import FactorReport
 from skfactors.reports.explanation import Explanation

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from reports.small_store import SmallStore, fitted_axes, report_aloud
+from support.small_store import SmallStore, fitted_axes, report_aloud
 
 from skfactors.reports import FactorReport, importance_by_layer, top_contexts
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reports.small_store import SmallStore, fitted_axes
+from support.small_store import SmallStore, fitted_axes
 
 from skfactors.reports import FactorReport
 from skfactors.reports.saliency_records import context_key, saliency_series

@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from explorer_pages import page_data
-from planted_model import HIGH, LOW, MID, factors, save_planted_model
+from support.explorer_pages import page_data
+from support.planted_model import HIGH, LOW, MID, factors, save_planted_model
 
 from skfactors import FactorReport, SparseDictionary, TransformerFeatureExtractor
 from skfactors.extraction.probe import ModelProbe

@@ -1,0 +1,165 @@
+"""Pipelines that end in a dictionary, and dictionaries of other libraries, with the methods of a FactorModel."""
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from skfactors.fingerprints import fingerprint, fitted_state
+from skfactors.metrics.reconstruction import VarianceSums
+
+_NEEDED = ("transform", "inverse_transform", "components_")
+
+
+def as_factor_model(dictionary):
+    """
+    Return what reads rows as a FactorModel does.
+
+    Parameters
+    ----------
+    dictionary : FactorModel, Pipeline or estimator
+        Fitted. A Pipeline of steps that can be undone (`inverse_transform`), such as scalers, that ends in a
+        dictionary; or any estimator with `transform`, `inverse_transform` and `components_`, such as
+        :class:`sklearn.decomposition.NMF`.
+
+    Returns
+    -------
+    FactorModel, PipelineModel or OtherModel
+        With `transform`, `inverse_transform`, `reconstruct`, `score`, `fingerprint`, `components_` and `intercept_`.
+
+    Raises
+    ------
+    NotFittedError
+        If it is not fitted.
+    TypeError
+        If it cannot be read as a dictionary; what is missing is named.
+    """
+    if isinstance(dictionary, (PipelineModel, OtherModel)):
+        return dictionary
+    if isinstance(dictionary, Pipeline):
+        return PipelineModel(dictionary)
+    if hasattr(dictionary, "reconstruct") and hasattr(dictionary, "fingerprint"):
+        check_is_fitted(dictionary)
+        return dictionary
+    lacking = [name for name in _NEEDED if not hasattr(dictionary, name)]
+    if lacking == ["components_"] or (lacking and hasattr(dictionary, "fit") and "components_" not in lacking):
+        check_is_fitted(dictionary)
+    if lacking:
+        raise TypeError(
+            f"{type(dictionary).__name__} has no {' and no '.join(lacking)}; pass a dictionary, such as "
+            "SparseDictionary, or a pipeline whose last step is one."
+        )
+    return OtherModel(dictionary)
+
+
+class OtherModel:
+    """
+    An estimator of another library, read as a dictionary.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted, with `transform`, `inverse_transform` and `components_`.
+    """
+
+    def __init__(self, estimator):
+        self.estimator = estimator
+
+    @property
+    def verbose(self):
+        """Whether it wants to be heard."""
+        return getattr(self.estimator, "verbose", False)
+
+    @property
+    def components_(self):
+        """The factors, in the space of the rows: ndarray of shape (n_components, n_features)."""
+        return np.asarray(self.estimator.components_)
+
+    @property
+    def intercept_(self):
+        """What codes of zero are reconstructed as: ndarray of shape (n_features,)."""
+        return np.asarray(self.inverse_transform(np.zeros((1, len(self.components_)))))[0]
+
+    def transform(self, X):
+        """Return codes of shape (n_rows, n_components)."""
+        codes = self.estimator.transform(X)
+        return codes.to_numpy() if hasattr(codes, "to_numpy") else codes
+
+    def inverse_transform(self, codes):
+        """Return rows of shape (n_rows, n_features)."""
+        rows = self.estimator.inverse_transform(codes)
+        return rows.to_numpy() if hasattr(rows, "to_numpy") else np.asarray(rows)
+
+    def reconstruct(self, X):
+        """Return what the codes of rows stand for, of the shape of X."""
+        return self.inverse_transform(self.transform(X))
+
+    def score(self, X, y=None):
+        """Return the explained variance of :meth:`reconstruct`."""
+        sums = VarianceSums()
+        sums.add(np.asarray(X), self.reconstruct(X))
+        return sums.explained_variance()
+
+    def fingerprint(self):
+        """Return a digest of everything that decides codes and reconstructions."""
+        return fingerprint([type(self.estimator).__name__, fitted_state(self.estimator)])
+
+
+class PipelineModel(OtherModel):
+    """
+    A pipeline whose last step is a dictionary, read as one dictionary of the rows that go into it.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Fitted. Its steps before the last have `inverse_transform`, which undoes them, and are affine, as scalers are.
+    """
+
+    def __init__(self, pipeline):
+        super().__init__(pipeline)
+        self.model = as_factor_model(pipeline[-1])
+        self.before = [step for _, step in pipeline.steps[:-1] if step not in (None, "passthrough")]
+        for step in self.before:
+            if not hasattr(step, "inverse_transform"):
+                raise TypeError(
+                    f"the step {type(step).__name__} cannot be undone (it has no inverse_transform), so what the "
+                    "dictionary after it reconstructs cannot be compared with rows: take it out of the pipeline."
+                )
+
+    @property
+    def verbose(self):
+        """Whether the dictionary wants to be heard."""
+        return getattr(self.model, "verbose", False)
+
+    @property
+    def components_(self):
+        """The factors, in the space of the rows that go in: ndarray of shape (n_components, n_features)."""
+        components = np.asarray(self.model.components_)
+        return self._undone(components) - self._undone(np.zeros_like(components[:1]))
+
+    def transform(self, X):
+        """Return codes of shape (n_rows, n_components)."""
+        return self.model.transform(self._done(X))
+
+    def inverse_transform(self, codes):
+        """Return rows of shape (n_rows, n_features), as they go into the pipeline."""
+        return self._undone(self.model.inverse_transform(codes))
+
+    def reconstruct(self, X):
+        """Return what the codes of rows stand for, of the shape of X."""
+        return self._undone(self.model.reconstruct(self._done(X)))
+
+    def fingerprint(self):
+        """Return a digest of everything that decides codes and reconstructions."""
+        return fingerprint(
+            [*([type(step).__name__, fitted_state(step)] for step in self.before), self.model.fingerprint()]
+        )
+
+    def _done(self, X):
+        for step in self.before:
+            X = step.transform(X)
+        return X.to_numpy() if hasattr(X, "to_numpy") else X
+
+    def _undone(self, X):
+        for step in reversed(self.before):
+            X = step.inverse_transform(X)
+        return X.to_numpy() if hasattr(X, "to_numpy") else np.asarray(X)

@@ -1,0 +1,267 @@
+"""FactorModel: what all dictionaries share."""
+
+import warnings
+from abc import ABC, abstractmethod
+from importlib import import_module
+from numbers import Integral
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+
+from skfactors._version import __version__
+from skfactors.dictionaries.persistence import read_folder, write_folder
+from skfactors.dictionaries.rows import batches_of, check_codes, check_rows
+from skfactors.fingerprints import fingerprint
+from skfactors.metrics.reconstruction import VarianceSums
+
+# Where the classes are that a saved folder can name. Others are found once they are imported.
+MODELS = {"SparseDictionary": "skfactors.dictionaries.sparse_coding.sparse_dictionary"}
+_ROWS_AT_A_TIME = 16_384
+
+
+class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
+    """
+    A dictionary of factors, and a way to code rows with it.
+
+    A subclass gives `fit`, :meth:`transform`, and the attributes below. Everything that reads a dictionary uses the
+    methods that are here.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_features)
+        The factors.
+    intercept_ : ndarray of shape (n_features,)
+        What a row of no factors is reconstructed as.
+
+    See Also
+    --------
+    SparseDictionary : Exact codes, by sparse coding.
+    """
+
+    # Parameters that codes do not depend on, once the model is fitted.
+    _no_effect_on_codes = frozenset()
+    # Parameters that are of the machine or the run, and are not saved.
+    _not_saved = frozenset({"checkpoint_dir", "device"})
+
+    @abstractmethod
+    def transform(self, X):
+        """
+        Code rows as sparse sums of the factors.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+
+        Returns
+        -------
+        codes : csr_array or ndarray of shape (n_rows, n_components)
+        """
+
+    def inverse_transform(self, codes):
+        """
+        Sum factors up to rows.
+
+        Parameters
+        ----------
+        codes : array-like or sparse array of shape (n_rows, n_components)
+            Activations of the factors.
+
+        Returns
+        -------
+        X : ndarray of shape (n_rows, n_features)
+            ``codes @ components_ + intercept_``.
+        """
+        check_is_fitted(self)
+        rows = check_codes(codes, len(self.components_)) @ self.components_
+        return rows + self.intercept_ if self.intercept_.any() else rows
+
+    def reconstruct(self, X):
+        """
+        Reconstruct rows from their codes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_features)
+        """
+        return self.inverse_transform(self.transform(X))
+
+    def score(self, X, y=None):
+        """
+        Share of the variance of X that its reconstruction explains, higher is better.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows to code and to compare with their reconstructions.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        float
+            1 - Σ‖x - x̂‖² / Σ‖x - μ‖², with μ the mean of each feature of X.
+        """
+        check_is_fitted(self)
+        X = check_rows(self, X, reset=False)
+        sums = VarianceSums()
+        for batch in batches_of(X, _ROWS_AT_A_TIME):
+            sums.add(batch, self.reconstruct(batch))
+        return sums.explained_variance()
+
+    def fingerprint(self):
+        """
+        Tell this model by everything that decides its codes and reconstructions.
+
+        Returns
+        -------
+        str
+            32 hexadecimal digits: the same for the same class, parameters and fitted arrays, on any machine.
+        """
+        check_is_fitted(self)
+        parameters = {
+            name: value
+            for name, value in self.get_params(deep=False).items()
+            if name not in self._no_effect_on_codes | self._not_saved
+        }
+        return fingerprint([type(self).__name__, parameters, self._arrays_that_decide()])
+
+    @abstractmethod
+    def to_torch(self, device="cpu"):
+        """
+        Return the model as a torch module with differentiable `encode`, `decode` and `forward`.
+
+        Parameters
+        ----------
+        device : str, default="cpu"
+
+        Returns
+        -------
+        torch.nn.Module
+            ``forward(X)`` is ``decode(encode(X))``, of tensors of shape (n_rows, n_features).
+        """
+
+    def save(self, path):
+        """
+        Save to a folder of two files, config.json and dictionary.safetensors.
+
+        Parameters
+        ----------
+        path : path-like
+            Made if need be.
+        """
+        check_is_fitted(self)
+        parameters = {
+            name: _plain(value) for name, value in self.get_params(deep=False).items() if name not in self._not_saved
+        }
+        arrays = self._saved_arrays() | {
+            name: np.asarray(parameters.pop(name))
+            for name in [name for name, value in parameters.items() if hasattr(value, "__array__")]
+        }
+        if not isinstance(parameters.get("random_state"), (Integral, type(None))):
+            warnings.warn("random_state is not an integer and is not saved.", UserWarning, stacklevel=2)
+            parameters["random_state"] = None
+        config = {
+            "skfactors": __version__,
+            "estimator": type(self).__name__,
+            "parameters": parameters,
+            "fitted": self._saved_facts(),
+        }
+        write_folder(path, config, arrays)
+
+    @classmethod
+    def load(cls, path):
+        """
+        Load what :meth:`save` saved, on any machine.
+
+        Parameters
+        ----------
+        path : path-like
+            The folder.
+
+        Returns
+        -------
+        FactorModel
+            Of the class that the folder says, with ``device="auto"``.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder holds no saved dictionary.
+        ValueError
+            If a file was cut short or altered, or a later version of skfactors wrote it.
+        """
+        config, arrays = read_folder(path)
+        kind = _class_named(config["estimator"], path)
+        known = set(kind._get_param_names())
+        parameters = {name: value for name, value in config["parameters"].items() if name not in kind._not_saved}
+        parameters |= {name: array for name, array in arrays.items() if name in known}
+        unknown = sorted(set(parameters) - known)
+        if unknown:
+            raise ValueError(
+                f"{str(path)!r} sets {', '.join(unknown)}, which {kind.__name__} does not have here: it was saved by "
+                f"skfactors {config.get('skfactors')}, and this is {__version__}. Update skfactors."
+            )
+        model = kind(**parameters)
+        model._restore(config["fitted"], arrays)
+        return model
+
+    def _arrays_that_decide(self) -> dict[str, np.ndarray]:
+        """Return the fitted arrays that codes and reconstructions depend on."""
+        return self._saved_arrays()
+
+    def _saved_arrays(self) -> dict[str, np.ndarray]:
+        """Return the fitted arrays to save: those that are public."""
+        return {name: value for name, value in vars(self).items() if _is_fitted_name(name) and _is_numbers(value)}
+
+    def _saved_facts(self) -> dict:
+        """Return the fitted attributes to save that are not arrays, in what JSON can hold."""
+        facts = {name: _plain(value) for name, value in vars(self).items() if _is_fitted_name(name)}
+        facts = {name: value for name, value in facts.items() if not _is_numbers(value)}
+        if "feature_names_in_" in facts:
+            facts["feature_names_in_"] = self.feature_names_in_.tolist()
+        return facts
+
+    def _restore(self, facts: dict, arrays: dict[str, np.ndarray]) -> None:
+        """Set fitted attributes from what was saved."""
+        for name, value in facts.items():
+            setattr(self, name, np.asarray(value, dtype=object) if name == "feature_names_in_" else value)
+        for name, array in arrays.items():
+            if _is_fitted_name(name):
+                setattr(self, name, array)
+
+    @property
+    def _n_features_out(self):
+        return len(self.components_)
+
+
+def _class_named(name: str, path) -> type[FactorModel]:
+    if name in MODELS:
+        return getattr(import_module(MODELS[name]), name)
+    waiting = [FactorModel]
+    while waiting:
+        kind = waiting.pop()
+        if kind.__name__ == name:
+            return kind
+        waiting += kind.__subclasses__()
+    raise ValueError(
+        f"{str(path)!r} holds a {name}, which this version of skfactors does not know: update skfactors, or import the "
+        "module that defines it first."
+    )
+
+
+def _is_fitted_name(name: str) -> bool:
+    return name.endswith("_") and not name.startswith("_")
+
+
+def _is_numbers(value) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype != object
+
+
+def _plain(value):
+    """Turn a NumPy scalar, as a grid search sets it, into the Python number that JSON can hold."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,522 @@
+"""SparseDictionary: the paper's dictionary learning as a scikit-learn transformer."""
+
+from dataclasses import replace
+from numbers import Integral, Real
+from os import PathLike
+
+import numpy as np
+import torch
+from sklearn.base import _fit_context
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from skfactors.devices import resolve_device
+from skfactors.dictionaries.base import FactorModel
+from skfactors.dictionaries.rows import check_codes, check_rows, check_weight
+from skfactors.dictionaries.sparse_coding.encoding import encode, row_gaps, warn_of_open_rows
+from skfactors.dictionaries.sparse_coding.module import SparseCodingModule
+from skfactors.dictionaries.sparse_coding.solvers import SOLVERS, fastest_solver
+from skfactors.dictionaries.sparse_coding.starting import drawn_components, given_components
+from skfactors.dictionaries.sparse_coding.step import Learner, Problem
+from skfactors.dictionaries.sparse_coding.updates import UPDATES, best_update
+from skfactors.learning.batches import hold_out, rows_of
+from skfactors.learning.callbacks import CallbackSupportMixin, watcher_of
+from skfactors.learning.checkpoint import Checkpoint, fingerprint_of
+from skfactors.learning.loop import Standing, learn
+from skfactors.learning.processes import assembled, share_state
+
+# Parameters that the result of a fit does not depend on.
+_OF_NO_EFFECT = {
+    "checkpoint_dir",
+    "checkpoint_every",
+    "device",
+    "distributed",
+    "sparse_output",
+    "verbose",
+    "warm_start",
+}
+_ROWS_SCORED_AT_A_TIME = 16_384
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class SparseDictionary(CallbackSupportMixin, FactorModel):
+    """
+    Learn factors of which every row is a sparse, non-negative sum.
+
+    Minimises, over codes A and components D,
+
+        Σ_i w_i [ ½‖x_i - Σ_j a_ij d_j‖² + alpha ‖a_i‖₁ ]   with A ⪰ 0 and ‖d_j‖ ≤ 1
+
+    one minibatch at a time: its rows are coded to optimality, then the components are updated.
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        Number of factors; None is the number of features.
+    alpha : float, default=1.0
+        Sparsity penalty, the same in learning and in coding.
+    positive_code : bool, default=True
+        False allows negative codes.
+    debias : bool, default=False
+        Whether `transform` refits each code, on the factors that are active in it, by (non-negative) least squares.
+        The penalty chooses factors well but makes codes too small; with fewer than it was, the fit can be far better.
+    n_nonzero_coefs : int, default=None
+        The most factors a code may have. Codes are then made by orthogonal matching pursuit, in learning as in
+        `transform`, and `alpha`, `solver`, `tol`, `max_solver_iter` and `debias` have no effect. None leaves it to
+        the penalty.
+    solver : {"auto", "active_set", "batched_active_set", "fista"}, default="auto"
+        How rows are coded, all to the same gap. "active_set" solves for each row's few active factors, on the CPU;
+        "batched_active_set" does so for many rows at once, on any device; "fista" is accelerated gradient descent on
+        all factors. "auto" is the first on a CPU and the second elsewhere, or the third where memory is short of an
+        array of shape (n_components, n_components).
+    tol : float, default=1e-4
+        Relative duality gap at which a row's code is done: its objective is then at most that share of itself above
+        the optimum.
+    max_solver_iter : int, default=1000
+        Solver steps (rounds of "active_set") after which a code is taken as it is.
+    update : {"auto", "block", "hessian"}, default="auto"
+        How the components are updated. "block" is block coordinate descent on sufficient statistics (Mairal et al.);
+        "hessian" the paper's gradient step with a diagonal second-order scaling, meant for batches of 100. "auto" is
+        "block" unless memory is short of an array of shape (n_components, n_components).
+    max_iter : int, default=2
+        Epochs.
+    early_stopping : bool, default=False
+        Whether to hold rows out and stop after the epoch that lowers their mean objective by less than a thousandth.
+        `max_iter` is then the most epochs there may be.
+    validation_fraction : float, default=0.1
+        Share of the rows that is held out for early stopping.
+    batch_size : int, default=1024
+        Rows in a minibatch. They are shuffled in every epoch.
+    dict_init : array-like of shape (n_components, n_features), default=None
+        Components to start from. None takes the directions of random rows, and random ones where rows are too few.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the components and statistics of the last fit.
+    random_state : int, RandomState instance or None, default=None
+        For the initial components and the shuffling.
+    device : str, default="auto"
+        "auto" takes cuda, then mps, then cpu.
+    dtype : {"float32", "float64"}, default="float32"
+        Precision of codes and components.
+    distributed : "auto" or bool, default="auto"
+        Whether the processes of a torch.distributed group, such as torchrun starts, learn together: each is given the
+        same rows and codes its share of every minibatch, and the components are those of one process with the same
+        `batch_size`, up to rounding. "auto" does so where there is a group; True raises where there is none.
+    checkpoint_dir : path-like, default=None
+        Folder in which `fit` keeps what it needs to go on after it was killed. The same call, with the same parameters
+        and rows, then ends at the same bits as one that was never stopped; and once it has ended, returns its result at
+        once. Files go by parameters and rows, so the fits of a grid search may share a folder.
+    checkpoint_every : int, default=1000
+        Minibatches from one checkpoint to the next.
+    sparse_output : bool, default=True
+        Whether codes are a `scipy.sparse.csr_array`; dense codes are needed for pandas output.
+    verbose : bool, default=False
+        Show a progress bar with explained variance, the number of active factors a row and of silent factors.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_features)
+        The factors.
+    n_iter_ : int
+        Epochs run by the last `fit`; 1 after `partial_fit`.
+    n_steps_ : int
+        Minibatches learned from since learning began.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of features, where X had any.
+    history_ : list of dict
+        For each step: `step`, `n_rows`, and over its batch, coded before the update, `objective` (weighted mean),
+        `explained_variance`, `l0`, `n_silent`, `n_reseeded`, `n_open` (rows above `tol`); with early stopping, for the
+        last step of each epoch, `validation_objective`.
+    device_ : str
+        Where it was learned.
+
+    See Also
+    --------
+    TransformerFeatureExtractor : Makes the rows from texts.
+    sklearn.decomposition.MiniBatchDictionaryLearning : Dense codes, without a guarantee of how exact they are.
+
+    Notes
+    -----
+    Factors that stay silent in the first minibatch, and later for an epoch or 256 minibatches, are pointed at the
+    residuals of the rows that are reconstructed worst. Callbacks of scikit-learn 1.9 and later are told of epochs and
+    minibatches (``set_callbacks``). A weight of 2 counts like a row given twice, a weight of 0 like
+    no row.
+
+    References
+    ----------
+    Yun, Chen, Olshausen, LeCun (2021), "Transformer visualization via dictionary learning: contextualized embedding as
+    a linear superposition of transformer factors", DeeLIO.
+
+    Mairal, Bach, Ponce, Sapiro (2010), "Online learning for matrix factorization and sparse coding", JMLR 11.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfactors import SparseDictionary
+    >>> X = np.random.default_rng(0).random((200, 6))
+    >>> dictionary = SparseDictionary(n_components=8, alpha=0.1, random_state=0).fit(X)
+    >>> codes = dictionary.transform(X)
+    >>> codes.shape, bool((codes.data > 0).all())
+    ((200, 8), True)
+    >>> bool(dictionary.duality_gap(X, codes).max() <= 1e-4)
+    True
+    """
+
+    _no_effect_on_codes = frozenset(
+        {
+            "batch_size",
+            "checkpoint_every",
+            "dict_init",
+            "distributed",
+            "early_stopping",
+            "max_iter",
+            "n_components",
+            "random_state",
+            "sparse_output",
+            "update",
+            "validation_fraction",
+            "verbose",
+            "warm_start",
+        }
+    )
+
+    _parameter_constraints = {
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "alpha": [Interval(Real, 0, None, closed="neither")],
+        "positive_code": ["boolean"],
+        "debias": ["boolean"],
+        "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left"), None],
+        "solver": [StrOptions({"auto", *SOLVERS})],
+        "tol": [Interval(Real, 0, 1, closed="neither")],
+        "max_solver_iter": [Interval(Integral, 1, None, closed="left")],
+        "update": [StrOptions({"auto", *UPDATES})],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "dict_init": ["array-like", None],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "device": [str],
+        "dtype": [StrOptions(set(_DTYPES))],
+        "distributed": [StrOptions({"auto"}), "boolean"],
+        "checkpoint_dir": [str, PathLike, None],
+        "checkpoint_every": [Interval(Integral, 1, None, closed="left")],
+        "sparse_output": ["boolean"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_components=None,
+        *,
+        alpha=1.0,
+        positive_code=True,
+        debias=False,
+        n_nonzero_coefs=None,
+        solver="auto",
+        tol=1e-4,
+        max_solver_iter=1000,
+        update="auto",
+        max_iter=2,
+        early_stopping=False,
+        validation_fraction=0.1,
+        batch_size=1024,
+        dict_init=None,
+        warm_start=False,
+        random_state=None,
+        device="auto",
+        dtype="float32",
+        distributed="auto",
+        checkpoint_dir=None,
+        checkpoint_every=1000,
+        sparse_output=True,
+        verbose=False,
+    ):
+        self.n_components = n_components
+        self.alpha = alpha
+        self.positive_code = positive_code
+        self.debias = debias
+        self.n_nonzero_coefs = n_nonzero_coefs
+        self.solver = solver
+        self.tol = tol
+        self.max_solver_iter = max_solver_iter
+        self.update = update
+        self.max_iter = max_iter
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.batch_size = batch_size
+        self.dict_init = dict_init
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.device = device
+        self.dtype = dtype
+        self.distributed = distributed
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_every = checkpoint_every
+        self.sparse_output = sparse_output
+        self.verbose = verbose
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, sample_weight=None):
+        """
+        Learn the factors of X.
+
+        Parameters
+        ----------
+        X : array-like or ActivationStore of shape (n_rows, n_features)
+            An array, a memory-mapped array (read a minibatch at a time), Activations, or a store, which is read in
+            shuffled order with memory that does not grow with it.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_rows,), default=None
+            How much each row counts in the update of the components. With a store, its own `sample_weight` is looked
+            up a minibatch at a time.
+
+        Returns
+        -------
+        self : SparseDictionary
+            The fitted dictionary.
+
+        Raises
+        ------
+        ValueError
+            If X is not finite or has fewer rows than `n_components` asks for, no weight is positive, or a checkpoint is
+            damaged.
+        RuntimeError
+            If one of several processes was lost.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If rows of the last epoch were left above `tol`.
+        """
+        going_on = self.warm_start and hasattr(self, "components_")
+        X = check_rows(self, X, reset=not going_on)
+        weight = check_weight(sample_weight, X)
+        if self.n_components is not None and self.n_components > len(X):
+            raise ValueError(f"n_components={self.n_components} is more than the {len(X)} rows of X: give more rows.")
+        random_state = _random_state_of_its_own(self.random_state)
+        history = self.history_ if going_on else []
+        self.n_iter_ = self._learn(
+            X, weight, random_state, history, going_on, self.max_iter, self.checkpoint_dir, self.early_stopping
+        )
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None, sample_weight=None):
+        """
+        Learn from some more rows, once each.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            The next rows, cut into minibatches.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_rows,), default=None
+            How much each row counts; None counts all alike.
+
+        Returns
+        -------
+        self : SparseDictionary
+            The dictionary, fitted to all rows that it was given so far.
+        """
+        going_on = hasattr(self, "components_")
+        X = check_rows(self, X, reset=not going_on)
+        weight = check_weight(sample_weight, X)
+        random_state = self._random_state if going_on else _random_state_of_its_own(self.random_state)
+        history = self.history_ if going_on else []
+        self.n_iter_ = self._learn(X, weight, random_state, history, going_on, 1, None, False)
+        return self
+
+    def transform(self, X):
+        """
+        Code rows as sparse sums of the factors.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows to code.
+
+        Returns
+        -------
+        codes : csr_array or ndarray of shape (n_rows, n_components)
+            Activations of the factors; a csr_array if `sparse_output`.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If rows were left above `tol`.
+        """
+        check_is_fitted(self)
+        X = check_rows(self, X, reset=False)
+        return self._encode(X, self.sparse_output)
+
+    def duality_gap(self, X, codes):
+        """
+        How far each code is from the best, at most, as a share of its objective.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows.
+        codes : array-like or sparse array of shape (n_rows, n_components)
+            From any source; if `positive_code`, none may be negative.
+
+        Returns
+        -------
+        gaps : ndarray of float64 of shape (n_rows,)
+            In [0, 1]: the relative duality gap, (primal - dual) / primal.
+        """
+        check_is_fitted(self)
+        X = check_rows(self, X, reset=False)
+        codes = check_codes(codes, len(self.components_), len(X))
+        if self.positive_code and codes.size and codes.min() < 0:
+            raise ValueError("codes are negative in places, which positive_code=True rules out.")
+        return row_gaps(X, codes, self.components_, self.alpha, self.positive_code)
+
+    @property
+    def n_steps_(self):
+        """Minibatches learned from since learning began."""
+        return int(self._learner_state["n_steps"])
+
+    @property
+    def intercept_(self):
+        """Zeros, of shape (n_features,): a row of no factors is reconstructed as zeros."""
+        return np.zeros(self.components_.shape[1], self.components_.dtype)
+
+    def _problem(self) -> Problem:
+        device, dtype = resolve_device(self.device), _DTYPES[self.dtype]
+        n_components = self.n_components or self.n_features_in_
+        return Problem(
+            alpha=float(self.alpha),
+            positive=self.positive_code,
+            solver=fastest_solver(device, n_components, dtype) if self.solver == "auto" else self.solver,
+            tol=self.tol,
+            max_iter=self.max_solver_iter,
+            n_nonzero_coefs=self.n_nonzero_coefs,
+            device=device,
+            dtype=dtype,
+        )
+
+    def _encode(self, X, sparse):
+        debias = self.debias and self.n_nonzero_coefs is None
+        return encode(X, self.components_, self._problem(), batch_size=self.batch_size, sparse=sparse, debias=debias)
+
+    def to_torch(self, device="cpu"):
+        """
+        Return the dictionary as a torch module with differentiable `encode`, `decode` and `forward`.
+
+        Parameters
+        ----------
+        device : str, default="cpu"
+
+        Returns
+        -------
+        torch.nn.Module
+            Its codes are those of :meth:`transform`, to rounding.
+        """
+        check_is_fitted(self)
+        problem = replace(self._problem(), device=resolve_device(device))
+        refitted = self.debias or self.n_nonzero_coefs is not None
+        return SparseCodingModule(
+            problem.tensor(self.components_), problem.solver_for, 0.0 if refitted else problem.alpha
+        )
+
+    def _saved_arrays(self):
+        return super()._saved_arrays() | {f"state.{name}": array for name, array in self._learner_state.items()}
+
+    def _arrays_that_decide(self):
+        return {"components_": self.components_}
+
+    def _restore(self, facts, arrays):
+        super()._restore(facts, arrays)
+        self._learner_state = {
+            name.removeprefix("state."): array for name, array in arrays.items() if name.startswith("state.")
+        }
+        self._random_state = _random_state_of_its_own(self.random_state)
+
+    def _learn(self, X, weight, random_state, history, going_on, n_epochs, checkpoint_dir, early_stopping) -> int:
+        with assembled(self.distributed, resolve_device(self.device)) as team:
+            alone_and_unsaved = checkpoint_dir is None and team.size == 1
+            fingerprint = "" if alone_and_unsaved else self._fingerprint(X, weight, going_on, team)
+            checkpoint = Checkpoint(checkpoint_dir, fingerprint, self.checkpoint_every, team)
+            saved = checkpoint.read()
+            if saved is not None:
+                random_state.set_state(saved.first_state)
+            share_state(random_state, team)
+            first_state = random_state.get_state()
+            rows = rows_of(X, weight)
+            learner = self._learner(rows, random_state, going_on, team, saved)
+            held_out = None
+            if early_stopping:
+                rows, held_out = hold_out(rows, self.validation_fraction, random_state)
+            standing = Standing(first_state, random_state.get_state(), list(history))
+            if saved is not None:
+                saved.restore(learner, standing)
+            watcher = watcher_of(self, n_epochs)
+            watcher.begin_fit(X)
+            learn(
+                learner,
+                rows,
+                held_out,
+                standing,
+                random_state,
+                max_iter=n_epochs,
+                batch_size=self.batch_size,
+                checkpoint=checkpoint,
+                watcher=watcher,
+                verbose=self.verbose and team.rank == 0,
+            )
+            watcher.end_fit()
+        self.components_ = learner.components.cpu().numpy()
+        self.history_ = standing.history
+        self.device_ = learner.problem.device
+        self._learner_state = learner.state()
+        self._random_state = random_state
+        warn_of_open_rows(standing.n_open, len(rows), learner.problem)
+        return standing.n_epochs
+
+    def _learner(self, rows, random_state, going_on, team, saved) -> Learner:
+        problem = self._problem()
+        n_components = self.n_components or self.n_features_in_
+        if going_on:
+            components = self.components_
+        elif self.dict_init is None:
+            components = drawn_components(rows, n_components, self.batch_size, random_state)
+        else:
+            components = given_components(self.dict_init, (n_components, self.n_features_in_))
+        update = best_update(problem.device, len(components)) if self.update == "auto" else self.update
+        # What suits a machine depends on its memory: all processes do as the first, and as before they were stopped.
+        methods = f"{problem.solver} {update}" if saved is None else saved.methods
+        solver, update = team.share_bytes(methods.encode()).decode().split()
+        learner = Learner(replace(problem, solver=solver), update, components, team)
+        if going_on:
+            learner.restore(self._learner_state)
+        return learner
+
+    def _fingerprint(self, X, weight, going_on, team) -> str:
+        """Digest all that decides the result of a fit; agree on it with the other processes."""
+        parameters = {name: value for name, value in self.get_params().items() if name not in _OF_NO_EFFECT}
+        start = [self.components_, self.n_steps_] if going_on else []
+        fingerprint = fingerprint_of([parameters, X, weight, start])
+        if team.share_bytes(fingerprint.encode()) != fingerprint.encode():
+            raise ValueError(
+                "the processes of the group were given different rows or parameters: give all the same, or learn alone "
+                "in each with distributed=False."
+            )
+        return fingerprint
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = [self.dtype]
+        return tags
+
+
+def _random_state_of_its_own(random_state) -> np.random.RandomState:
+    """Return a random state that can be put back to where it was: NumPy's global one is for others too."""
+    given = check_random_state(random_state)
+    return np.random.RandomState(given.randint(2**31)) if given is check_random_state(None) else given

@@ -1,0 +1,56 @@
+"""Components to start from: given, or the directions of rows."""
+
+import numpy as np
+from sklearn.utils import check_array, check_random_state
+
+from skfactors.learning.batches import ArrayRows, StreamedRows, merge_repeats
+
+
+def drawn_components(
+    rows: ArrayRows | StreamedRows, n_components: int, batch_size: int, random_state: np.random.RandomState
+) -> np.ndarray:
+    """Take the directions of random rows."""
+    # A state of their own, so that they depend on which rows there are and not on how often.
+    own_state = check_random_state(random_state.randint(np.iinfo(np.int32).max))
+    drawn, _ = merge_repeats(*rows.draw(max(n_components, batch_size), random_state))
+    return initial_components(drawn, n_components, own_state)
+
+
+def given_components(components, shape: tuple[int, int]) -> np.ndarray:
+    """
+    Check components, and scale those down that are longer than 1.
+
+    Raises
+    ------
+    ValueError
+        If their shape is another, or they are not finite.
+    """
+    components = check_array(components, dtype=np.float64)
+    if components.shape != shape:
+        raise ValueError(
+            f"dict_init has shape {components.shape}, not (n_components, n_features) = ({shape[0]}, {shape[1]})."
+        )
+    return components / np.maximum(np.linalg.norm(components, axis=1, keepdims=True), 1)
+
+
+def initial_components(rows: np.ndarray, n_components: int, random_state: np.random.RandomState) -> np.ndarray:
+    """
+    Draw rows and take their directions; where there are too few, draw directions uniformly.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_rows, n_features)
+        Distinct.
+    n_components : int
+    random_state : RandomState
+
+    Returns
+    -------
+    components : ndarray of shape (n_components, n_features)
+        Rows of norm 1.
+    """
+    directions = random_state.standard_normal((n_components, rows.shape[1]))
+    rows = rows[np.linalg.norm(rows, axis=1) > 0]
+    chosen = random_state.permutation(len(rows))[:n_components]
+    directions[: len(chosen)] = rows[chosen]
+    return directions / np.linalg.norm(directions, axis=1, keepdims=True)

@@ -1,0 +1,72 @@
+"""How many threads torch has while others compute, and afterwards."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from threadpoolctl import threadpool_info
+
+from skfactors import SparseDictionary
+from skfactors.learning.threads import in_parallel, n_threads, torch_on_one_thread, torch_threads_for
+
+
+@pytest.fixture(autouse=True)
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_torch_is_held_to_one_thread_and_then_has_its_own_again():
+    with torch_on_one_thread():
+        assert torch.get_num_threads() == 1
+        assert n_threads() == 3
+        with torch_threads_for(10):
+            assert torch.get_num_threads() == 1
+        with torch_threads_for(10**10):
+            assert torch.get_num_threads() == 3
+        with torch_on_one_thread():
+            assert n_threads() == 3
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == n_threads() == 3
+
+
+def test_an_error_gives_the_threads_back():
+    with pytest.raises(RuntimeError), torch_on_one_thread():
+        raise RuntimeError
+    assert torch.get_num_threads() == n_threads() == 3
+
+
+def test_tasks_are_done_in_order_and_by_blas_on_one_thread_each():
+    def task(number):
+        return number, {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    for n_tasks in (1, 2, 9):
+        assert in_parallel(task, range(n_tasks)) == [(number, {1}) for number in range(n_tasks)]
+
+
+def test_fits_in_several_threads_leave_the_numbers_as_they_were():
+    X = np.random.default_rng(0).standard_normal((2000, 8))
+    before = threadpool_info()
+    all_inside = threading.Barrier(3)
+
+    def fit(seed):
+        with torch_on_one_thread():
+            # All hold torch at once, and each is new to it.
+            all_inside.wait(timeout=60)
+            assert n_threads() == 3
+        SparseDictionary(4, alpha=0.5, batch_size=50, random_state=seed).fit(X)
+        return torch.get_num_threads()
+
+    with ThreadPoolExecutor(3) as threads:
+        assert list(threads.map(fit, range(3))) == [3, 3, 3]
+        assert list(threads.map(lambda _: torch.get_num_threads(), range(3))) == [3, 3, 3]
+    assert threadpool_info() == before
+
+
+def test_a_fit_leaves_the_number_of_threads_as_it_was():
+    SparseDictionary(4, alpha=0.5, batch_size=50).fit(np.random.default_rng(0).standard_normal((200, 8)))
+    assert torch.get_num_threads() == 3
