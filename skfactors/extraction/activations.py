@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from skfactors.extraction.texts import Texts
+from skfactors.extraction.text.corpus import Texts
 
 PROVENANCE_COLUMNS = ("document", "layer", "position", "token_id", "start", "end")
 

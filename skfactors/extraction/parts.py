@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from skfactors.extraction.activations import PROVENANCE_COLUMNS, Activations
-from skfactors.extraction.texts import Texts
-from skfactors.extraction.windows import Window
+from skfactors.extraction.text.corpus import Texts
+from skfactors.extraction.text.windows import Window
 
 
 @dataclass

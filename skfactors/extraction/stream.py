@@ -11,8 +11,8 @@ from skfactors.extraction.activations import Activations
 from skfactors.extraction.cache import CachedRunner
 from skfactors.extraction.forward import HiddenStateRunner
 from skfactors.extraction.parts import Part, assemble, split_into_parts
-from skfactors.extraction.texts import iter_texts
-from skfactors.extraction.windows import Window, iter_windows
+from skfactors.extraction.text.corpus import iter_texts
+from skfactors.extraction.text.windows import Window, iter_windows
 from skfactors.progress import progress_bar
 
 

@@ -20,7 +20,7 @@ from skfactors.extraction.store.layout import (
 from skfactors.extraction.store.shards import Shard, widened
 from skfactors.extraction.store.shuffling import shuffled_batches
 from skfactors.extraction.store.weights import FrequencyWeights
-from skfactors.extraction.texts import Texts
+from skfactors.extraction.text.corpus import Texts
 
 _SHARDS_MAPPED = 16
 

@@ -18,7 +18,7 @@ from safetensors.torch import save
 
 from skfactors.extraction.activations import PROVENANCE_COLUMNS, Activations
 from skfactors.extraction.store.layout import Record, block_folder, shard_name, trouble_with
-from skfactors.extraction.texts import Texts
+from skfactors.extraction.text.corpus import Texts
 from skfactors.files import advised_errors, replaced_file
 
 # Rows that are read, and vouched for, together.

@@ -26,14 +26,14 @@ from skfactors.extraction.models import (
     n_layers_of,
     resolve_layers,
 )
+from skfactors.extraction.output import framed
+from skfactors.extraction.pooling import GroupPool
 from skfactors.extraction.probe import ModelProbe
 from skfactors.extraction.store import ActivationStore
 from skfactors.extraction.store.filling import fill, open_folder
 from skfactors.extraction.stream import ActivationStream, n_characters, warn_of_rowless
-from skfactors.extraction.texts import check_is_collection, iter_texts, open_corpus
-from skfactors.extraction.windows import check_windowing
-from skfactors.output import framed
-from skfactors.pooling import GroupPool
+from skfactors.extraction.text.corpus import check_is_collection, iter_texts, open_corpus
+from skfactors.extraction.text.windows import check_windowing
 from skfactors.progress import progress_bar
 
 
