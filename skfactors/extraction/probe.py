@@ -4,7 +4,7 @@ import numpy as np
 
 from skfactors.extraction.forward import HiddenStateRunner
 from skfactors.extraction.models import n_layers_of
-from skfactors.extraction.text.windows import Window, iter_windows
+from skfactors.extraction.windows import Window, iter_windows
 
 
 class ModelProbe:

@@ -1,7 +1,6 @@
 """ActivationStream: texts in, parts of rows out, with a model that is open."""
 
 import time
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -11,8 +10,10 @@ from skfactors.extraction.activations import Activations
 from skfactors.extraction.cache import CachedRunner
 from skfactors.extraction.forward import HiddenStateRunner
 from skfactors.extraction.parts import Part, assemble, split_into_parts
+from skfactors.extraction.sites import Place
 from skfactors.extraction.text.corpus import iter_texts
-from skfactors.extraction.text.windows import Window, iter_windows
+from skfactors.extraction.windows import Window, iter_windows
+from skfactors.notices import warn_caller
 from skfactors.progress import progress_bar
 
 
@@ -26,9 +27,10 @@ class ActivationStream:
     tokenizer : transformers fast tokenizer
     windowing : dict
         `max_length`, `stride` and `add_special_tokens`, as :func:`iter_windows` takes them.
-    layers : list of int
-        From 0.
-    hidden_size : int
+    places : list of Place
+        What is read of the model.
+    widths : list of int
+        Of each place.
     dtype : dtype of the rows
     runner : HiddenStateRunner or CachedRunner
         What turns windows into hidden states.
@@ -38,8 +40,8 @@ class ActivationStream:
 
     tokenizer: object
     windowing: dict
-    layers: list[int]
-    hidden_size: int
+    places: list[Place]
+    widths: list[int]
     dtype: np.dtype
     runner: HiddenStateRunner | CachedRunner
     content: dict
@@ -51,17 +53,17 @@ class ActivationStream:
             for part in self.split(iter_texts(texts), max_rows):
                 n_rowless += part.n_rowless
                 yield self.read(part, advance)
-        warn_of_rowless(n_rowless, stacklevel=3)
+        warn_of_rowless(n_rowless)
 
     def split(self, texts: Iterable[str], max_rows: int | None, first_document: int = 0) -> Iterator[Part]:
         """Cut texts into windows, and these into parts; no model runs. Documents are numbered from the one given."""
         windowed = iter_windows(texts, self.tokenizer, **self.windowing, first_document=first_document)
-        return split_into_parts(windowed, len(self.layers), max_rows, first_document)
+        return split_into_parts(windowed, len(self.places), max_rows, first_document)
 
     def read(self, part: Part, advance) -> Activations:
         """Run the model over a part's windows."""
-        states = _reported(self.runner, part.windows, self.layers, advance)
-        return assemble(part, states, self.layers, self.hidden_size, self.dtype)
+        states = _reported(self.runner, part.windows, [place.layer for place in self.places], advance)
+        return assemble(part, states, self.places, self.widths, self.dtype)
 
 
 def n_characters(texts) -> int | None:
@@ -69,14 +71,12 @@ def n_characters(texts) -> int | None:
     return sum(len(text) for text in texts if isinstance(text, str)) if hasattr(texts, "__len__") else None
 
 
-def warn_of_rowless(n_rowless: int, *, stacklevel: int) -> None:
+def warn_of_rowless(n_rowless: int) -> None:
     """Say how many texts gave no rows."""
     if n_rowless:
-        warnings.warn(
+        warn_caller(
             f"{n_rowless} of the texts are empty or white space, or hold nothing that gives a token; "
-            "they are kept, with no rows.",
-            UserWarning,
-            stacklevel=stacklevel + 1,
+            "they are kept, with no rows."
         )
 
 

@@ -1,1 +1,1 @@
-"""What is particular to text: the corpus, its windows of tokens, and the extractor."""
+"""What is particular to text: the corpus and its extractor."""

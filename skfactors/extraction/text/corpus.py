@@ -60,6 +60,12 @@ def check_is_collection(texts) -> None:
         raise TypeError(f"texts is {_describe(texts)}; a list or another iterable of str is needed.")
 
 
+def held(texts):
+    """Return texts whose number is known and that can be read more than once: a list of those that have no length."""
+    check_is_collection(texts)
+    return texts if hasattr(texts, "__len__") else list(texts)
+
+
 class Corpus:
     """
     Texts from where corpora lie, read as they are asked for and as often.
