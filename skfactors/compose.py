@@ -9,8 +9,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skfactors.extraction.output import framed
 from skfactors.extraction.pooling import GroupPool
+from skfactors.output import framed
 
 # Bounds the dense codes held at a time.
 _ROWS_CODED_AT_A_TIME = 4096

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skfactors.callers import warn_caller
 from skfactors.extraction.activations import Activations
 from skfactors.extraction.cache import CachedRunner
 from skfactors.extraction.forward import HiddenStateRunner
@@ -13,7 +14,6 @@ from skfactors.extraction.parts import Part, assemble, split_into_parts
 from skfactors.extraction.sites import Place
 from skfactors.extraction.text.corpus import iter_texts
 from skfactors.extraction.windows import Window, iter_windows
-from skfactors.notices import warn_caller
 from skfactors.progress import progress_bar
 
 

@@ -12,6 +12,7 @@ from sklearn.utils import check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from skfactors.callers import warn_caller
 from skfactors.devices import resolve_device
 from skfactors.extraction.activations import Activations
 from skfactors.extraction.cache import CachedRunner, HiddenStateCache
@@ -26,7 +27,6 @@ from skfactors.extraction.models import (
     n_layers_of,
     resolve_layers,
 )
-from skfactors.extraction.output import framed
 from skfactors.extraction.pooling import POOLINGS, GroupPool
 from skfactors.extraction.probe import ModelProbe
 from skfactors.extraction.sites import SITES, Place
@@ -35,7 +35,7 @@ from skfactors.extraction.store.filling import fill, open_folder
 from skfactors.extraction.stream import ActivationStream, n_characters, warn_of_rowless
 from skfactors.extraction.text.corpus import check_is_collection, held, iter_texts, open_corpus
 from skfactors.extraction.windows import check_windowing
-from skfactors.notices import warn_caller
+from skfactors.output import framed
 from skfactors.progress import progress_bar
 
 
