@@ -410,8 +410,8 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         """
         check_is_fitted(self)
         coding = replace(self._coding(), device=resolve_device(device))
-        refitted = self.debias or self.n_nonzero_coefs is not None
-        return SparseCodingModule(coding.tensor(self.components_), coding.solver_for, 0.0 if refitted else coding.alpha)
+        penalty = 0.0 if coding.debias or coding.n_nonzero_coefs is not None else coding.alpha
+        return SparseCodingModule(coding.tensor(self.components_), coding.codes_of, penalty)
 
     def _saved_arrays(self):
         return super()._saved_arrays() | {f"state.{name}": array for name, array in self._learner_state.items()}
