@@ -1,12 +1,13 @@
 """Frequency weights of a store's rows, looked up as they are asked for."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
 from skfactors.extraction.indexing import row_numbers
 from skfactors.extraction.store.shards import Shard
+from skfactors.fingerprints import fingerprint
 
 # Shards whose tokens are kept at hand; a shuffle buffer draws from many.
 _SHARDS_AT_HAND = 256
@@ -36,6 +37,11 @@ class FrequencyWeights:
             counts = of_shard
         weight = 1 / np.sqrt(np.maximum(counts, 1))
         self._weight_of_token = weight / max((weight @ counts) / max(len(self), 1), np.finfo(float).tiny)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest that identifies the weights."""
+        return fingerprint([self._ends, self._weight_of_token])
 
     @property
     def shape(self) -> tuple[int]:

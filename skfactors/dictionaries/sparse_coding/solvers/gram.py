@@ -59,6 +59,9 @@ class GramSolver(Solver):
         parts = in_parallel(lambda task: self.code_task(task, self._correlate(task)), tasks)
         counts, indices, values, gaps = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
         row_ends = np.concatenate([[0], np.cumsum(counts)])
+        if row_ends[-1] <= np.iinfo(np.int32).max:
+            # Many estimators of scikit-learn take no wider indices.
+            row_ends = row_ends.astype(np.int32)
         codes = scipy.sparse.csr_array((values, indices, row_ends), shape=(len(X), len(self._components)))
         return codes, torch.from_numpy(gaps).to(X)
 
