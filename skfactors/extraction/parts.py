@@ -96,8 +96,8 @@ def assemble(
         for row, index in enumerate(indices):
             window = part.windows[index]
             for number, of_place in enumerate(batch):
-                start = first_row[index] + number * step[index]
-                X[start : start + window.n_rows, : widths[number]] = of_place[row, window.rows]
+                start, width = first_row[index] + number * step[index], widths[number]
+                X[start : start + window.n_rows, :width] = of_place[row, window.rows, :width]
         del batch, of_place
     provenance = _provenance(part.windows, places)
     return Activations(X, provenance, Texts(part.texts), dict(zip(places, widths, strict=True)))

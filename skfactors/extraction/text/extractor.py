@@ -15,16 +15,11 @@ from sklearn.utils.validation import check_is_fitted
 from skfactors.callers import warn_caller
 from skfactors.devices import resolve_device
 from skfactors.extraction.activations import Activations
-from skfactors.extraction.cache import CachedRunner, HiddenStateCache
-from skfactors.extraction.forward import HiddenStateRunner
-from skfactors.extraction.identity import digest, model_content
 from skfactors.extraction.models import (
     DTYPES,
     ModelSlot,
     ModelSource,
-    load_config,
-    longest_window,
-    n_layers_of,
+    OpenModel,
     resolve_layers,
 )
 from skfactors.extraction.pooling import POOLINGS, GroupPool
@@ -104,9 +99,13 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
 
     Notes
     -----
-    `fit` learns nothing; it checks parameters and the model's configuration. :meth:`extract` and :meth:`iter_extract`
-    give rows with their provenance and need no `fit`. The model itself loads when it first runs, is shared with clones,
-    and is no part of a pickle.
+    `fit` learns nothing; it opens the model, runs it over a few tokens, and checks parameters against what that shows.
+    :meth:`extract` and :meth:`iter_extract` give rows with their provenance and need no `fit`. An open model is shared
+    with clones, and is not part of a pickle.
+
+    A row does not depend on the texts that are read beside its own or before it. A model whose hidden states do, as it
+    ignores the attention mask or changes as it reads, is run over windows of one length at a time; one whose states
+    cannot be told apart in that way is refused.
 
     Examples
     --------
@@ -178,7 +177,7 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
 
     def fit(self, texts, y=None):
         """
-        Check parameters, texts and the model's configuration; nothing is learned from the texts.
+        Open the model, and check parameters and texts; nothing is learned from the texts.
 
         Parameters
         ----------
@@ -205,8 +204,9 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
                 pass
         self.layers_, self._widths = self._check_model()
         self.hidden_size_ = max(self._widths)
-        one_place = self.level == "token" and self.arrange == "rows"
-        self._n_features_out = self.hidden_size_ if one_place else sum(self._widths)
+        self._n_features_out = sum(self._widths)
+        if self.level == "token" and self.arrange == "rows":
+            self._n_features_out = self._slot().get(self._source()).facts.width_of(self.layers_)
         return self
 
     def fit_transform(self, texts, y=None):
@@ -365,9 +365,9 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         ModelProbe
             With the model, windows and batch size of this extractor.
         """
-        self._check_model()
-        model, tokenizer = self._slot().get(self._source())
-        return ModelProbe(model, tokenizer, self.batch_size, self._windowing(model, tokenizer))
+        self._validate_params()
+        opened = self._slot().get(self._source())
+        return ModelProbe(opened, self.batch_size, self._windowing(opened))
 
     def _stream(self, texts, max_rows) -> Iterator[Activations]:
         # All that is wrong with model and parameters is said here, before the first part is asked for.
@@ -379,20 +379,17 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         yield from self._open().iter_extract(texts, max_rows=max_rows, verbose=self.verbose)
 
     def _open(self) -> ActivationStream:
-        layers, widths = self._check_model()
-        model, tokenizer = self._slot().get(self._source())
-        windowing = self._windowing(model, tokenizer)
-        content = {"files": model_content(self._source()), "layers": layers, "dtype": self.dtype}
-        runner = HiddenStateRunner(model, self.batch_size)
-        if self.cache_dir is not None:
-            runner = CachedRunner(runner, HiddenStateCache(self.cache_dir, digest(content), self.cache_limit))
-        dtype = np.dtype(np.float64 if self.dtype == "float64" else np.float32)
+        layers, _ = self._check_model()
+        opened = self._slot().get(self._source())
+        windowing = self._windowing(opened)
         places = [Place(self.site, layer) for layer in layers]
-        return ActivationStream(tokenizer, windowing, places, widths, dtype, runner, content | windowing)
+        return ActivationStream(
+            opened, self._source(), windowing, places, self.batch_size, self.cache_dir, self.cache_limit
+        )
 
-    def _windowing(self, model, tokenizer) -> dict:
-        max_length = min(self.max_length, longest_window(model.config, tokenizer))
-        check_windowing(tokenizer, max_length, self.stride, self.add_special_tokens)
+    def _windowing(self, opened: OpenModel) -> dict:
+        max_length = min(self.max_length, opened.facts.n_positions or self.max_length)
+        check_windowing(opened.tokenizer, max_length, self.stride, self.add_special_tokens)
         return {"max_length": max_length, "stride": self.stride, "add_special_tokens": self.add_special_tokens}
 
     def _pooled(self, texts) -> np.ndarray:
@@ -406,9 +403,9 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
 
     def _check_model(self) -> tuple[list[int], list[int]]:
         self._validate_params()
-        config = load_config(self._source())
-        layers = resolve_layers(self.layers, n_layers_of(config) + 1, self.model)
-        return layers, [config.hidden_size] * len(layers)
+        facts = self._slot().get(self._source()).facts
+        layers = resolve_layers(self.layers, len(facts.widths), self.model)
+        return layers, [facts.widths[layer] for layer in layers]
 
     def _source(self) -> ModelSource:
         return ModelSource(self.model, self.revision, resolve_device(self.device), self.dtype, self.trust_remote_code)
