@@ -1,7 +1,5 @@
 """What joins extraction and dictionary: texts to one row of factor activations each."""
 
-from collections.abc import Iterator
-
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, _fit_context, clone
@@ -10,6 +8,7 @@ from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skfactors.extraction.pooling import GroupPool
+from skfactors.extraction.text.corpus import held
 from skfactors.output import framed
 
 # Bounds the dense codes held at a time.
@@ -92,6 +91,24 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         self.dictionary_ = self.dictionary if _is_fitted(self.dictionary) else self._learn(texts)
         return self
 
+    def fit_transform(self, texts, y=None):
+        """
+        Fit, and turn each text into a row of factor activations.
+
+        Parameters
+        ----------
+        texts : iterable of str of length n_texts
+            Read once, so a generator will do.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        X : ndarray of shape (n_texts, n_components)
+        """
+        texts = held(texts)
+        return self.fit(texts, y).transform(texts)
+
     def transform(self, texts):
         """
         Turn each text into a row of factor activations.
@@ -99,7 +116,7 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         texts : iterable of str of length n_texts
-            An iterator is read once, and kept in memory.
+            A generator is read once, and kept in memory.
 
         Returns
         -------
@@ -107,7 +124,7 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             Activations of the factors, pooled over the tokens and layers of each text.
         """
         check_is_fitted(self)
-        texts = list(texts) if isinstance(texts, Iterator) else texts
+        texts = held(texts)
         names = self.get_feature_names_out()
         pool = GroupPool(len(texts), len(names), self.pooling, dtype=np.float32)
         for acts in self.extractor_.iter_extract(texts):
