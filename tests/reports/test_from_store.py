@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from support.small_store import SmallStore, fitted_axes, report_aloud
+from support.small_store import SmallStore, fitted_model, report_aloud
 
 from skfactors.reports import FactorReport, importance_by_layer, top_contexts
 
@@ -29,7 +29,7 @@ def store_that_stops_at(stop):
 
 
 def report_on(store, dictionary=None, **options):
-    return FactorReport.from_store(store, dictionary or fitted_axes(), **PARAMETERS, **options)
+    return FactorReport.from_store(store, dictionary or fitted_model(), **PARAMETERS, **options)
 
 
 def the_file_in(folder):
@@ -38,7 +38,7 @@ def the_file_in(folder):
 
 
 def test_a_report_on_a_store_has_the_tables_of_the_functions():
-    store, dictionary = SmallStore(), fitted_axes()
+    store, dictionary = SmallStore(), fitted_model()
     codes = dictionary.transform(store.X)
 
     report = report_on(store)
@@ -108,21 +108,21 @@ def test_resumed_reports_merge(tmp_path):
 def another_store():
     store = SmallStore()
     store.fingerprint = "another"
-    return store, fitted_axes(), {}
+    return store, fitted_model(), {}
 
 
 def other_components():
-    dictionary = fitted_axes()
+    dictionary = fitted_model()
     dictionary.components_ *= 2
     return SmallStore(), dictionary, {}
 
 
 def other_parameters_of_the_dictionary():
-    return SmallStore(), fitted_axes(alpha=1.0), {}
+    return SmallStore(), fitted_model(threshold=1.0), {}
 
 
 def other_parameters_of_the_report():
-    return SmallStore(), fitted_axes(), {"window": 3}
+    return SmallStore(), fitted_model(), {"window": 3}
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_report_killed_at_twenty_random_moments_ends_equal_to_one_that_was_not
     # Processes are forked from one that has everything imported.
     context = multiprocessing.get_context("forkserver")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    context.set_forkserver_preload(["reports.small_store"])
+    context.set_forkserver_preload(["support.small_store"])
     rng = np.random.default_rng(0)
     starts = []
     for n_shards in [*rng.integers(0, 4, size=20).tolist(), None]:

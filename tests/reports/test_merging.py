@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.small_store import SmallStore, fitted_axes
+from support.small_store import SmallStore, fitted_model
 
 from skfactors.reports import FactorReport
-from skfactors.reports.saliency_records import context_key, saliency_series
+from skfactors.reports.saliency.records import context_key, saliency_series
 
 COMPONENTS = np.random.default_rng(1).normal(size=(5, 3))
 
@@ -49,11 +49,11 @@ def test_merged_reports_equal_the_report_made_in_one_pass(
 def test_reports_on_every_nth_shard_merge_to_the_report_on_all(n_reports, rows_a_shard):
     store = SmallStore(n_documents=50, rows_a_shard=rows_a_shard)
     reports = [
-        FactorReport.from_store(store, fitted_axes(), k=3, top=4, shards=range(number, store.n_shards, n_reports))
+        FactorReport.from_store(store, fitted_model(), k=3, top=4, shards=range(number, store.n_shards, n_reports))
         for number in reversed(range(n_reports))
     ]
     merged = FactorReport.merge(iter(reports))
-    assert merged == FactorReport.from_store(store, fitted_axes(), k=3, top=4)
+    assert merged == FactorReport.from_store(store, fitted_model(), k=3, top=4)
     assert merged.summary().equals(FactorReport.merge(reports[::-1]).summary())
 
 
