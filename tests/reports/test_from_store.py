@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from support.small_store import SmallStore, fitted_model, report_aloud
+from support.dictionaries import StandInModel, scaled
+from support.small_store import N_FEATURES, SmallStore, fitted_model, report_aloud
 
 from skfactors.reports import FactorReport, importance_by_layer, top_contexts
 
@@ -121,15 +122,37 @@ def other_parameters_of_the_dictionary():
     return SmallStore(), fitted_model(threshold=1.0), {}
 
 
+def a_pipeline_with_another_scaler():
+    return SmallStore(), scaled(SmallStore().X * 2), {}
+
+
+def a_subclass_that_codes_otherwise():
+    return SmallStore(), Doubled().fit(np.zeros((1, N_FEATURES))), {}
+
+
+class Doubled(StandInModel):
+    def transform(self, X):
+        return super().transform(X) * 2
+
+
 def other_parameters_of_the_report():
     return SmallStore(), fitted_model(), {"window": 3}
 
 
 @pytest.mark.parametrize(
-    "make", [another_store, other_components, other_parameters_of_the_dictionary, other_parameters_of_the_report]
+    "make",
+    [
+        another_store,
+        other_components,
+        other_parameters_of_the_dictionary,
+        a_subclass_that_codes_otherwise,
+        a_pipeline_with_another_scaler,
+        other_parameters_of_the_report,
+    ],
 )
 def test_the_checkpoint_of_another_report_is_not_taken_up(tmp_path, make):
-    report_on(SmallStore(), checkpoint_dir=tmp_path)
+    for dictionary in (fitted_model(), scaled(SmallStore().X)):
+        report_on(SmallStore(), dictionary, checkpoint_dir=tmp_path)
     store, dictionary, options = make()
     report = report_on(store, dictionary, checkpoint_dir=tmp_path, **options)
     assert store.shards_read[0] == 0
@@ -153,9 +176,19 @@ def test_a_checkpoint_cut_short_or_altered_is_refused(tmp_path):
 def test_a_write_that_was_cut_off_leaves_nothing_behind(tmp_path):
     report_on(SmallStore(), checkpoint_dir=tmp_path)
     file = the_file_in(tmp_path)
-    (tmp_path / f".{file.name}.0123.unfinished").write_bytes(b"half")
+    left_over = tmp_path / f".{file.name}.0123.unfinished"
+    left_over.write_bytes(b"half")
+    os.utime(left_over, (0, 0))
     report_on(SmallStore(), checkpoint_dir=tmp_path)
     assert the_file_in(tmp_path) == file
+
+
+def test_a_file_that_another_process_is_writing_is_left_alone(tmp_path):
+    report_on(SmallStore(), checkpoint_dir=tmp_path)
+    being_written = tmp_path / f".{the_file_in(tmp_path).name}.0123.unfinished"
+    being_written.write_bytes(b"half")
+    report_on(SmallStore(), checkpoint_dir=tmp_path)
+    assert being_written.exists()
 
 
 class LongStore:

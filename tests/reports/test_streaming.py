@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from skfactors.metrics import dead_fraction, explained_variance, l0
 from skfactors.reports import importance_by_layer, top_contexts
-from skfactors.reports.counting.tally import Tally
 from skfactors.reports.counting.strongest import TopValues
+from skfactors.reports.counting.tally import Tally
 
 PARAMETERS = {"k": 3, "top": 4, "window": 2, "unique_documents": True}
 
@@ -156,12 +156,12 @@ def test_explained_variance_over_parts_is_the_metrics_over_the_whole(make_corpus
     components = np.random.default_rng(1).normal(size=(5, 3))
     corpus.X = corpus.X.astype(np.float64) + offset
 
-    def reconstruct(codes):
+    def reconstruct(X, codes):
         return codes @ components + offset
 
     totals = accumulate(corpus, [3, 20], PARAMETERS, reconstruct=reconstruct).totals()
 
-    expected = explained_variance(corpus.X, reconstruct(corpus.codes))
+    expected = explained_variance(corpus.X, reconstruct(corpus.X, corpus.codes))
     assert totals["explained_variance"] == pytest.approx(expected, rel=1e-6)
 
 
@@ -170,11 +170,15 @@ def test_rows_that_are_all_equal_have_the_metrics_explained_variance(make_corpus
     corpus = make_corpus(3)
     corpus.X = np.full((len(corpus.X), 3), 0.1, dtype=np.float32)
 
-    def reconstruct(codes):
+    def reconstruct(X, codes):
         return np.full((codes.shape[0], 3), 0.1, dtype=np.float32) + (0 if exact else 1)
 
     totals = accumulate(corpus, [4], PARAMETERS, reconstruct=reconstruct).totals()
-    assert totals["explained_variance"] == explained_variance(corpus.X, reconstruct(corpus.codes)) == float(exact)
+    assert (
+        totals["explained_variance"]
+        == explained_variance(corpus.X, reconstruct(corpus.X, corpus.codes))
+        == float(exact)
+    )
 
 
 def test_explained_variance_is_none_where_nothing_was_reconstructed(make_corpus):
