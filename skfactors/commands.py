@@ -108,10 +108,13 @@ def _report(options) -> None:
     if n_parts > 1:
         folders = [folder / f"part-{number}-of-{n_parts}" for number in range(n_parts)]
         report.save(folders[part])
-        if not all((of_part / "report.json").is_file() for of_part in folders):
+        there = [FactorReport.load(of_part) for of_part in folders if (of_part / "report.json").is_file()]
+        # A folder that was used before may hold parts of another store or dictionary.
+        parts = [it for it in there if (it.origin, it.parameters) == (report.origin, report.parameters)]
+        if len(parts) < n_parts:
             print(f"{folders[part]}: {report}; the part that comes last puts them together")
             return
-        report = FactorReport.merge(FactorReport.load(of_part) for of_part in folders)
+        report = FactorReport.merge(parts)
     report.save(folder)
     if options.html:
         report.to_html(options.html)
