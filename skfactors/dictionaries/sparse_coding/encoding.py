@@ -7,6 +7,7 @@ import scipy.sparse
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from skfactors.devices import free_memory
 from skfactors.dictionaries.rows import batches_of, dense
 from skfactors.dictionaries.sparse_coding.objective import relative_duality_gap
 from skfactors.dictionaries.sparse_coding.solvers.pursuit import refit
@@ -14,6 +15,9 @@ from skfactors.dictionaries.sparse_coding.step import Problem
 from skfactors.learning.batches import slices
 
 _ROWS_MEASURED_AT_A_TIME = 1024
+# An accelerator is kept busy by no fewer rows, if there is the memory for some arrays of their codes.
+_ROWS_ON_AN_ACCELERATOR = 8192
+_ARRAYS_OF_CODES = 16
 
 
 def encode(
@@ -28,6 +32,7 @@ def encode(
     components : ndarray of shape (n_components, n_features)
     problem : Problem
     batch_size : int
+        Rows at a time; on an accelerator, whose memory they fit in, more.
     sparse : bool
         Whether to return a CSR array.
     debias : bool, default=False
@@ -45,7 +50,7 @@ def encode(
     components = problem.tensor(components)
     solver = problem.solver_for(components)
     n_open, batches = 0, []
-    for rows in batches_of(X, batch_size):
+    for rows in batches_of(X, _rows_at_a_time(batch_size, components)):
         batch = problem.tensor(rows)
         codes, gaps = solver.solve_sparse(batch) if sparse or debias else solver.solve(batch)
         n_open += int((gaps > problem.tol).sum())
@@ -54,6 +59,13 @@ def encode(
         batches.append(codes if sparse else dense(codes))
     warn_of_open_rows(n_open, len(X), problem)
     return scipy.sparse.vstack(batches, format="csr") if sparse else np.concatenate(batches)
+
+
+def _rows_at_a_time(batch_size: int, components: torch.Tensor) -> int:
+    if components.device.type == "cpu":
+        return batch_size
+    bytes_of_a_row = _ARRAYS_OF_CODES * len(components) * components.itemsize
+    return max(batch_size, int(min(_ROWS_ON_AN_ACCELERATOR, free_memory(components.device) / 2 / bytes_of_a_row)))
 
 
 def warn_of_open_rows(n_open: int, n_rows: int, problem: Problem) -> None:
