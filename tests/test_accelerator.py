@@ -91,19 +91,20 @@ def test_where_triton_cannot_compile_coding_goes_on_and_says_so(monkeypatch):
 
 
 def test_transform_gives_the_codes_of_a_cpu_sparse_or_dense(rows):
-    gpu = SparseDictionary(96, alpha=0.3, max_iter=1, random_state=0, device="cuda", tol=1e-5).fit(rows)
+    gpu = SparseDictionary(96, alpha=0.3, max_iter=1, random_state=0, device="cuda", tol=1e-4).fit(rows)
     codes = gpu.transform(rows[:1000])
     assert codes.indices.dtype == codes.indptr.dtype == np.int32
     assert codes.has_sorted_indices and (codes.data > 0).all()
     np.testing.assert_array_equal(gpu.set_params(sparse_output=False).transform(rows[:1000]), codes.toarray())
-    there = gpu.set_params(device="cpu").transform(rows[:1000])
-    np.testing.assert_allclose(codes.toarray(), there, atol=5e-3)
+    there = gpu.set_params(device="cpu", solver="fista").transform(rows[:1000])
+    np.testing.assert_allclose(codes.toarray(), there, atol=0.02)
 
 
 @pytest.mark.parametrize("update", ["block", "hessian"])
 def test_a_gpu_learns_as_good_a_dictionary_as_a_cpu(rows, update):
     settings = {"alpha": 0.3, "max_iter": 3, "batch_size": 256, "update": update, "random_state": 0}
-    gpu, cpu = (SparseDictionary(96, device=device, **settings).fit(rows) for device in ("cuda", "cpu"))
+    gpu = SparseDictionary(96, device="cuda", **settings).fit(rows)
+    cpu = SparseDictionary(96, device="cpu", solver="fista", **settings).fit(rows)
     assert isinstance(gpu.components_, np.ndarray)
     assert gpu.score(rows) == pytest.approx(cpu.score(rows), abs=0.01)
 
@@ -128,7 +129,7 @@ def test_a_dictionary_learned_on_a_gpu_is_saved_pickled_and_opened_without_one(r
     np.testing.assert_array_equal(opened.components_, gpu.components_)
     unpickled = pickle.loads(pickled)
     for dictionary in (opened, unpickled):
-        dictionary.set_params(device="cpu")
+        dictionary.set_params(device="cpu", solver="fista")
         np.testing.assert_allclose(dictionary.transform(rows[:200]).toarray(), codes.toarray(), atol=0.02)
 
 
@@ -207,9 +208,11 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(tiny_model, tex
 
 
 def test_a_report_is_that_of_a_cpu(tiny_model, texts):
-    texts = texts * 4
+    texts = [text for text in texts if text] * 4
     extractor = TransformerFeatureExtractor(tiny_model, device="cuda")
     dictionary = SparseDictionary(24, alpha=0.3, random_state=0, device="cuda").fit(extractor.extract(texts).X)
     gpu = FactorReport.from_texts(extractor, dictionary, texts)
-    cpu = FactorReport.from_texts(extractor.set_params(device="cpu"), dictionary.set_params(device="cpu"), texts)
+    cpu = FactorReport.from_texts(
+        extractor.set_params(device="cpu"), dictionary.set_params(device="cpu", solver="fista"), texts
+    )
     np.testing.assert_allclose(gpu.importance_by_layer(), cpu.importance_by_layer(), atol=0.02)
