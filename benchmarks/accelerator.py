@@ -23,7 +23,7 @@ from skfactors.datasets import demo_model, load_wikipedia
 # (factors, alpha)
 PROBLEMS = ((512, 1.0), (1536, 0.55), (1536, 1.2), (8192, 1.2))
 ROWS_LEARNED_FROM, ROWS_CODED, RUNS = 40_960, 16_384, 3
-CHARACTERS_READ = 400_000
+CHARACTERS_READ = 500_000
 
 
 def seconds_of(work, runs=RUNS):

@@ -182,7 +182,7 @@ class Learner:
         """Return all that a later step depends on, beside the components, as arrays."""
         tensors = {"idle_weight": self.idle_weight, "n_steps": torch.tensor(self.n_steps)}
         tensors |= {f"update.{name}": tensor for name, tensor in self.update.state.items()}
-        return {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
+        return {name: tensor.to("cpu", copy=True).numpy() for name, tensor in tensors.items()}
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Take up where `state` was taken; what another kind of update left behind is not used."""
