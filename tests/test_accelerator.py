@@ -25,6 +25,11 @@ def rows():
 
 
 @pytest.fixture
+def texts(texts):
+    return [text for text in texts if text]
+
+
+@pytest.fixture
 def without_triton(monkeypatch):
     monkeypatch.setattr(batched, "fused_descent", lambda device: None)
 
@@ -182,7 +187,7 @@ def test_half_precision_is_near(tiny_model, texts, dtype):
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(tiny_model, texts, caplog):
-    long_text, n_copies = texts[4], 3000
+    long_text, n_copies = texts[3], 3000
     extractor = TransformerFeatureExtractor(tiny_model, device="cuda", batch_size=2 * n_copies)
     one = extractor.extract([long_text]).X
     torch.cuda.empty_cache()
@@ -198,7 +203,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_nothing_is_lost(tiny_model, tex
 
 
 def test_a_report_is_that_of_a_cpu(tiny_model, texts):
-    texts = [text for text in texts if text] * 4
+    texts = texts * 4
     extractor = TransformerFeatureExtractor(tiny_model, device="cuda")
     dictionary = SparseDictionary(24, alpha=0.3, random_state=0, device="cuda").fit(extractor.extract(texts).X)
     gpu = FactorReport.from_texts(extractor, dictionary, texts)
