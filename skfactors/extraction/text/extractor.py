@@ -300,7 +300,8 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         Parameters
         ----------
         texts : iterable of str, path-like or Hugging Face dataset
-            A list or generator of texts, a file with one text per line (a `pathlib.Path`), or a dataset, streamed or not.
+            A list or generator of texts, a file with one text per line (a `pathlib.Path`), or a dataset, streamed or
+            not.
         path : path-like
             The folder; made if need be.
         column : str, default="text"
