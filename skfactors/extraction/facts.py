@@ -160,12 +160,17 @@ def try_out(model: nn.Module, tokenizer, name: str) -> ModelFacts:
     changes = as_loaded.changed() or _has_rotary_factors_that_change(model)
     if changes:
         trial.facts = replace(trial.facts, as_loaded=as_loaded)
+    random_state = _random_state(model)
     (long_alone,) = trial.states(trial.long)
+    draws = not torch.equal(random_state, _random_state(model))
     (short_again,) = trial.states(trial.short)
-    long_again = long_beside
-    if not trial.same(long_alone, long_beside):
+    same_again = trial.same(short_alone, short_again)
+    if draws or not trial.same(long_alone, long_beside):
         (long_again,) = trial.states(trial.long)
-    if not (trial.same(short_alone, short_again) and trial.same(long_alone, long_again)):
+        # Reformer attends at random, and where weights are small that is hardly to be seen.
+        exactly = all(map(torch.equal, long_alone, long_again))
+        same_again = same_again and (exactly if draws else trial.same(long_alone, long_again))
+    if not same_again:
         raise ValueError(f"{trial.what} gives other hidden states each time that it reads the same text.")
     if changes or not (trial.same(short_alone, short_beside) and trial.same(long_alone, long_beside)):
         long_beside_one_as_long, _ = trial.states(trial.long, trial.long[::-1])
@@ -296,6 +301,11 @@ def _has_rotary_factors_that_change(model) -> bool:
     kinds = [getattr(part, "rope_type", None) for part in model.modules()]
     kinds = [kind for named in kinds for kind in (named.values() if isinstance(named, dict) else [named])]
     return any("dynamic" in str(kind) or kind == "longrope" for kind in kinds)
+
+
+def _random_state(model) -> torch.Tensor:
+    device = next(model.parameters()).device
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
 def _n_weight_changes(model) -> int:
