@@ -1,6 +1,5 @@
 """FactorModel: what all dictionaries share."""
 
-import warnings
 from abc import ABC, abstractmethod
 from importlib import import_module
 from numbers import Integral
@@ -10,10 +9,13 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted
 
 from skfactors._version import __version__
+from skfactors.callers import warn_caller
+from skfactors.codes import check_codes
 from skfactors.dictionaries.persistence import read_folder, write_folder
-from skfactors.dictionaries.rows import batches_of, check_codes, check_rows
+from skfactors.dictionaries.rows import batches_of, check_rows
 from skfactors.fingerprints import fingerprint
 from skfactors.metrics.reconstruction import VarianceSums
+from skfactors.output import with_plain_output
 
 # Where the classes are that a saved folder can name. Others are found once they are imported.
 MODELS = {"SparseDictionary": "skfactors.dictionaries.sparse_coding.sparse_dictionary"}
@@ -88,7 +90,7 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         -------
         ndarray of shape (n_rows, n_features)
         """
-        return self.inverse_transform(self.transform(X))
+        return self.inverse_transform(with_plain_output(self).transform(X))
 
     def score(self, X, y=None):
         """
@@ -163,7 +165,7 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             for name in [name for name, value in parameters.items() if hasattr(value, "__array__")]
         }
         if not isinstance(parameters.get("random_state"), (Integral, type(None))):
-            warnings.warn("random_state is not an integer and is not saved.", UserWarning, stacklevel=2)
+            warn_caller("random_state is not an integer and is not saved.")
             parameters["random_state"] = None
         config = {
             "skfactors": __version__,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skfactors.metrics._arrays import check_dense, row_batches, squared_deviations
+from skfactors.metrics._arrays import check_dense, row_batches
 
 
 def explained_variance(X, X_reconstructed) -> float:
@@ -54,13 +54,10 @@ def explained_variance(X, X_reconstructed) -> float:
             f"X has shape {X.shape} but X_reconstructed has shape {X_reconstructed.shape}; "
             "pass the reconstruction of the same rows."
         )
-    unexplained = float(
-        sum(np.square(np.subtract(X[rows], X_reconstructed[rows], dtype=np.float64)).sum() for rows in row_batches(X))
-    )
-    variation = squared_deviations(X)
-    if variation == 0:
-        return float(unexplained == 0)
-    return 1 - unexplained / variation
+    sums = VarianceSums()
+    for rows in row_batches(X):
+        sums.add(X[rows], X_reconstructed[rows])
+    return sums.explained_variance()
 
 
 class VarianceSums:

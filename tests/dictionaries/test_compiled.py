@@ -40,3 +40,31 @@ def test_rows_that_lie_column_by_column_need_no_code_of_their_own():
     SparseDictionary(8, alpha=0.5, dict_init=np.asfortranarray(dictionary.components_), device="cpu").fit(X)
     assert len(code_rows.signatures) == compiled
     np.testing.assert_array_equal(codes.toarray(), dictionary.transform(X).toarray())
+
+
+def fit_with_cache(folder):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(folder), "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run([sys.executable, "-c", FIT], env=environment, capture_output=True, text=True, check=True)
+
+
+def stamps(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*.nb[ic]")}
+
+
+def test_code_that_was_damaged_on_disk_is_compiled_again_and_kept(tmp_path):
+    first = fit_with_cache(tmp_path).stdout
+    kept = stamps(tmp_path)
+    indices, codes = sorted(tmp_path.rglob("*.nbi")), sorted(tmp_path.rglob("*.nbc"))
+    indices[0].write_bytes(b"")
+    indices[1].write_bytes(b"\x80\x04 no pickle")
+    indices[2].unlink()
+    for path in (path for path in codes if "rows" in path.name):
+        content = bytearray(path.read_bytes())
+        # A bit in the middle of machine code, which no reader of files would notice.
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    assert fit_with_cache(tmp_path).stdout == first
+    assert stamps(tmp_path).keys() == kept.keys()
+    mended = stamps(tmp_path)
+    assert fit_with_cache(tmp_path).stdout == first
+    assert stamps(tmp_path) == mended

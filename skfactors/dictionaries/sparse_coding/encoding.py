@@ -1,12 +1,11 @@
 """Rows to codes with a given dictionary, and what codes say of their rows, a batch at a time."""
 
-import warnings
-
 import numpy as np
 import scipy.sparse
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from skfactors.callers import warn_caller
 from skfactors.dictionaries.rows import batches_of, dense
 from skfactors.dictionaries.sparse_coding.objective import relative_duality_gap
 from skfactors.dictionaries.sparse_coding.solvers.pursuit import refit
@@ -59,12 +58,11 @@ def encode(
 def warn_of_open_rows(n_open: int, n_rows: int, problem: Problem) -> None:
     """Say how many rows the solver left above the tolerance."""
     if n_open:
-        warnings.warn(
+        warn_caller(
             f"The codes of {n_open} of {n_rows} rows have a relative duality gap above tol={problem.tol:g} "
             f"after max_solver_iter={problem.max_iter} steps: raise max_solver_iter, tol, or alpha, "
             "or set dtype='float64'.",
             ConvergenceWarning,
-            stacklevel=4,
         )
 
 
