@@ -17,6 +17,7 @@ _NEEDS = {
 
 
 def pytest_collection_modifyitems(items):
+    """Mark them as tests are collected."""
     for item in items:
         if isinstance(item, pytest.DoctestItem):
             code = "".join(example.source for example in item.dtest.examples)

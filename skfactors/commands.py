@@ -178,9 +178,7 @@ def _parser() -> argparse.ArgumentParser:
             name, help=help, description=help[0].upper() + help[1:] + ".", epilog=f"example:\n  {example}", **style
         )
         parser.set_defaults(run=run)
-        parser.add_argument(
-            "--verbose", action="store_true", help="show progress even outside a terminal"
-        )
+        parser.add_argument("--verbose", action="store_true", help="show progress even outside a terminal")
         return parser
 
     style = {"formatter_class": argparse.RawDescriptionHelpFormatter}

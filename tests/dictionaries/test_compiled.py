@@ -7,6 +7,7 @@ import sys
 import numpy as np
 
 from skfactors import SparseDictionary
+from skfactors.compiled import compile_with
 from skfactors.dictionaries.sparse_coding.solvers._working_set import code_rows
 
 FIT = """
@@ -68,3 +69,22 @@ def test_code_that_was_damaged_on_disk_is_compiled_again_and_kept(tmp_path):
     mended = stamps(tmp_path)
     assert fit_with_cache(tmp_path).stdout == first
     assert stamps(tmp_path) == mended
+
+
+def doubled(values):
+    return 2 * values
+
+
+def test_where_no_folder_can_be_written_functions_are_compiled_all_the_same(monkeypatch):
+    monkeypatch.setattr("numba.core.caching.CompileResultCacheImpl._locator_classes", [])
+    function = compile_with()(doubled)
+    assert function(3.5) == 7
+    assert len(function.signatures) == 1
+
+
+def test_a_disk_that_is_full_stops_no_compiled_function(monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("numba.core.caching.IndexDataCacheFile.save", full)
+    assert compile_with()(doubled)(3.5) == 7
