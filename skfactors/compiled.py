@@ -7,6 +7,7 @@ from pathlib import Path
 
 from numba import njit
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.dispatcher import Dispatcher
 
 _DIGEST = hashlib.sha256
 _DIGEST_SIZE = _DIGEST().digest_size
@@ -31,8 +32,8 @@ def compile_with(**options):
 
     def decorate(function):
         dispatcher = njit(nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, **options)(function)
-        # What numba raises where no folder can be written.
-        with suppress(RuntimeError):
+        # What is raised where no folder can be written, or no source read.
+        with suppress(RuntimeError, OSError):
             dispatcher._cache = _CheckedCache(function)
         return dispatcher
 
@@ -44,8 +45,8 @@ class _CheckedCache(FunctionCache):
 
     def __init__(self, function):
         super().__init__(function)
-        locator = self._impl.locator
-        self._cache_file = _CheckedFiles(self._cache_path, self._impl.filename_base, locator.get_source_stamp())
+        stamp = self._impl.locator.get_source_stamp(), _digest_of_callees(function)
+        self._cache_file = _CheckedFiles(self._cache_path, self._impl.filename_base, stamp)
 
     def save_overload(self, sig, data):
         with suppress(OSError):
@@ -67,6 +68,13 @@ class _CheckedFiles(IndexDataCacheFile):
             content = BytesIO()
             yield content
             file.write(content.getvalue() + _DIGEST(content.getvalue()).digest())
+
+
+def _digest_of_callees(function) -> str:
+    """Digest the files of the compiled functions that a function may call: they are compiled into it."""
+    callees = (value.py_func for value in function.__globals__.values() if isinstance(value, Dispatcher))
+    files = sorted({callee.__code__.co_filename for callee in callees} - {function.__code__.co_filename})
+    return _DIGEST(b"".join(_DIGEST(Path(file).read_bytes()).digest() for file in files)).hexdigest()
 
 
 def _is_whole(path) -> bool:

@@ -193,8 +193,12 @@ def description_length_scorer(estimator, X, y=None) -> float:
     >>> round(description_length_scorer(dictionary, X), 1)
     -15.6
     """
+    # It brings torch along.
+    from skfactors.dictionaries.coding import codes_of, reconstruction_of
+
     rows, model = _rows_and_model(estimator, X)
-    return -description_length(rows, model.transform(rows), model.components_, reconstruction=model.reconstruct(rows))
+    codes = codes_of(model, rows)
+    return -description_length(rows, codes, model.components_, reconstruction=reconstruction_of(model, rows, codes))
 
 
 def amortization_gap_scorer(estimator, X, y=None) -> float:

@@ -88,3 +88,34 @@ def test_a_disk_that_is_full_stops_no_compiled_function(monkeypatch):
 
     monkeypatch.setattr("numba.core.caching.IndexDataCacheFile.save", full)
     assert compile_with()(doubled)(3.5) == 7
+
+
+def test_a_change_in_a_file_that_code_was_taken_from_is_seen(tmp_path):
+    (tmp_path / "inner.py").write_text(INNER.format(amount=1))
+    (tmp_path / "outer.py").write_text(OUTER)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    results = []
+    for amount in (1, 1, 5):
+        (tmp_path / "inner.py").write_text(INNER.format(amount=amount))
+        code = "from outer import outer; print(outer(1), sum(outer.stats.cache_hits.values()))"
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        results.append(tuple(map(int, done.stdout.split())))
+    assert results == [(2, 0), (2, 1), (6, 0)]
+
+
+INNER = """
+from skfactors.compiled import compile_with
+
+@compile_with(forceinline=True)
+def inner(x):
+    return x + {amount}
+"""
+OUTER = """
+from inner import inner
+from skfactors.compiled import compile_with
+
+@compile_with(forceinline=True)
+def outer(x):
+    return inner(x)
+"""
