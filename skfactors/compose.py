@@ -11,8 +11,8 @@ from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from skfactors.dictionaries.adapters import as_factor_model, steps_of
+from skfactors.extraction.pooling import GroupPool
 from skfactors.output import framed
-from skfactors.pooling import GroupPool
 
 # Bounds the dense codes held at a time.
 _ROWS_CODED_AT_A_TIME = 4096

@@ -4,7 +4,7 @@ import pandas as pd
 from sklearn.utils._set_output import _get_output_config
 
 
-def framed(estimator, X, texts, provenance=None):
+def framed(estimator, X, texts, places=None):
     """
     Put rows into a DataFrame if the estimator's output is set to pandas, where scikit-learn cannot know the index.
 
@@ -14,8 +14,8 @@ def framed(estimator, X, texts, provenance=None):
     X : ndarray of shape (n_rows, n_features)
     texts : iterable of str
         What the rows were made of. The index of a Series names the documents.
-    provenance : DataFrame of length n_rows, default=None
-        Columns `document`, `layer` and `position`; without it, there is a row for each text.
+    places : DataFrame of length n_rows, default=None
+        What becomes the index, with a column `document`; without it, there is a row for each text.
 
     Returns
     -------
@@ -24,12 +24,11 @@ def framed(estimator, X, texts, provenance=None):
     if _get_output_config("transform", estimator)["dense"] != "pandas":
         return X
     names = texts.index if isinstance(texts, pd.Series) else None
-    if provenance is None:
+    if places is None:
         return pd.DataFrame(X, index=names, columns=estimator.get_feature_names_out())
-    index = provenance[["document", "layer", "position"]]
     if names is not None:
-        index = index.assign(document=names.to_numpy()[index["document"]])
-    return pd.DataFrame(X, index=pd.MultiIndex.from_frame(index), columns=estimator.get_feature_names_out())
+        places = places.assign(document=names.to_numpy()[places["document"]])
+    return pd.DataFrame(X, index=pd.MultiIndex.from_frame(places), columns=estimator.get_feature_names_out())
 
 
 def with_plain_output(estimator):

@@ -9,6 +9,9 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from skfactors.learning.batches import check_finite, is_streamed, slices
 
+# Half precision is widened a batch at a time: a file of it may fill half the memory.
+_DTYPES = [np.float32, np.float64, np.float16]
+
 
 def check_rows(estimator, X, *, reset: bool) -> np.ndarray:
     """
@@ -24,7 +27,7 @@ def check_rows(estimator, X, *, reset: bool) -> np.ndarray:
 
     Returns
     -------
-    X : ndarray of float32 or float64, or ActivationStore
+    X : ndarray of float32, float64 or float16, or ActivationStore
 
     Raises
     ------
@@ -35,7 +38,7 @@ def check_rows(estimator, X, *, reset: bool) -> np.ndarray:
         return _check_store(estimator, X, reset=reset)
     if isinstance(X, torch.Tensor):
         X = X.detach().to("cpu", torch.promote_types(X.dtype, torch.float32)).numpy()
-    X = validate_data(estimator, X, reset=reset, dtype=[np.float32, np.float64], ensure_all_finite=False)
+    X = validate_data(estimator, X, reset=reset, dtype=_DTYPES, ensure_all_finite=False)
     check_finite(X)
     return X
 

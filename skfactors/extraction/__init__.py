@@ -1,7 +1,11 @@
 """Texts to rows of hidden states, each row knowing where it came from."""
 
-from skfactors.extraction.activations import Activations
-from skfactors.extraction.extractor import TransformerFeatureExtractor
-from skfactors.extraction.store import ActivationStore
+from skfactors._lazy import attach
 
-__all__ = ["ActivationStore", "Activations", "TransformerFeatureExtractor"]
+_HOMES = {
+    "ActivationStore": "skfactors.extraction.store",
+    "Activations": "skfactors.extraction.activations",
+    "TransformerFeatureExtractor": "skfactors.extraction.text.extractor",
+}
+__all__ = list(_HOMES)
+__getattr__, __dir__ = attach(__name__, _HOMES)

@@ -1,35 +1,38 @@
 """Activations: rows of hidden states that know where they came from."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from skfactors.extraction.texts import Texts
+from skfactors.extraction.indexing import is_all, selected_rows
+from skfactors.extraction.provenance import check_provenance, is_at, joined, places_of
+from skfactors.extraction.sites import Place, find_place, find_places
+from skfactors.extraction.text.corpus import Texts
 
-PROVENANCE_COLUMNS = ("document", "layer", "position", "token_id", "start", "end")
 
-
-@dataclass(frozen=True, eq=False)
 class Activations:
     """
     Hidden states and their provenance, row by row.
 
-    Goes wherever scikit-learn takes an array: it converts to `X`. Slicing by row (``acts[10:20]``, ``acts[mask]``,
-    ``acts[indices]``) gives Activations.
+    The unit is the token: it has a row for each place that was read, and :meth:`at` gives the rows of one place, the
+    same tokens in the same order for every place. Goes wherever scikit-learn takes an array: it converts to `X`.
+    Indexing by rows (``acts[10:20]``, ``acts[mask]``, ``acts[numbers]``) gives Activations. Cannot be changed.
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, hidden_size)
+    X : ndarray of shape (n_rows, width)
         The hidden states. Held as a read-only view.
-    provenance : DataFrame of shape (n_rows, 6)
+    provenance : DataFrame of shape (n_rows, 7)
         Integer columns `document` (number of the text in the corpus), `layer` (index into the model's hidden states,
         0 = embeddings), `position` (of the token in its document), `token_id`, `start` and `end` (character offsets:
-        ``texts[document][start:end]`` is the token's text).
+        ``texts[document][start:end]`` is the token's text); and `site`, a category: what was read in the layer. Without
+        that column it is "hidden_states".
     texts : Texts or sequence of str
         The documents; a plain sequence is numbered from 0.
+    widths : mapping of Place to int, default=None
+        Widths of places that are narrower than X. Their rows fill only the first columns of X.
 
     Raises
     ------
@@ -41,33 +44,69 @@ class Activations:
     >>> import numpy as np, pandas as pd
     >>> from skfactors.extraction import Activations
     >>> provenance = pd.DataFrame(
-    ...     [[0, 3, 0, 7, 0, 2], [0, 3, 1, 9, 3, 6]],
+    ...     [[0, 3, 0, 7, 0, 2], [0, 3, 1, 9, 3, 6], [0, 4, 0, 7, 0, 2], [0, 4, 1, 9, 3, 6]],
     ...     columns=["document", "layer", "position", "token_id", "start", "end"],
     ... )
-    >>> acts = Activations(np.eye(2), provenance, ["to sum"])
+    >>> acts = Activations(np.eye(4), provenance, ["to sum"])
     >>> acts
-    Activations(2 rows x 2 features, layers [3], 1 documents)
-    >>> acts.tokens()
+    Activations(4 rows x 4 features, layers [3, 4], 1 documents)
+    >>> acts.at(layer=4).tokens()
     ['to', 'sum']
+    >>> acts.side_by_side().shape
+    (2, 8)
     """
 
-    X: np.ndarray
-    provenance: pd.DataFrame
-    texts: Texts
-
-    def __post_init__(self):
-        X = np.asarray(self.X).view()
+    def __init__(
+        self, X: np.ndarray, provenance: pd.DataFrame, texts: Texts, widths: Mapping[Place, int] | None = None
+    ):
+        X = np.asarray(X)
         if X.ndim != 2:
             raise ValueError(f"X has {X.ndim} dimensions; rows of hidden states have 2.")
-        X.flags.writeable = False
-        missing = [name for name in PROVENANCE_COLUMNS if name not in self.provenance]
-        if missing:
-            raise ValueError(f"provenance lacks the columns {missing}.")
-        if len(self.provenance) != len(X):
-            raise ValueError(f"X has {len(X)} rows and provenance {len(self.provenance)}.")
-        object.__setattr__(self, "X", X)
-        if not isinstance(self.texts, Texts):
-            object.__setattr__(self, "texts", Texts.numbered(self.texts))
+        self._provenance = check_provenance(provenance, len(X))
+        self._texts = texts if isinstance(texts, Texts) else Texts.numbered(texts)
+        # What differs from the width of X, of the places that are here.
+        self._widths = {place: width for place, width in (widths or {}).items() if width < X.shape[1]}
+        if self._widths:
+            of_places = {place: self._widths.get(place, X.shape[1]) for place in self.places}
+            distinct = set(of_places.values())
+            if len(distinct) == 1:
+                X = X[:, : distinct.pop()]
+            self._widths = {place: width for place, width in of_places.items() if width < X.shape[1]}
+        self._padded = X.view()
+        self._padded.flags.writeable = False
+
+    @property
+    def X(self) -> np.ndarray:
+        """
+        The hidden states, of shape (n_rows, width).
+
+        Raises
+        ------
+        ValueError
+            If the places of the rows differ in width.
+        """
+        if self._widths:
+            narrower = ", ".join(f"{width} at {tuple(place)}" for place, width in self._widths.items())
+            raise ValueError(
+                f"These rows differ in width: {narrower}, and {self._padded.shape[1]} elsewhere. Take those of one "
+                f"place, as with at(layer={self.layers[0]}), or side_by_side(), which gives each place its own columns."
+            )
+        return self._padded
+
+    @property
+    def padded(self) -> np.ndarray:
+        """The hidden states, those of narrower places filled up with zeros: X, where all places are of one width."""
+        return self._padded
+
+    @property
+    def provenance(self) -> pd.DataFrame:
+        """Where each row is from."""
+        return self._provenance
+
+    @property
+    def texts(self) -> Texts:
+        """The documents, by number."""
+        return self._texts
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -75,14 +114,84 @@ class Activations:
         return self.X.shape
 
     @property
+    def ndim(self) -> int:
+        """Two, as of an array."""
+        return 2
+
+    @property
     def dtype(self) -> np.dtype:
         """Data type of `X`."""
-        return self.X.dtype
+        return self._padded.dtype
+
+    @cached_property
+    def places(self) -> list[Place]:
+        """Places that occur, each a site and a layer, in order of first appearance."""
+        return places_of(self.provenance)
 
     @property
     def layers(self) -> list[int]:
         """Layers that occur, in order of first appearance."""
-        return [int(layer) for layer in pd.unique(self.provenance["layer"])]
+        return list(dict.fromkeys(layer for _, layer in self.places))
+
+    def at(self, site: str | None = None, layer: int | None = None) -> "Activations":
+        """
+        Take the rows of one place.
+
+        Parameters
+        ----------
+        site : str, default=None
+            None is for rows of a single site.
+        layer : int, default=None
+            As in the provenance. None is for rows of a single layer.
+
+        Returns
+        -------
+        Activations
+            Of shape (n_tokens, width of the place), ordered by document, then position, whatever the order of these
+            rows: tokens are in the same order for every place.
+
+        Raises
+        ------
+        ValueError
+            If there is no such place, or more than one; the message names those that there are.
+        """
+        rows = np.flatnonzero(is_at(self.provenance, find_place(self.places, site, layer)))
+        document, position = (self.provenance[name].to_numpy()[rows] for name in ("document", "position"))
+        return self[rows[np.lexsort((position, document))]]
+
+    def side_by_side(self, layers=None, sites=None) -> np.ndarray:
+        """
+        Put the places of each token side by side, in columns.
+
+        Parameters
+        ----------
+        layers : int or list of int, default=None
+            Which, and in which order. None takes all.
+        sites : str or list of str, default=None
+            Which, and in which order. None takes all.
+
+        Returns
+        -------
+        ndarray of shape (n_tokens, sum of the widths)
+            A row for each token, ordered as in :meth:`at`; columns ordered by site, then by layer.
+
+        Raises
+        ------
+        ValueError
+            If there is no such place, or not every token has a row at each.
+        """
+        places = find_places(self.places, layers, sites)
+        if not places:
+            raise ValueError("There are no rows to put side by side.")
+        blocks = [self.at(*place) for place in places]
+        tokens = [block.provenance[["document", "position"]].to_numpy() for block in blocks]
+        for place, its_tokens in zip(places, tokens, strict=True):
+            if not np.array_equal(its_tokens, tokens[0]):
+                raise ValueError(
+                    f"The {len(its_tokens)} tokens at {tuple(place)} are not the {len(tokens[0])} tokens at "
+                    f"{tuple(places[0])}: select whole tokens, with all their rows."
+                )
+        return np.hstack([block.X for block in blocks])
 
     @cached_property
     def sample_weight(self) -> np.ndarray:
@@ -114,21 +223,24 @@ class Activations:
         return [self.texts[document][start:end] for document, start, end in zip(*columns, strict=True)]
 
     def __len__(self) -> int:
-        return len(self.X)
+        return len(self._padded)
 
-    def __getitem__(self, rows) -> "Activations":
-        if isinstance(rows, (int, np.integer)):
-            raise TypeError(f"Activations are sliced by rows: use [{rows}:{rows + 1}], or .X[{rows}] for the vector.")
-        return Activations(self.X[rows], self.provenance.iloc[rows].reset_index(drop=True), self.texts)
+    def __getitem__(self, rows):
+        if isinstance(rows, tuple) and len(rows) == 2 and not is_all(rows[1]):
+            return self.X[rows]
+        rows = selected_rows(rows, len(self))
+        provenance = self.provenance.iloc[rows].reset_index(drop=True)
+        return Activations(self.padded[rows], provenance, self.texts, self._widths)
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
-        if copy:
-            return np.array(self.X, dtype=dtype)
-        return np.asarray(self.X, dtype=dtype)
+        return np.array(self.X, dtype=dtype) if copy else np.asarray(self.X, dtype=dtype)
 
     def __repr__(self) -> str:
+        widths = sorted(
+            {self._widths.get(place, self._padded.shape[1]) for place in self.places} or {self._padded.shape[1]}
+        )
         return (
-            f"Activations({len(self)} rows x {self.X.shape[1]} features, layers {self.layers}, "
+            f"Activations({len(self)} rows x {' or '.join(map(str, widths))} features, layers {self.layers}, "
             f"{len(self.texts)} documents)"
         )
 
@@ -157,16 +269,17 @@ class Activations:
         parts = list(parts)
         if not parts:
             raise ValueError("nothing to concatenate: parts is empty.")
-        widths = sorted({part.X.shape[1] for part in parts})
+        widths = sorted({part.padded.shape[1] for part in parts})
         if len(widths) > 1:
             raise ValueError(f"the parts have different widths: {widths}.")
         if not _one_corpus(parts):
             parts = _numbered_on(parts)
         by_number = {number: text for part in parts for number, text in part.texts.items()}
         return cls(
-            np.concatenate([part.X for part in parts]),
-            pd.concat([part.provenance for part in parts], ignore_index=True),
+            np.concatenate([part.padded for part in parts]),
+            joined(part.provenance for part in parts),
             Texts(dict(sorted(by_number.items()))),
+            {place: width for part in parts for place, width in part._widths.items()},
         )
 
 
@@ -181,6 +294,6 @@ def _numbered_on(parts: list[Activations]) -> list[Activations]:
         numbers = [number for number, _ in part.texts.items()]
         shift = following - min(numbers, default=0)
         provenance = part.provenance.assign(document=part.provenance["document"] + shift)
-        numbered.append(Activations(part.X, provenance, part.texts.shifted(shift)))
+        numbered.append(Activations(part.padded, provenance, part.texts.shifted(shift), part._widths))
         following = max(numbers, default=-1) + shift + 1
     return numbered

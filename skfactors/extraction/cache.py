@@ -210,9 +210,17 @@ class CachedRunner:
         chosen = [windows[places[key][0]] for key in missing]
         for indices, states in self._runner.run(chosen, layers):
             for row, index in enumerate(indices):
-                of_window = np.stack([of_layer[row, : len(chosen[index])] for of_layer in states])
+                of_window = _stacked([of_layer[row, : len(chosen[index])] for of_layer in states])
                 self._cache.put(missing[index], of_window)
                 yield missing[index], of_window
+
+
+def _stacked(states: list[np.ndarray]) -> np.ndarray:
+    """Stack a window's states in each layer, the narrower filled up with zeros."""
+    stacked = np.zeros((len(states), len(states[0]), max(state.shape[1] for state in states)), states[0].dtype)
+    for of_layer, state in zip(stacked, states, strict=True):
+        of_layer[:, : state.shape[1]] = state
+    return stacked
 
 
 def _known(indices: list[int], states: np.ndarray) -> Iterator[tuple[list[int], list[np.ndarray]]]:

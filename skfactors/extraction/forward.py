@@ -1,15 +1,54 @@
 """The only place that runs a model."""
 
 import logging
+import os
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel
+from torch import nn
 
 logger = logging.getLogger(__name__)
 
 _OUT_OF_MEMORY = "out of memory"
+_process = os.getpid()
+
+
+def run_model(model: nn.Module, facts, **inputs) -> tuple[torch.Tensor, ...]:
+    """
+    Run a model once.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    facts : ModelFacts
+    **inputs
+        `input_ids` or `inputs_embeds`, and `attention_mask`.
+
+    Returns
+    -------
+    tuple of tensor of shape (n_windows, longest, width)
+        For each layer, the embeddings first. Whether autograd follows is as the caller has it.
+    """
+    _keep_to_one_thread_if_forked()
+    with facts.turns:
+        facts.as_loaded.put_back()
+        states = model(**inputs, output_hidden_states=True).hidden_states
+    if facts.taken is None:
+        return states
+    embeddings = inputs.get("inputs_embeds")
+    if embeddings is None:
+        embeddings = model.get_input_embeddings()(inputs["input_ids"])
+    named = (embeddings, *states)
+    return tuple(named[number] for number in facts.taken)
+
+
+def _keep_to_one_thread_if_forked() -> None:
+    """Hold torch to one thread in a forked process, where it would wait for ever for threads that only its parent has."""
+    global _process
+    if _process != os.getpid():
+        torch.set_num_threads(1)
+        _process = os.getpid()
 
 
 class HiddenStateRunner:
@@ -18,13 +57,16 @@ class HiddenStateRunner:
 
     Parameters
     ----------
-    model : transformers.PreTrainedModel
+    model : torch.nn.Module
+    facts : ModelFacts
+        Of this model.
     batch_size : int
         Windows in a forward pass. Halved for good whenever the accelerator runs out of memory.
     """
 
-    def __init__(self, model: PreTrainedModel, batch_size: int):
+    def __init__(self, model: nn.Module, facts, batch_size: int):
         self.model = model
+        self.facts = facts
         self.batch_size = batch_size
 
     def run(self, windows: Sequence[np.ndarray], layers: Sequence[int]):
@@ -66,7 +108,13 @@ class HiddenStateRunner:
         Returns
         -------
         ndarray of shape (n_reads, hidden_size)
+
+        Raises
+        ------
+        ValueError
+            If layers of different widths are read.
         """
+        width = self.facts.width_of(np.unique(reads[:, 1]))
         asked, reads_window = np.unique(reads[:, 0], return_inverse=True)
         asked_windows = [windows[number] for number in asked]
 
@@ -76,13 +124,13 @@ class HiddenStateRunner:
             numbers = np.flatnonzero(row_of[reads_window] >= 0)
             rows, layers, tokens = row_of[reads_window[numbers]], reads[numbers, 1], reads[numbers, 2]
             hidden_states = self._forward([asked_windows[index] for index in indices])
-            states = np.empty((len(numbers), hidden_states[0].shape[-1]), self._numpy_dtype())
+            states = np.empty((len(numbers), width), self._numpy_dtype())
             for layer in np.unique(layers):
                 of_layer = layers == layer
                 states[of_layer] = _to_numpy(hidden_states[layer][rows[of_layer], tokens[of_layer]])
             return numbers, states
 
-        states = np.empty((len(reads), self.model.config.hidden_size), self._numpy_dtype())
+        states = np.empty((len(reads), width), self._numpy_dtype())
         for _, (numbers, found) in self._in_batches(asked_windows, states_of):
             states[numbers] = found
         return states
@@ -106,19 +154,39 @@ class HiddenStateRunner:
         -------
         list of ndarray of shape (n_tokens,)
             For each window and token: the gradient with respect to its embedding, times embedding less baseline.
+
+        Raises
+        ------
+        ValueError
+            If the model cannot be read from embeddings, or autograd cannot follow it.
         """
         embed = self.model.get_input_embeddings()
 
+        def gradients_of(embeddings, attention_mask, indices):
+            hidden_states = run_model(self.model, self.facts, inputs_embeds=embeddings, attention_mask=attention_mask)
+            along = torch.as_tensor(directions[indices], dtype=embeddings.dtype, device=embeddings.device)
+            read = [hidden_states[layer][row, token] for row, (layer, token) in enumerate(reads[indices].tolist())]
+            (gradients,) = torch.autograd.grad((torch.stack(read) * along).sum(), embeddings)
+            return gradients
+
+        # Whatever the caller has set: most notebooks on interpretability begin by switching gradients off.
+        @torch.inference_mode(False)
+        @torch.enable_grad()
         def products_of(indices):
-            input_ids, attention_mask = self._padded([windows[index] for index in indices])
+            input_ids, attention_mask = padded([windows[index] for index in indices], self.model)
             with torch.no_grad():
                 embeddings = embed(input_ids)
                 baseline = 0 if baseline_id is None else embed(input_ids.new_tensor(baseline_id))
             embeddings.requires_grad_()
-            hidden_states = self._hidden_states(inputs_embeds=embeddings, attention_mask=attention_mask)
-            along = torch.as_tensor(directions[indices], dtype=embeddings.dtype, device=embeddings.device)
-            read = [hidden_states[layer][row, token] for row, (layer, token) in enumerate(reads[indices].tolist())]
-            (gradients,) = torch.autograd.grad((torch.stack(read) * along).sum(), embeddings)
+            try:
+                gradients = gradients_of(embeddings, attention_mask, indices)
+            except (NotImplementedError, RuntimeError, TypeError) as error:
+                if _is_out_of_memory(error):
+                    raise
+                raise ValueError(
+                    f"{type(self.model).__name__} gives no gradients with respect to its embeddings "
+                    f"({str(error).strip().splitlines()[0]}). Use method='lime' or 'occlusion'."
+                ) from error
             return _to_numpy((gradients * (embeddings.detach() - baseline)).sum(-1))
 
         products = [None] * len(windows)
@@ -130,7 +198,7 @@ class HiddenStateRunner:
     def _in_batches(self, windows, result_of):
         remaining = sorted(range(len(windows)), key=lambda index: -len(windows[index]))
         while remaining:
-            indices = remaining[: self.batch_size]
+            indices = self._companions(remaining, windows)
             try:
                 result = result_of(indices)
             except (torch.OutOfMemoryError, RuntimeError) as error:
@@ -142,35 +210,43 @@ class HiddenStateRunner:
             # Let go of before the next batch is run, whose hidden states then take the same, warm memory.
             del result
 
+    def _companions(self, remaining: list[int], windows) -> list[int]:
+        """Return the first of the windows that remain and those after it that may share its pass."""
+        indices = remaining[: 1 if self.facts.company == "none" else self.batch_size]
+        if self.facts.company == "same length":
+            indices = [index for index in indices if len(windows[index]) == len(windows[indices[0]])]
+        return indices
+
     def _halve(self, error: Exception) -> bool:
-        if _OUT_OF_MEMORY not in str(error).lower() or self.batch_size == 1:
+        if not _is_out_of_memory(error) or self.batch_size == 1:
             return False
         self.batch_size //= 2
-        logger.warning("%s ran out of memory; going on with batch_size=%d", self.model.device, self.batch_size)
-        if self.model.device.type == "cuda":
+        device = next(self.model.parameters()).device
+        logger.warning("%s ran out of memory; going on with batch_size=%d", device, self.batch_size)
+        if device.type == "cuda":
             torch.cuda.empty_cache()
         return True
 
-    @torch.inference_mode()
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def _forward(self, windows: list[np.ndarray]) -> tuple[torch.Tensor, ...]:
-        input_ids, attention_mask = self._padded(windows)
-        return self._hidden_states(input_ids=input_ids, attention_mask=attention_mask)
-
-    def _padded(self, windows: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
-        return tuple(torch.from_numpy(array).to(self.model.device) for array in pad(windows))
-
-    def _hidden_states(self, **inputs) -> tuple[torch.Tensor, ...]:
-        return self.model(**inputs, output_hidden_states=True).hidden_states
+        # Not inference mode, whose tensors, where a model keeps one, could have no gradients later.
+        input_ids, attention_mask = padded(windows, self.model)
+        return run_model(self.model, self.facts, input_ids=input_ids, attention_mask=attention_mask)
 
     def _numpy_dtype(self):
-        return np.float64 if self.model.dtype == torch.float64 else np.float32
+        return np.float64 if next(self.model.parameters()).dtype == torch.float64 else np.float32
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return _OUT_OF_MEMORY in str(error).lower()
 
 
 def _to_numpy(states: torch.Tensor) -> np.ndarray:
     return states.to("cpu", torch.promote_types(states.dtype, torch.float32)).numpy()
 
 
-def pad(windows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def padded(windows: Sequence[np.ndarray], model: nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Pad windows of token ids on the right, where no model shifts the positions of real tokens.
 
@@ -179,11 +255,13 @@ def pad(windows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
     Returns
     -------
-    input_ids, attention_mask : ndarray of int64 of shape (n_windows, longest)
+    input_ids, attention_mask : tensor of int64 of shape (n_windows, longest)
+        Where the model is.
     """
     input_ids = np.zeros((len(windows), max(map(len, windows))), dtype=np.int64)
     attention_mask = np.zeros_like(input_ids)
     for row, window in enumerate(windows):
         input_ids[row, : len(window)] = window
         attention_mask[row, : len(window)] = 1
-    return input_ids, attention_mask
+    device = next(model.parameters()).device
+    return torch.from_numpy(input_ids).to(device), torch.from_numpy(attention_mask).to(device)

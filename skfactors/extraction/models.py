@@ -1,16 +1,20 @@
 """Models and their tokenizers: found, loaded, shared, and told apart by their content."""
 
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
+
+from skfactors.extraction.facts import ModelFacts, try_out
+from skfactors.extraction.turns import Turns
 
 DTYPES = {
     "float64": torch.float64,
@@ -35,6 +39,14 @@ class ModelSource:
         return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
 
 
+class OpenModel(NamedTuple):
+    """A model, ready to run, its tokenizer, and what a trial showed of it."""
+
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    facts: ModelFacts
+
+
 class ModelSlot:
     """
     Room for one loaded model, shared by an extractor and its clones.
@@ -44,22 +56,23 @@ class ModelSlot:
     """
 
     def __init__(self):
-        self._lock = threading.Lock()
+        self._turns = Turns()
         self._key = None
         self._loaded = None
 
-    def get(self, source: ModelSource) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """Return model and tokenizer, loading them if the slot holds others or if the files have changed."""
-        key = (source, _fingerprint(source.name))
-        with self._lock:
+    def get(self, source: ModelSource) -> OpenModel:
+        """Return the model, loading it if the slot holds another or if the files have changed."""
+        key = (source, _files(source.name))
+        with self._turns:
             if self._key != key:
                 self._loaded, self._key = None, None
-                self._loaded = load_model(source), load_tokenizer(source)
+                model, tokenizer = load_model(source), load_tokenizer(source)
+                self._loaded = OpenModel(model, tokenizer, try_out(model, tokenizer, source.name))
                 self._key = key
             return self._loaded
 
 
-def _fingerprint(name: str) -> tuple:
+def _files(name: str) -> tuple:
     folder = Path(name)
     if not folder.is_dir():
         return ()
@@ -69,7 +82,7 @@ def _fingerprint(name: str) -> tuple:
 
 def load_config(source: ModelSource):
     """
-    Load a model's configuration: cheap, and enough to know its layers and width.
+    Load a model's configuration.
 
     Raises
     ------
@@ -78,23 +91,11 @@ def load_config(source: ModelSource):
     """
     folder = Path(source.name)
     if folder.is_dir() and not (folder / "config.json").is_file():
-        raise OSError(f"{source.name!r} is no model folder: it holds no config.json.")
+        raise OSError(f"{source.name!r} is not a model folder: it holds no config.json.")
     if not folder.is_dir() and (folder.is_absolute() or len(folder.parts) > 2):
         raise OSError(f"There is no folder {source.name!r}, and no model on a hub is named like this.")
     with _named_errors(source, "configuration"):
-        config = AutoConfig.from_pretrained(source.name, **source.options())
-    return config.get_text_config()
-
-
-def n_layers_of(config) -> int:
-    """Return the number of layers of a model, or of an encoder-decoder's encoder."""
-    return getattr(config, "encoder_layers", None) or config.num_hidden_layers
-
-
-def longest_window(config, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return how many tokens, special ones included, a model has positions for."""
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
-    return min(positions, tokenizer.model_max_length)
+        return AutoConfig.from_pretrained(source.name, **source.options())
 
 
 def load_tokenizer(source: ModelSource) -> PreTrainedTokenizerBase:
@@ -123,30 +124,52 @@ def _tokenizer_files(folder: Path):
     return (path for name in names for path in folder.glob(name))
 
 
-def load_model(source: ModelSource) -> PreTrainedModel:
+# Weights made in inference mode, which a caller may be in, could not be read by autograd later.
+@torch.inference_mode(False)
+def load_model(source: ModelSource) -> nn.Module:
     """
-    Load a model, or the encoder of an encoder-decoder, ready for inference.
+    Load the part of a model that reads texts, ready to run.
+
+    It is the encoder of an encoder-decoder, the text half of a model of texts and images, or the whole.
 
     Raises
     ------
     OSError
         If weights are missing or damaged.
     """
+    config = load_config(source)
     with _named_errors(source, "weights"), _no_loading_bar():
         model, info = AutoModel.from_pretrained(
-            source.name, dtype=DTYPES[source.dtype], output_loading_info=True, **source.options()
+            source.name, config=config, dtype=DTYPES[source.dtype], output_loading_info=True, **source.options()
         )
-    # A head that the checkpoint lacks does not touch hidden states; any other missing weight would be random.
-    missing = sorted(name for name in info["missing_keys"] if "pooler" not in name)
+    part = _part_that_reads(model)
+    _check_loaded(source, model, part, info["missing_keys"])
+    if not hasattr(part, "config"):
+        part.config = model.config
+    part.config.use_cache = False
+    return part.eval().requires_grad_(False).to(source.device)
+
+
+def _part_that_reads(model: nn.Module) -> nn.Module:
+    return model.get_encoder() if model.config.is_encoder_decoder else getattr(model, "text_model", model)
+
+
+def _check_loaded(source: ModelSource, model: nn.Module, part: nn.Module, missing: set[str]) -> None:
+    """Refuse a model with weights that the files lack, which are random, in the part that reads."""
+    reading = {id(tensor) for tensor in _tensors(part).values()}
+    tensors = _tensors(model)
+    # A head that the checkpoint lacks does not touch hidden states.
+    missing = sorted(name for name in missing if "pooler" not in name and id(tensors.get(name)) in reading)
     if missing:
         raise OSError(
             f"The weights of {source.name!r} lack {len(missing)} of the model's tensors, {missing[0]!r} the first: "
             "the folder is incomplete or belongs to another architecture."
         )
-    if model.config.is_encoder_decoder:
-        model = model.get_encoder()
-    model.config.use_cache = False
-    return model.eval().requires_grad_(False).to(source.device)
+
+
+def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    named = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
+    return dict(named)
 
 
 @contextmanager
@@ -188,14 +211,14 @@ def resolve_layers(layers, n_hidden_states: int, model: str) -> list[int]:
     Raises
     ------
     TypeError, ValueError
-        If a layer is no integer, out of range, or asked for twice; or if none is asked for.
+        If a layer is not an integer, is out of range, or asked for twice; or if none is asked for.
     """
     if isinstance(layers, str):
         return list(range(n_hidden_states))
     asked = list(np.atleast_1d(np.asarray(layers, dtype=object)))
     for layer in asked:
         if not isinstance(layer, Integral) or isinstance(layer, bool):
-            raise TypeError(f"layers={layers!r}: {layer!r} is no integer.")
+            raise TypeError(f"layers={layers!r}: {layer!r} is not an integer.")
         if not -n_hidden_states <= layer < n_hidden_states:
             raise ValueError(
                 f"layers={layers!r}: {model!r} has no layer {layer}; its hidden states go from 0 (embeddings) "

@@ -7,8 +7,10 @@ from itertools import groupby
 import numpy as np
 import pandas as pd
 
-from skfactors.extraction.activations import PROVENANCE_COLUMNS, Activations
-from skfactors.extraction.texts import Texts
+from skfactors.extraction.activations import Activations
+from skfactors.extraction.provenance import NUMBER_COLUMNS, sites_of
+from skfactors.extraction.sites import Place
+from skfactors.extraction.text.corpus import Texts
 from skfactors.extraction.windows import Window
 
 
@@ -38,7 +40,7 @@ class Part:
 
 
 def split_into_parts(
-    windowed: Iterable[tuple[str, list[Window]]], n_layers: int, max_rows: int | None, first_document: int = 0
+    windowed: Iterable[tuple[str, list[Window]]], n_places: int, max_rows: int | None, first_document: int = 0
 ) -> Iterator[Part]:
     """
     Gather windows into parts of at most `max_rows` rows; None gathers all into one.
@@ -51,12 +53,12 @@ def split_into_parts(
     part, n_rows = Part(), 0
     for document, (text, windows) in enumerate(windowed, start=first_document):
         for window in windows:
-            if part.windows and max_rows is not None and n_rows + window.n_rows * n_layers > max_rows:
+            if part.windows and max_rows is not None and n_rows + window.n_rows * n_places > max_rows:
                 yield part
                 part, n_rows = Part(), 0
             part.texts[document] = text
             part.windows.append(window)
-            n_rows += window.n_rows * n_layers
+            n_rows += window.n_rows * n_places
         if not windows:
             part.texts[document] = text
             part.n_rowless += 1
@@ -64,7 +66,11 @@ def split_into_parts(
 
 
 def assemble(
-    part: Part, states: Iterable[tuple[list[int], list[np.ndarray]]], layers: list[int], hidden_size: int, dtype
+    part: Part,
+    states: Iterable[tuple[list[int], list[np.ndarray]]],
+    places: list[Place],
+    widths: list[int],
+    dtype,
 ) -> Activations:
     """
     Put hidden states, in whatever order their windows come, where their rows belong.
@@ -72,52 +78,58 @@ def assemble(
     Parameters
     ----------
     part : Part
-    states : iterable of (indices of windows, a ndarray of shape (n_windows, length, hidden_size) for each layer)
-    layers : list of int
-    hidden_size : int
+    states : iterable of (indices of windows, a ndarray of shape (n_windows, length, width) for each place)
+    places : list of Place
+    widths : list of int
+        Of each place.
     dtype : dtype of the rows
 
     Returns
     -------
     Activations
-        Rows ordered by document, layer as in `layers`, position.
+        Rows ordered by document, place as in `places`, position.
     """
-    X = np.empty((part.n_tokens * len(layers), hidden_size), dtype=dtype)
-    first_row, step = _places(part.windows, len(layers))
+    new = np.empty if len(set(widths)) == 1 else np.zeros
+    X = new((part.n_tokens * len(places), max(widths)), dtype=dtype)
+    first_row, step = _first_rows(part.windows, len(places))
     for indices, batch in states:
-        for place, index in enumerate(indices):
+        for row, index in enumerate(indices):
             window = part.windows[index]
-            for layer, of_layer in enumerate(batch):
-                start = first_row[index] + layer * step[index]
-                X[start : start + window.n_rows] = of_layer[place, window.rows]
-        del batch, of_layer
-    return Activations(X, _provenance(part.windows, layers), Texts(part.texts))
+            for number, of_place in enumerate(batch):
+                start, width = first_row[index] + number * step[index], widths[number]
+                X[start : start + window.n_rows, :width] = of_place[row, window.rows, :width]
+        del batch, of_place
+    provenance = _provenance(part.windows, places)
+    return Activations(X, provenance, Texts(part.texts), dict(zip(places, widths, strict=True)))
 
 
-def _places(windows: list[Window], n_layers: int) -> tuple[list[int], list[int]]:
-    """Row of each window's first token in the first layer, and how many rows on the next layer lies."""
+def _first_rows(windows: list[Window], n_places: int) -> tuple[list[int], list[int]]:
+    """Row of each window's first token in the first place, and how many rows on the next place lies."""
     first_row, step, row = [], [], 0
     for _, group in groupby(windows, key=lambda window: window.document):
         lengths = [window.n_rows for window in group]
         first_row.extend(row + np.cumsum([0, *lengths[:-1]]))
         step.extend([sum(lengths)] * len(lengths))
-        row += sum(lengths) * n_layers
+        row += sum(lengths) * n_places
     return first_row, step
 
 
-def _provenance(windows: list[Window], layers: list[int]) -> pd.DataFrame:
+def _provenance(windows: list[Window], places: list[Place]) -> pd.DataFrame:
+    sites = list(dict.fromkeys(place.site for place in places))
     n_tokens = sum(window.n_rows for window in windows)
-    table = np.empty((n_tokens * len(layers), len(PROVENANCE_COLUMNS)), dtype=np.int64)
+    numbers = np.empty((n_tokens * len(places), len(NUMBER_COLUMNS)), dtype=np.int64)
+    site_codes = np.empty(len(numbers), dtype=np.int8)
     row = 0
     for document, group in groupby(windows, key=lambda window: window.document):
         group = list(group)
         token_ids = np.concatenate([window.row_ids for window in group])
-        stop = row + len(token_ids) * len(layers)
-        block = table[row:stop].reshape(len(layers), len(token_ids), -1)
+        stop = row + len(token_ids) * len(places)
+        block = numbers[row:stop].reshape(len(places), len(token_ids), -1)
         block[..., 0] = document
-        block[..., 1] = np.reshape(layers, (-1, 1))
+        block[..., 1] = [[place.layer] for place in places]
         block[..., 2] = group[0].position + np.arange(len(token_ids))
         block[..., 3] = token_ids
         block[..., 4:] = np.concatenate([window.offsets for window in group])
+        site_codes[row:stop] = np.repeat([sites.index(place.site) for place in places], len(token_ids))
         row = stop
-    return pd.DataFrame(table, columns=list(PROVENANCE_COLUMNS))
+    return pd.DataFrame(numbers, columns=list(NUMBER_COLUMNS)).assign(site=sites_of(site_codes, sites))

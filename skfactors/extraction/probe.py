@@ -3,8 +3,8 @@
 import numpy as np
 
 from skfactors.extraction.forward import HiddenStateRunner
-from skfactors.extraction.models import n_layers_of
-from skfactors.extraction.windows import Window, iter_windows
+from skfactors.extraction.models import OpenModel
+from skfactors.extraction.windows import Window, windows_of_model
 
 
 class ModelProbe:
@@ -15,8 +15,7 @@ class ModelProbe:
 
     Parameters
     ----------
-    model : transformers.PreTrainedModel
-    tokenizer : transformers fast tokenizer
+    opened : OpenModel
     batch_size : int
         Windows per forward pass.
     windowing : dict
@@ -33,17 +32,18 @@ class ModelProbe:
         Layers that can be read: those of the model and its embeddings.
     """
 
-    def __init__(self, model, tokenizer, batch_size: int, windowing: dict):
+    def __init__(self, opened: OpenModel, batch_size: int, windowing: dict):
         self.batch_size = batch_size
-        self.masking, self.mask_id = _masking(tokenizer)
-        self.n_hidden_states = n_layers_of(model.config.get_text_config()) + 1
-        self._tokenizer = tokenizer
+        self.masking, self.mask_id = _masking(opened.tokenizer)
+        self.n_hidden_states = len(opened.facts.widths)
+        self._opened = opened
         self._windowing = windowing
-        self._runner = HiddenStateRunner(model, batch_size)
+        self._runner = HiddenStateRunner(opened.model, opened.facts, batch_size)
 
     def windows(self, text: str) -> list[Window]:
         """Return the windows that the extractor reads a text in."""
-        ((_, windows),) = iter_windows([text], self._tokenizer, **self._windowing)
+        n_embeddings = self._opened.facts.n_embeddings
+        ((_, windows),) = windows_of_model([text], self._opened.tokenizer, n_embeddings, **self._windowing)
         return windows
 
     def masked(self, window: Window, kept: np.ndarray) -> np.ndarray:

@@ -1,18 +1,22 @@
 """ActivationStream: texts in, parts of rows out, with a model that is open."""
 
 import time
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from skfactors.callers import warn_caller
 from skfactors.extraction.activations import Activations
-from skfactors.extraction.cache import CachedRunner
+from skfactors.extraction.cache import CachedRunner, HiddenStateCache
 from skfactors.extraction.forward import HiddenStateRunner
+from skfactors.extraction.identity import digest, model_content
+from skfactors.extraction.models import ModelSource, OpenModel
 from skfactors.extraction.parts import Part, assemble, split_into_parts
-from skfactors.extraction.texts import iter_texts
-from skfactors.extraction.windows import Window, iter_windows
+from skfactors.extraction.sites import Place
+from skfactors.extraction.text.corpus import iter_texts
+from skfactors.extraction.windows import Window, windows_of_model
 from skfactors.progress import progress_bar
 
 
@@ -23,26 +27,58 @@ class ActivationStream:
 
     Attributes
     ----------
-    tokenizer : transformers fast tokenizer
+    opened : OpenModel
+    source : ModelSource
+        What it was opened from.
     windowing : dict
         `max_length`, `stride` and `add_special_tokens`, as :func:`iter_windows` takes them.
-    layers : list of int
-        From 0.
-    hidden_size : int
-    dtype : dtype of the rows
-    runner : HiddenStateRunner or CachedRunner
-        What turns windows into hidden states.
-    content : dict
-        All that decides the rows, told by content: checksums of the model's files, layers, windows and precision.
+    places : list of Place
+        What is read of the model.
+    batch_size : int
+    cache_dir, cache_limit
+        As the extractor takes them.
     """
 
-    tokenizer: object
+    opened: OpenModel
+    source: ModelSource
     windowing: dict
-    layers: list[int]
-    hidden_size: int
-    dtype: np.dtype
-    runner: HiddenStateRunner | CachedRunner
-    content: dict
+    places: list[Place]
+    batch_size: int
+    cache_dir: str | None = None
+    cache_limit: int | None = None
+
+    @property
+    def widths(self) -> list[int]:
+        """Width of each place."""
+        return [self.opened.facts.widths[place.layer] for place in self.places]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Data type of the rows."""
+        return np.dtype(np.float64 if self.source.dtype == "float64" else np.float32)
+
+    @property
+    def content(self) -> dict:
+        """All that decides the rows, told by content: checksums of the model's files, layers, windows and precision."""
+        return self._content_of_states | self.windowing
+
+    @property
+    def _layers(self) -> list[int]:
+        return [place.layer for place in self.places]
+
+    @cached_property
+    def _content_of_states(self) -> dict:
+        # Asked for by stores and caches only: reading all weights takes long.
+        files = {"files": model_content(self.source), "layers": self._layers, "dtype": self.source.dtype}
+        return files | self.opened.facts.content
+
+    @cached_property
+    def _runner(self) -> HiddenStateRunner | CachedRunner:
+        """What turns windows into hidden states."""
+        runner = HiddenStateRunner(self.opened.model, self.opened.facts, self.batch_size)
+        if self.cache_dir is None:
+            return runner
+        return CachedRunner(runner, HiddenStateCache(self.cache_dir, digest(self._content_of_states), self.cache_limit))
 
     def iter_extract(self, texts: Iterable[str], *, max_rows: int | None, verbose: bool) -> Iterator[Activations]:
         """Yield the rows of `texts` in parts; warn at the end of texts that gave none."""
@@ -51,17 +87,18 @@ class ActivationStream:
             for part in self.split(iter_texts(texts), max_rows):
                 n_rowless += part.n_rowless
                 yield self.read(part, advance)
-        warn_of_rowless(n_rowless, stacklevel=3)
+        warn_of_rowless(n_rowless)
 
     def split(self, texts: Iterable[str], max_rows: int | None, first_document: int = 0) -> Iterator[Part]:
         """Cut texts into windows, and these into parts; no model runs. Documents are numbered from the one given."""
-        windowed = iter_windows(texts, self.tokenizer, **self.windowing, first_document=first_document)
-        return split_into_parts(windowed, len(self.layers), max_rows, first_document)
+        tokenizer, n_embeddings = self.opened.tokenizer, self.opened.facts.n_embeddings
+        windowed = windows_of_model(texts, tokenizer, n_embeddings, **self.windowing, first_document=first_document)
+        return split_into_parts(windowed, len(self.places), max_rows, first_document)
 
     def read(self, part: Part, advance) -> Activations:
         """Run the model over a part's windows."""
-        states = _reported(self.runner, part.windows, self.layers, advance)
-        return assemble(part, states, self.layers, self.hidden_size, self.dtype)
+        states = _reported(self._runner, part.windows, self._layers, advance)
+        return assemble(part, states, self.places, self.widths, self.dtype)
 
 
 def n_characters(texts) -> int | None:
@@ -69,14 +106,12 @@ def n_characters(texts) -> int | None:
     return sum(len(text) for text in texts if isinstance(text, str)) if hasattr(texts, "__len__") else None
 
 
-def warn_of_rowless(n_rowless: int, *, stacklevel: int) -> None:
+def warn_of_rowless(n_rowless: int) -> None:
     """Say how many texts gave no rows."""
     if n_rowless:
-        warnings.warn(
+        warn_caller(
             f"{n_rowless} of the texts are empty or white space, or hold nothing that gives a token; "
-            "they are kept, with no rows.",
-            UserWarning,
-            stacklevel=stacklevel + 1,
+            "they are kept, with no rows."
         )
 
 

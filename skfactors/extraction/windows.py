@@ -1,10 +1,13 @@
 """Texts to windows of tokens, each token knowing its place in its document. No model runs here."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from skfactors.extraction.turns import Turns
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -12,6 +15,12 @@ _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # Tokenized together: enough for the tokenizer's own threads, little enough to keep a stream's memory small.
 _TEXTS_AT_A_TIME = 256
 _CHARACTERS_AT_A_TIME = 1_000_000
+
+# A tokenizer holds the length that it cuts at, so a thread that sets another would cut the texts of the first.
+_tokenizing = Turns()
+
+# Vowels and final consonants of Korean, where each is written as a character of its own, and tones of skin.
+_LATER_PARTS = re.compile("[\u1160-\u11ff\ud7b0-\ud7fb\U0001f3fb-\U0001f3ff]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +83,72 @@ def check_windowing(tokenizer, max_length: int, stride: int, add_special_tokens:
             f"max_length={max_length} leaves no room for new text beside {n_special} special tokens and an overlap of "
             f"stride={stride}: max_length must be at least {n_special + stride + 1}."
         )
+
+
+def windows_of_model(
+    texts: Iterable[str], tokenizer, n_embeddings: int | None, **windowing
+) -> Iterator[tuple[str, list[Window]]]:
+    """
+    Cut every text into windows for a model, as :func:`iter_windows` does.
+
+    Where a tokenizer cuts a letter from its accents, which Unicode may write as characters of their own, the tokens on
+    both sides have the whole letter for their text.
+
+    Parameters
+    ----------
+    texts : iterable of str
+    tokenizer : transformers fast tokenizer
+    n_embeddings : int or None
+        Number of token ids that the model has; None is not checked.
+    **windowing
+        As :func:`iter_windows` takes it.
+
+    Yields
+    ------
+    text : str
+    windows : list of Window
+
+    Raises
+    ------
+    ValueError
+        If the tokenizer fails at a text, or gives a token that the model does not have; text and token are named.
+    """
+    for text, windows in iter_windows(texts, tokenizer, **windowing):
+        for window in windows:
+            _check_ids(window, text, tokenizer, n_embeddings)
+        yield text, _with_whole_letters(text, windows)
+
+
+def _check_ids(window: Window, text: str, tokenizer, n_embeddings: int | None) -> None:
+    too_large = window.input_ids[window.input_ids >= n_embeddings] if n_embeddings else ()
+    if len(too_large):
+        token = tokenizer.convert_ids_to_tokens(int(too_large[0]))
+        raise ValueError(
+            f"texts[{window.document}], which begins {text[:60]!r}, has the token {token!r} of id {too_large[0]}, and "
+            f"the model has embeddings for ids up to {n_embeddings - 1}. Tokens were added to the tokenizer and not to "
+            "the model: model.resize_token_embeddings(len(tokenizer)), and train it."
+        )
+
+
+def _with_whole_letters(text: str, windows: list[Window]) -> list[Window]:
+    if text.isascii() or not any(map(_continues_a_letter, set(text))):
+        return windows
+    continues = np.array([*map(_continues_a_letter, text), False])
+    starts = np.flatnonzero(~continues)
+    # Of each character the first of its letter, and the first after it.
+    first = starts[np.maximum(np.searchsorted(starts, np.arange(len(continues)), side="right") - 1, 0)]
+    after = starts[np.searchsorted(starts, np.arange(len(continues)))]
+    return [replace(window, offsets=_widened(window.offsets, first, after)) for window in windows]
+
+
+def _continues_a_letter(character: str) -> bool:
+    return unicodedata.category(character)[0] == "M" or _LATER_PARTS.match(character) is not None
+
+
+def _widened(offsets: np.ndarray, first: np.ndarray, after: np.ndarray) -> np.ndarray:
+    start, end = offsets.T
+    widened = np.column_stack([np.minimum(first[start], start), after[end]])
+    return np.where((start < end)[:, np.newaxis], widened, offsets)
 
 
 def iter_windows(
@@ -148,14 +223,16 @@ def iter_windows(
 def _tokenized(tokenizer, batch: list[str], first: int, options: dict):
     texts = [_LONE_SURROGATE.sub(_REPLACEMENT, text) for text in batch]
     try:
-        return tokenizer(texts, **options)
+        with _tokenizing:
+            return tokenizer(texts, **options)
     except BaseException as error:
         if _is_order_to_stop(error):
             raise
         failure = error
     for document, text in enumerate(texts, start=first):
         try:
-            tokenizer([text], **options)
+            with _tokenizing:
+                tokenizer([text], **options)
         except BaseException as error:
             if _is_order_to_stop(error):
                 raise
@@ -167,7 +244,7 @@ def _tokenized(tokenizer, batch: list[str], first: int, options: dict):
 
 
 def _is_order_to_stop(error: BaseException) -> bool:
-    # A panic of the tokenizer's compiled code is no Exception, and must not be taken for an order to stop.
+    # A panic of the tokenizer's compiled code is not an Exception, and must not be taken for an order to stop.
     return isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit))
 
 

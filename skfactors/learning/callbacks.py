@@ -1,5 +1,7 @@
 """Callbacks of scikit-learn, where the installed version has them: a task an epoch, and one a minibatch in it."""
 
+from skfactors.learning.step import Step
+
 try:
     from sklearn.callback import CallbackSupportMixin
 except ImportError:
@@ -8,8 +10,8 @@ except ImportError:
         """Stands in where scikit-learn has no callbacks yet."""
 
 
-class Unwatched:
-    """Nobody has asked to be called back."""
+class Watcher:
+    """Is told how a fit goes. This one does nothing."""
 
     def begin_fit(self, X) -> None:
         """Say that a fit begins."""
@@ -17,11 +19,11 @@ class Unwatched:
     def begin_epoch(self, n_batches: int) -> None:
         """Say that an epoch begins."""
 
-    def end_batch(self, learner) -> bool:
+    def end_batch(self, step: Step) -> bool:
         """Say that a minibatch is learned from; return whether to stop."""
         return False
 
-    def end_epoch(self, learner) -> bool:
+    def end_epoch(self, step: Step) -> bool:
         """Say that an epoch is over; return whether to stop."""
         return False
 
@@ -29,7 +31,7 @@ class Unwatched:
         """Say that a fit is over."""
 
 
-class Watched(Unwatched):
+class CallbackWatcher(Watcher):
     """
     Calls back who has asked for it by ``set_callbacks``.
 
@@ -54,30 +56,30 @@ class Watched(Unwatched):
         self._epoch = self._fit.subcontext(task_name="epoch", max_subtasks=n_batches)
         self._epoch.call_on_fit_task_begin(estimator=self._estimator, X=self._X)
 
-    def end_batch(self, learner) -> bool:
+    def end_batch(self, step: Step) -> bool:
         """Say that a minibatch is learned from; return whether to stop."""
         batch = self._epoch.subcontext(task_name="minibatch")
         batch.call_on_fit_task_begin(estimator=self._estimator, X=self._X)
-        return self._end(batch, learner)
+        return self._end(batch, step)
 
-    def end_epoch(self, learner) -> bool:
+    def end_epoch(self, step: Step) -> bool:
         """Say that an epoch is over; return whether to stop."""
-        return self._end(self._epoch, learner)
+        return self._end(self._epoch, step)
 
     def end_fit(self) -> None:
         """Say that a fit is over."""
         self._fit.call_on_fit_task_end(estimator=self._estimator, X=self._X, reconstruction_attributes={})
 
-    def _end(self, task, learner) -> bool:
+    def _end(self, task, step: Step) -> bool:
         return bool(
             task.call_on_fit_task_end(
                 estimator=self._estimator,
                 X=self._X,
-                reconstruction_attributes=lambda: {"components_": learner.components.cpu().numpy()},
+                reconstruction_attributes=step.learned,
             )
         )
 
 
-def watcher_of(estimator, n_epochs: int) -> Unwatched:
+def watcher_of(estimator, n_epochs: int) -> Watcher:
     """Return who is to be told how a fit goes: nobody, at no cost, unless `estimator` has callbacks."""
-    return Watched(estimator, n_epochs) if getattr(estimator, "_skl_callbacks", None) else Unwatched()
+    return CallbackWatcher(estimator, n_epochs) if getattr(estimator, "_skl_callbacks", None) else Watcher()

@@ -10,9 +10,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from skfactors.files import advised_errors, replaced_file
-from skfactors.learning.processes import Alone
+from skfactors.fingerprints import fingerprint
+from skfactors.learning.processes import Processes
 
-_WHOLE_NUMBERS = {"step", "n_rows", "n_silent", "n_reseeded", "n_open"}
+_NUMBERS = ("n_epochs", "n_batches", "n_before", "best", "is_over")
 
 
 @dataclass(frozen=True)
@@ -29,17 +30,20 @@ class Saved:
 
     @property
     def methods(self) -> str:
-        """Names of the solver and the update that the fit was begun with."""
+        """Names of what the machine decided when the fit began."""
         return self.numbers["methods"]
 
-    def restore(self, learner, standing) -> None:
-        """Put a learner, and where its fit stands, back to where they were."""
-        learner.components = learner.problem.tensor(self.arrays["components"])
-        learner.restore(_under("state", self.arrays))
+    def restore(self, step, standing) -> None:
+        """Put a step, and where its fit stands, back to where they were."""
+        learned = _under("learned", self.arrays)
+        if "components" in self.arrays:
+            # Of a version that knew no other attribute.
+            learned["components_"] = self.arrays["components"]
+        step.restore(learned, _under("state", self.arrays))
         standing.epoch_state = self._random_state("epoch_state")
         standing.history = _records(_under("history", self.arrays))
-        for name in ("n_epochs", "n_batches", "n_open", "best", "is_over"):
-            setattr(standing, name, self.numbers[name])
+        for name in _NUMBERS:
+            setattr(standing, name, self.numbers.get(name, getattr(standing, name)))
 
     def _random_state(self, name: str) -> tuple:
         kind, position, has_gauss, gauss = self.numbers[name]
@@ -54,18 +58,40 @@ class Checkpoint:
     ----------
     folder : path-like or None
         None writes nothing.
-    fingerprint : str
-        Of parameters and rows: names the file.
+    name : str
+        Of the file.
     every : int
         Steps from one writing to the next.
-    team : Alone or Team
-        Its first process writes and reads.
+    processes : Processes
+        The first of them writes and reads.
     """
 
-    def __init__(self, folder, fingerprint: str, every: int, team: Alone):
-        self._path = None if folder is None else Path(folder) / f"{fingerprint}.safetensors"
+    def __init__(self, folder, name: str, every: int, processes: Processes, name_before: str | None = None):
+        self._path = None if folder is None else Path(folder) / f"{name}.safetensors"
+        self._path_before = None if None in (folder, name_before) else Path(folder) / f"{name_before}.safetensors"
         self._every = every
-        self._team = team
+        self._processes = processes
+
+    @classmethod
+    def of(cls, schedule, identity: list, processes: Processes) -> "Checkpoint":
+        """
+        Find the file for a fit, which is named by all that decides its result.
+
+        Raises
+        ------
+        ValueError
+            If the processes were given different fits.
+        """
+        folder, every = schedule.checkpoint_dir, schedule.checkpoint_every
+        if folder is None and processes.size == 1:
+            return cls(None, "", every, processes)
+        name = fingerprint(identity)
+        if processes.share_bytes(name.encode()) != name.encode():
+            raise ValueError(
+                "the processes of the group were given different rows or parameters: give all the same, or learn alone "
+                "in each with distributed=False."
+            )
+        return cls(folder, name, every, processes, _name_before(identity))
 
     def read(self) -> Saved | None:
         """
@@ -79,10 +105,11 @@ class Checkpoint:
         if self._path is None:
             return None
         content = None
-        if self._team.rank == 0 and self._path.is_file():
-            with advised_errors(self._path):
-                content = self._path.read_bytes()
-        content = self._team.share_bytes(content)
+        path = next((path for path in (self._path, self._path_before) if path is not None and path.is_file()), None)
+        if self._processes.rank == 0 and path is not None:
+            with advised_errors(path):
+                content = path.read_bytes()
+        content = self._processes.share_bytes(content)
         if content is None:
             return None
         try:
@@ -93,23 +120,23 @@ class Checkpoint:
         except (SafetensorError, ValueError, KeyError, TypeError):
             pass
         raise ValueError(
-            f"the checkpoint {str(self._path)!r} was cut short or altered. Delete it, and fit again from the start."
+            f"the checkpoint {str(path or self._path)!r} was cut short or altered. "
+            "Delete it, and fit again from the start."
         )
 
-    def write_if_due(self, learner, standing) -> None:
+    def write_if_due(self, step, standing) -> None:
         """Write after every so many steps."""
-        if learner.n_steps % self._every == 0:
-            self.write(learner, standing)
+        if step.n_steps % self._every == 0:
+            self.write(step, standing)
 
-    def write(self, learner, standing) -> None:
+    def write(self, step, standing) -> None:
         """Write everything that the rest of the fit depends on, whole or not at all."""
-        if self._path is None or self._team.rank:
+        if self._path is None or self._processes.rank:
             return
-        arrays = {"components": learner.components.cpu().numpy()}
-        arrays |= {f"state.{name}": array for name, array in learner.state().items()}
+        arrays = {f"learned.{name}": array for name, array in step.learned().items()}
+        arrays |= {f"state.{name}": array for name, array in step.state().items()}
         arrays |= {f"history.{name}": array for name, array in _columns(standing.history).items()}
-        numbers = {name: getattr(standing, name) for name in ("n_epochs", "n_batches", "n_open", "best", "is_over")}
-        numbers["methods"] = learner.methods
+        numbers = {name: getattr(standing, name) for name in _NUMBERS} | {"methods": step.methods}
         for name in ("first_state", "epoch_state"):
             kind, arrays[name], *rest = getattr(standing, name)
             numbers[name] = [kind, *rest]
@@ -118,25 +145,6 @@ class Checkpoint:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with replaced_file(self._path) as file:
             file.write(save(arrays | {"header": np.frombuffer(header, dtype=np.uint8)}))
-
-
-def fingerprint_of(content) -> str:
-    """Digest what JSON can hold, and arrays in it."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=_described).encode()).hexdigest()[:32]
-
-
-def _described(value) -> list:
-    """Describe what JSON cannot hold."""
-    if hasattr(value, "fingerprint"):
-        return [value.fingerprint]
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.random.RandomState):
-        kind, keys, *rest = value.get_state()
-        return [kind, _described(keys), *rest]
-    if not isinstance(value, np.ndarray):
-        return [type(value).__name__, len(value)]
-    return [list(value.shape), str(value.dtype), hashlib.sha256(np.ascontiguousarray(value)).hexdigest()]
 
 
 def _checksum(arrays: dict[str, np.ndarray], numbers: dict) -> str:
@@ -158,7 +166,7 @@ def _columns(history: list[dict]) -> dict[str, np.ndarray]:
     for name in names:
         places = [place for place, record in enumerate(history) if name in record]
         columns[f"places.{name}"] = np.array(places, dtype=np.int64)
-        columns[f"values.{name}"] = np.array([history[place][name] for place in places], dtype=np.float64)
+        columns[f"values.{name}"] = np.array([history[place][name] for place in places])
     return columns
 
 
@@ -166,7 +174,26 @@ def _records(columns: dict[str, np.ndarray]) -> list[dict]:
     places = _under("places", columns)
     records = [{} for _ in range(1 + max((int(of.max()) for of in places.values() if len(of)), default=-1))]
     for name, of in places.items():
-        number = int if name in _WHOLE_NUMBERS else float
         for place, value in zip(of.tolist(), columns[f"values.{name}"].tolist(), strict=True):
-            records[place][name] = number(value)
+            records[place][name] = value
     return records
+
+
+def _name_before(identity: list) -> str | None:
+    """Return the name that version 0.1.0 gave the checkpoint of a fit; None where its names were ambiguous."""
+    parameters, start, X, weight = identity
+    if not isinstance(parameters.get("dict_init"), (np.ndarray, type(None))) or not isinstance(weight, np.ndarray):
+        return None
+    content = json.dumps([parameters, X, weight, start], sort_keys=True, default=_described_before)
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def _described_before(value) -> list:
+    if hasattr(value, "fingerprint"):
+        return [value.fingerprint]
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.random.RandomState):
+        kind, keys, *rest = value.get_state()
+        return [kind, _described_before(keys), *rest]
+    return [list(value.shape), str(value.dtype), hashlib.sha256(np.ascontiguousarray(value)).hexdigest()]

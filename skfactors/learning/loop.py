@@ -1,37 +1,70 @@
-"""The learning loop, and where it stands: what a checkpoint holds."""
+"""The learning loop: epochs of minibatches, a step each, from the start or from a checkpoint to the end."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from skfactors.dictionaries.sparse_coding.step import IDLE_BATCHES, Learner
-from skfactors.learning.batches import ArrayRows, StreamedRows, merge_repeats, read_ahead
-from skfactors.learning.callbacks import Unwatched
+from skfactors.learning.batches import ArrayRows, StreamedRows, hold_out, merge_repeats, read_ahead, rows_of
+from skfactors.learning.callbacks import Watcher
 from skfactors.learning.checkpoint import Checkpoint
+from skfactors.learning.processes import assembled, share_state
+from skfactors.learning.step import Step
 from skfactors.progress import progress_bar
 
-# Share of the held-out objective that an epoch must take off for another to follow.
+# Share of the held-out loss that an epoch must take off for another to follow.
 _LEAST_GAIN = 1e-3
+# Batches for which a part of the model may do nothing before it starts anew, unless an epoch is shorter.
+_IDLE_BATCHES = 256
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """
+    How a fit goes, whatever is learned: the parameters of an estimator that have these names.
+
+    Attributes
+    ----------
+    max_iter, batch_size : int
+    device : str
+    distributed : "auto" or bool
+    verbose : bool
+    early_stopping : bool
+    validation_fraction : float
+    checkpoint_dir : path-like or None
+    checkpoint_every : int
+    """
+
+    max_iter: int
+    batch_size: int
+    device: str
+    distributed: str | bool
+    verbose: bool
+    early_stopping: bool = False
+    validation_fraction: float = 0.1
+    checkpoint_dir: object = None
+    checkpoint_every: int = 1000
 
 
 @dataclass
 class Standing:
     """
-    Where a fit stands, beside its components and statistics.
+    Where a fit stands, beside what is learned.
 
     Attributes
     ----------
+    first_state, epoch_state : tuple
+        Of the random state, as the fit found it and as the epoch under way found it.
+    history : list of dict
+        The records of all steps.
     n_epochs : int
         Epochs that are over.
     n_batches : int
         Minibatches of the epoch under way.
-    first_state, epoch_state : tuple
-        Of the random state, as the fit found it and as the epoch under way found it.
-    history : list of dict
-    n_open : int
-        Rows of the epoch that were left above `tol`.
+    n_before : int
+        Records that are older than the epoch under way, or the last one once all is over.
     best : float
-        Least held-out objective.
+        Least held-out loss.
     is_over : bool
     """
 
@@ -40,89 +73,122 @@ class Standing:
     history: list = field(default_factory=list)
     n_epochs: int = 0
     n_batches: int = 0
-    n_open: int = 0
+    n_before: int = 0
     best: float = np.inf
     is_over: bool = False
 
+    @property
+    def last_epoch(self) -> list[dict]:
+        """Records of the last epoch."""
+        return self.history[self.n_before :]
+
 
 def learn(
-    learner: Learner,
-    rows: ArrayRows | StreamedRows,
-    held_out: ArrayRows | None,
-    standing: Standing,
+    X,
+    weight,
+    begin: Callable[..., Step],
+    schedule: Schedule,
     random_state: np.random.RandomState,
     *,
-    max_iter: int,
-    batch_size: int,
-    checkpoint: Checkpoint,
-    watcher: Unwatched,
-    verbose: bool,
-) -> None:
+    identity: list,
+    history: list[dict],
+    watcher: Watcher,
+) -> tuple[Step, Standing]:
     """
-    Learn from where a fit stands to its end.
+    Fit a model.
 
     Parameters
     ----------
-    learner : Learner
-        Changed in place.
-    rows : ArrayRows or StreamedRows
-    held_out : ArrayRows or None
-        Rows that tell when to stop.
-    standing : Standing
-        Changed in place.
+    X : ndarray or ActivationStore of shape (n_rows, n_features)
+    weight : ndarray of shape (n_rows,), other vector that is indexed by rows, or None
+    begin : callable
+        ``begin(rows, random_state, processes, methods)`` gives the step to begin with; `methods` are those of a
+        checkpoint, or None.
+    schedule : Schedule
     random_state : RandomState
-        Shuffles.
-    max_iter : int
-        Epochs, at most.
-    batch_size : int
-    checkpoint : Checkpoint
-        Written to as it says.
-    watcher : Unwatched or Watched
-        Told of epochs and minibatches; may have it end early.
-    verbose : bool
+        Draws and shuffles.
+    identity : list
+        Beside the rows, all that decides the result.
+    history : list of dict
+        Records of earlier fits, which this one goes on from.
+    watcher : Watcher
+        Told of epochs and minibatches; may have the fit end early.
+
+    Returns
+    -------
+    step : Step
+        With what was learned.
+    standing : Standing
     """
-    patience = min(rows.total_weight, IDLE_BATCHES * batch_size * rows.total_weight / len(rows))
-    with progress_bar("learning factors", total=max_iter * len(rows), enabled=verbose) as advance:
-        advance(standing.n_epochs * len(rows) + standing.n_batches * batch_size)
-        while not standing.is_over:
-            random_state.set_state(standing.epoch_state)
-            watcher.begin_epoch(-(-len(rows) // batch_size) - standing.n_batches)
-            # Nothing else refers to what is being read, and so keeps its buffer longer than it is read.
-            for n_rows, X, weight in read_ahead(
-                (len(X), *merge_repeats(X, weight))
-                for X, weight in rows.shuffled(batch_size, random_state, skip=standing.n_batches)
-            ):
-                standing.n_batches += 1
-                if n_rows == 0:
-                    continue
-                record = learner.step(X, weight, patience)
-                standing.history.append(record)
-                standing.n_open += record["n_open"]
-                advance(n_rows, _status(record))
-                standing.is_over |= watcher.end_batch(learner)
-                if standing.is_over:
-                    break
-                checkpoint.write_if_due(learner, standing)
-            standing.epoch_state = random_state.get_state()
-            _end_epoch(learner, held_out, standing, max_iter, batch_size)
-            standing.is_over |= watcher.end_epoch(learner)
-            checkpoint.write_if_due(learner, standing)
+    with assembled(schedule.distributed, schedule.device) as processes:
+        checkpoint = Checkpoint.of(schedule, [*identity, X, weight], processes)
+        saved = checkpoint.read()
+        if saved is not None:
+            random_state.set_state(saved.first_state)
+        share_state(random_state, processes)
+        first_state = random_state.get_state()
+        rows, held_out = rows_of(X, weight), None
+        step = begin(rows, random_state, processes, None if saved is None else saved.methods)
+        if schedule.early_stopping:
+            rows, held_out = hold_out(rows, schedule.validation_fraction, random_state)
+        standing = Standing(first_state, random_state.get_state(), list(history), n_before=len(history))
+        if saved is not None:
+            saved.restore(step, standing)
+        watcher.begin_fit(X)
+        verbose = schedule.verbose and processes.rank == 0
+        with progress_bar("learning factors", total=schedule.max_iter * len(rows), enabled=verbose) as advance:
+            advance(standing.n_epochs * len(rows) + standing.n_batches * schedule.batch_size)
+            while not standing.is_over:
+                _run_epoch(step, rows, standing, random_state, schedule, checkpoint, watcher, advance)
+                _end_epoch(step, held_out, standing, schedule)
+                standing.is_over |= watcher.end_epoch(step)
+                checkpoint.write_if_due(step, standing)
+        random_state.set_state(standing.epoch_state)
+        checkpoint.write(step, standing)
+        watcher.end_fit()
+    return step, standing
+
+
+def _run_epoch(
+    step: Step,
+    rows: ArrayRows | StreamedRows,
+    standing: Standing,
+    random_state: np.random.RandomState,
+    schedule: Schedule,
+    checkpoint: Checkpoint,
+    watcher: Watcher,
+    advance: Callable,
+) -> None:
+    batch_size = schedule.batch_size
+    patience = min(rows.total_weight, _IDLE_BATCHES * batch_size * rows.total_weight / len(rows))
     random_state.set_state(standing.epoch_state)
-    checkpoint.write(learner, standing)
+    if standing.n_batches == 0:
+        standing.n_before = len(standing.history)
+    watcher.begin_epoch(-(-len(rows) // batch_size) - standing.n_batches)
+    # Nothing else refers to what is being read, and so keeps its buffer longer than it is read.
+    for n_rows, X, weight in read_ahead(
+        (len(X), *merge_repeats(X, weight))
+        for X, weight in rows.shuffled(batch_size, random_state, skip=standing.n_batches)
+    ):
+        standing.n_batches += 1
+        if n_rows == 0:
+            continue
+        record = step.learn_from(X, weight, patience)
+        standing.history.append(record)
+        advance(n_rows, step.status(record))
+        standing.is_over |= watcher.end_batch(step)
+        if standing.is_over:
+            break
+        checkpoint.write_if_due(step, standing)
+    standing.epoch_state = random_state.get_state()
 
 
-def _end_epoch(learner, held_out, standing, max_iter, batch_size) -> None:
+def _end_epoch(step: Step, held_out: ArrayRows | None, standing: Standing, schedule: Schedule) -> None:
     standing.n_epochs += 1
-    standing.is_over |= standing.n_epochs == max_iter
+    standing.n_batches = 0
+    standing.is_over |= standing.n_epochs == schedule.max_iter
     if held_out is not None:
-        reached = learner.objective(held_out, batch_size)
+        reached = step.loss(held_out, schedule.batch_size)
         standing.history[-1]["validation_objective"] = reached
         standing.is_over |= reached > (1 - _LEAST_GAIN) * standing.best
         standing.best = min(reached, standing.best)
-    standing.n_batches = 0
-    if not standing.is_over:
-        standing.n_open = 0
-
-
-def _status(record: dict) -> str:
-    return f"explained {record['explained_variance']:.3f}, L0 {record['l0']:.1f}, silent {record['n_silent']}"

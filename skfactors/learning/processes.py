@@ -1,7 +1,8 @@
-"""Processes that learn one dictionary together, over torch.distributed; or one process alone."""
+"""Processes that learn one model together, over torch.distributed; or one process alone."""
 
 import itertools
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,9 +19,9 @@ _TIMEOUT = timedelta(minutes=10)
 _groups_made = itertools.count()
 
 
-class Alone:
+class Processes(ABC):
     """
-    A single process: what it has is what all have.
+    The processes that learn one model; every one calls the same methods in the same order.
 
     Attributes
     ----------
@@ -30,28 +31,44 @@ class Alone:
         How many there are.
     """
 
-    rank = 0
-    size = 1
+    rank: int = 0
+    size: int = 1
 
     def share_of(self, rows: np.ndarray) -> np.ndarray:
         """Return the rows that are this process's to code."""
         return rows[self.rank :: self.size]
 
+    @abstractmethod
     def sum_(self, tensor: torch.Tensor) -> torch.Tensor:
         """Add up a tensor over all processes, in place."""
-        return tensor
 
+    @abstractmethod
     def gather(self, rows: torch.Tensor, n_rows: int) -> torch.Tensor:
         """Put the rows of all processes one after the other; each gives at most `n_rows`."""
-        return rows
 
+    @abstractmethod
     def share_bytes(self, content: bytes | None) -> bytes | None:
         """Return what the first process has."""
+
+
+class OneProcess(Processes):
+    """A single process: what it has is what all have."""
+
+    def sum_(self, tensor):
+        """Return the tensor."""
+        return tensor
+
+    def gather(self, rows, n_rows):
+        """Return the rows."""
+        return rows
+
+    def share_bytes(self, content):
+        """Return the content."""
         return content
 
 
-class Team(Alone):
-    """The processes of a torch.distributed group; every one calls the same methods in the same order."""
+class ProcessGroup(Processes):
+    """The processes of a torch.distributed group."""
 
     def __init__(self, device: str):
         self.rank = torch.distributed.get_rank()
@@ -90,7 +107,7 @@ class Team(Alone):
 
 
 @contextmanager
-def assembled(distributed, device: str) -> Iterator[Alone]:
+def assembled(distributed, device: str) -> Iterator[Processes]:
     """
     Find the processes that learn together, and let go of them afterwards.
 
@@ -102,7 +119,7 @@ def assembled(distributed, device: str) -> Iterator[Alone]:
 
     Yields
     ------
-    Alone or Team
+    Processes
 
     Raises
     ------
@@ -120,16 +137,16 @@ def assembled(distributed, device: str) -> Iterator[Alone]:
             "torch.distributed.init_process_group."
         )
     try:
-        yield Team(device) if distributed and there else Alone()
+        yield ProcessGroup(device) if distributed and there else OneProcess()
     finally:
         if made:
             torch.distributed.destroy_process_group()
 
 
-def share_state(random_state: np.random.RandomState, team: Alone) -> None:
+def share_state(random_state: np.random.RandomState, processes: Processes) -> None:
     """Give all processes the random state of the first."""
     kind, keys, position, has_gauss, gauss = random_state.get_state()
-    content = team.share_bytes(np.concatenate([keys.astype(np.float64), [position, has_gauss, gauss]]).tobytes())
+    content = processes.share_bytes(np.concatenate([keys.astype(np.float64), [position, has_gauss, gauss]]).tobytes())
     *keys, position, has_gauss, gauss = np.frombuffer(content)
     random_state.set_state((kind, np.array(keys, dtype=np.uint32), int(position), int(has_gauss), gauss))
 

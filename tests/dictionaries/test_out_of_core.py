@@ -11,7 +11,7 @@ import pytest
 from support.processes import finish, fit_to, fit_twice_to, kill_after, start, start_team
 
 from skfactors import SparseDictionary, TransformerFeatureExtractor
-from skfactors.dictionaries.sparse_coding.step import Learner
+from skfactors.dictionaries.sparse_coding.step import SparseCodingStep
 from skfactors.learning.batches import read_ahead
 from skfactors.metrics import explained_variance
 
@@ -208,9 +208,13 @@ def test_a_fit_goes_on_by_the_methods_it_was_begun_with(enough_at_first, mapped,
     memory = [np.inf, 100] if enough_at_first else [100, np.inf]
     monkeypatch.setattr("skfactors.devices.free_memory", lambda device: memory[0])
     undisturbed = plain(batch_size=500).fit(X)
-    step = Learner.step
+    step = SparseCodingStep.learn_from
+
+    def stop_at_5(self, *of):
+        return self.n_steps == 5 and sys.exit() or step(self, *of)
+
     with monkeypatch.context() as stopped:
-        stopped.setattr(Learner, "step", lambda self, *of: self.n_steps == 5 and sys.exit() or step(self, *of))
+        stopped.setattr(SparseCodingStep, "learn_from", stop_at_5)
         with pytest.raises(SystemExit):
             plain(batch_size=500, checkpoint_dir=tmp_path, checkpoint_every=2).fit(X)
     monkeypatch.setattr("skfactors.devices.free_memory", lambda device: memory[1])

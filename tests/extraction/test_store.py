@@ -275,5 +275,5 @@ def test_a_folder_of_something_else_is_left_alone(extractor, corpus, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ValueError, match="holds other files"):
         extractor.extract_to(corpus, tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"no activation store: it holds no manifest\.json"):
+    with pytest.raises(FileNotFoundError, match=r"not an activation store: it has no manifest\.json"):
         ActivationStore(tmp_path)

@@ -187,7 +187,7 @@ def test_a_text_that_breaks_the_tokenizer_is_named(corpus, parameters, whole, tm
         """What compiled code raises when it fails unforeseen."""
 
     extractor = TransformerFeatureExtractor(**parameters)
-    _, tokenizer = extractor._slot().get(extractor._source())
+    tokenizer = extractor._slot().get(extractor._source()).tokenizer
     encode = type(tokenizer).__call__
 
     def panicking(self, batch, **options):

@@ -88,14 +88,14 @@ def fit_to(path, rows, *, sample_weight=None, pause=0.0, free_memory=(), **param
     import numpy as np
 
     from skfactors import ActivationStore, SparseDictionary, devices
-    from skfactors.dictionaries.sparse_coding.step import Learner
+    from skfactors.dictionaries.sparse_coding.step import SparseCodingStep
 
     rank = int(os.environ.get("RANK", "0"))
     if free_memory:
         devices.free_memory = lambda device: free_memory[rank]
     if pause:
-        step = Learner.step
-        Learner.step = lambda *of: (time.sleep(pause), step(*of))[1]
+        step = SparseCodingStep.learn_from
+        SparseCodingStep.learn_from = lambda *of: (time.sleep(pause), step(*of))[1]
     X = ActivationStore(rows) if Path(rows).is_dir() else np.load(rows, mmap_mode="r")
     if sample_weight == "frequency":
         sample_weight = X.sample_weight

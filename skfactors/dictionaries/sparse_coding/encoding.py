@@ -1,5 +1,7 @@
 """Rows to codes with a given dictionary, and what codes say of their rows, a batch at a time."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import scipy.sparse
 import torch
@@ -8,16 +10,68 @@ from sklearn.exceptions import ConvergenceWarning
 from skfactors.callers import warn_caller
 from skfactors.dictionaries.rows import batches_of, dense
 from skfactors.dictionaries.sparse_coding.objective import relative_duality_gap
-from skfactors.dictionaries.sparse_coding.solvers.pursuit import refit
-from skfactors.dictionaries.sparse_coding.step import Problem
+from skfactors.dictionaries.sparse_coding.solvers import SOLVERS
+from skfactors.dictionaries.sparse_coding.solvers.pursuit import Pursuit, refit
 from skfactors.learning.batches import slices
 
 _ROWS_MEASURED_AT_A_TIME = 1024
 
 
-def encode(
-    X: np.ndarray, components: np.ndarray, problem: Problem, *, batch_size: int, sparse: bool, debias: bool = False
-):
+@dataclass(frozen=True)
+class Coding:
+    """
+    How rows are coded, and where.
+
+    Attributes
+    ----------
+    alpha : float
+    positive : bool
+    solver : str
+        Name in `SOLVERS`.
+    tol : float
+    max_iter : int
+        Of the solver.
+    n_nonzero_coefs : int or None
+        The most factors a code may have. Where there is such a number, codes are pursued, without a penalty.
+    debias : bool
+        Whether codes, once made, are refitted on the factors that are active in them.
+    device : str
+    dtype : torch.dtype
+    """
+
+    alpha: float
+    positive: bool
+    solver: str
+    tol: float
+    max_iter: int
+    n_nonzero_coefs: int | None
+    debias: bool
+    device: str
+    dtype: torch.dtype
+
+    def tensor(self, rows: np.ndarray) -> torch.Tensor:
+        """Copy rows to the device."""
+        # By NumPy, which does so in this thread.
+        dtype = np.float64 if self.dtype == torch.float64 else np.float32
+        return torch.from_numpy(np.array(rows, dtype=dtype, order="C")).to(self.device)
+
+    def solver_for(self, components: torch.Tensor):
+        """Prepare the solver for a dictionary."""
+        if self.n_nonzero_coefs is not None:
+            return Pursuit(components, n_nonzero_coefs=self.n_nonzero_coefs, positive=self.positive)
+        return SOLVERS[self.solver](
+            components, alpha=self.alpha, positive=self.positive, tol=self.tol, max_iter=self.max_iter
+        )
+
+    def codes_of(self, components: torch.Tensor, X: torch.Tensor) -> torch.Tensor:
+        """Code rows: a tensor of shape (n_rows, n_components)."""
+        solver = self.solver_for(components)
+        if not self.debias:
+            return solver.solve(X)[0]
+        return torch.from_numpy(refit(solver.solve_sparse(X)[0], X, components, self.positive).toarray()).to(X)
+
+
+def encode(X: np.ndarray, components: np.ndarray, coding: Coding, *, batch_size: int, sparse: bool):
     """
     Code every row.
 
@@ -25,12 +79,10 @@ def encode(
     ----------
     X : ndarray or ActivationStore of shape (n_rows, n_features)
     components : ndarray of shape (n_components, n_features)
-    problem : Problem
+    coding : Coding
     batch_size : int
     sparse : bool
         Whether to return a CSR array.
-    debias : bool, default=False
-        Whether to refit each code on the factors that are active in it.
 
     Returns
     -------
@@ -41,26 +93,26 @@ def encode(
     ConvergenceWarning
         If the gap of some rows stays above `tol`.
     """
-    components = problem.tensor(components)
-    solver = problem.solver_for(components)
+    components = coding.tensor(components)
+    solver = coding.solver_for(components)
     n_open, batches = 0, []
     for rows in batches_of(X, batch_size):
-        batch = problem.tensor(rows)
-        codes, gaps = solver.solve_sparse(batch) if sparse or debias else solver.solve(batch)
-        n_open += int((gaps > problem.tol).sum())
-        if debias:
-            codes = refit(codes, batch, components, problem.positive)
+        batch = coding.tensor(rows)
+        codes, gaps = solver.solve_sparse(batch) if sparse or coding.debias else solver.solve(batch)
+        n_open += int((gaps > coding.tol).sum())
+        if coding.debias:
+            codes = refit(codes, batch, components, coding.positive)
         batches.append(codes if sparse else dense(codes))
-    warn_of_open_rows(n_open, len(X), problem)
+    warn_of_open_rows(n_open, len(X), coding)
     return scipy.sparse.vstack(batches, format="csr") if sparse else np.concatenate(batches)
 
 
-def warn_of_open_rows(n_open: int, n_rows: int, problem: Problem) -> None:
+def warn_of_open_rows(n_open: int, n_rows: int, coding: Coding) -> None:
     """Say how many rows the solver left above the tolerance."""
     if n_open:
         warn_caller(
-            f"The codes of {n_open} of {n_rows} rows have a relative duality gap above tol={problem.tol:g} "
-            f"after max_solver_iter={problem.max_iter} steps: raise max_solver_iter, tol, or alpha, "
+            f"The codes of {n_open} of {n_rows} rows have a relative duality gap above tol={coding.tol:g} "
+            f"after max_solver_iter={coding.max_iter} steps: raise max_solver_iter, tol, or alpha, "
             "or set dtype='float64'.",
             ConvergenceWarning,
         )

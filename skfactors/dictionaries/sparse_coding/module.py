@@ -14,23 +14,23 @@ class SparseCodingModule(torch.nn.Module):
     Parameters
     ----------
     components : Tensor of shape (n_components, n_features)
-    solver_for : callable
-        From components to a solver.
+    codes_of : callable
+        From components and rows to codes, all of them tensors.
     penalty : float
         `alpha`; 0 where codes are refitted or pursued without a penalty.
     """
 
-    def __init__(self, components: torch.Tensor, solver_for, penalty: float):
+    def __init__(self, components: torch.Tensor, codes_of, penalty: float):
         super().__init__()
         self.components = torch.nn.Parameter(components)
-        self._solver_for = solver_for
+        self._codes_of = codes_of
         self._penalty = penalty
 
     def encode(self, X: torch.Tensor) -> torch.Tensor:
         """Return codes of shape (n_rows, n_components)."""
         X = X.to(self.components)
         with torch.no_grad():
-            codes, _ = self._solver_for(self.components.detach()).solve(X.detach())
+            codes = self._codes_of(self.components.detach(), X.detach())
             width = max(int((codes != 0).sum(1).max()), 1)
             factors = codes.abs().topk(width, dim=1).indices
             signs = codes.gather(1, factors).sign()

@@ -1,6 +1,7 @@
 """SparseDictionary: the paper's dictionary learning as a scikit-learn transformer."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import partial
 from numbers import Integral, Real
 from os import PathLike
 
@@ -15,20 +16,17 @@ from skfactors.codes import check_codes
 from skfactors.devices import resolve_device
 from skfactors.dictionaries.base import FactorModel
 from skfactors.dictionaries.rows import check_rows, check_weight
-from skfactors.dictionaries.sparse_coding.encoding import encode, row_gaps, warn_of_open_rows
+from skfactors.dictionaries.sparse_coding.encoding import Coding, encode, row_gaps, warn_of_open_rows
 from skfactors.dictionaries.sparse_coding.module import SparseCodingModule
 from skfactors.dictionaries.sparse_coding.solvers import SOLVERS, fastest_solver
 from skfactors.dictionaries.sparse_coding.starting import drawn_components, given_components
-from skfactors.dictionaries.sparse_coding.step import Learner, Problem
+from skfactors.dictionaries.sparse_coding.step import SparseCodingStep
 from skfactors.dictionaries.sparse_coding.updates import UPDATES, best_update
-from skfactors.learning.batches import hold_out, rows_of
 from skfactors.learning.callbacks import CallbackSupportMixin, watcher_of
-from skfactors.learning.checkpoint import Checkpoint, fingerprint_of
-from skfactors.learning.loop import Standing, learn
-from skfactors.learning.processes import assembled, share_state
+from skfactors.learning.loop import Schedule, learn
 
 # Parameters that the result of a fit does not depend on.
-_OF_NO_EFFECT = {
+_NO_EFFECT_ON_FIT = {
     "checkpoint_dir",
     "checkpoint_every",
     "device",
@@ -37,7 +35,6 @@ _OF_NO_EFFECT = {
     "verbose",
     "warm_start",
 }
-_ROWS_SCORED_AT_A_TIME = 16_384
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
@@ -300,11 +297,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         if self.n_components is not None and self.n_components > len(X):
             raise ValueError(f"n_components={self.n_components} is more than the {len(X)} rows of X: give more rows.")
         random_state = _random_state_of_its_own(self.random_state)
-        history = self.history_ if going_on else []
-        self.n_iter_ = self._learn(
-            X, weight, random_state, history, going_on, self.max_iter, self.checkpoint_dir, self.early_stopping
-        )
-        return self
+        return self._learn(X, weight, random_state, going_on, self._schedule())
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, sample_weight=None):
@@ -329,9 +322,8 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         X = check_rows(self, X, reset=not going_on)
         weight = check_weight(sample_weight, X)
         random_state = self._random_state if going_on else _random_state_of_its_own(self.random_state)
-        history = self.history_ if going_on else []
-        self.n_iter_ = self._learn(X, weight, random_state, history, going_on, 1, None, False)
-        return self
+        schedule = self._schedule(max_iter=1, checkpoint_dir=None, early_stopping=False)
+        return self._learn(X, weight, random_state, going_on, schedule)
 
     def transform(self, X):
         """
@@ -354,7 +346,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         """
         check_is_fitted(self)
         X = check_rows(self, X, reset=False)
-        return self._encode(X, self.sparse_output)
+        return encode(X, self.components_, self._coding(), batch_size=self.batch_size, sparse=self.sparse_output)
 
     def duality_gap(self, X, codes):
         """
@@ -389,23 +381,20 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         """Zeros, of shape (n_features,): a row of no factors is reconstructed as zeros."""
         return np.zeros(self.components_.shape[1], self.components_.dtype)
 
-    def _problem(self) -> Problem:
+    def _coding(self) -> Coding:
         device, dtype = resolve_device(self.device), _DTYPES[self.dtype]
         n_components = self.n_components or self.n_features_in_
-        return Problem(
+        return Coding(
             alpha=float(self.alpha),
             positive=self.positive_code,
             solver=fastest_solver(device, n_components, dtype) if self.solver == "auto" else self.solver,
             tol=self.tol,
             max_iter=self.max_solver_iter,
             n_nonzero_coefs=self.n_nonzero_coefs,
+            debias=self.debias and self.n_nonzero_coefs is None,
             device=device,
             dtype=dtype,
         )
-
-    def _encode(self, X, sparse):
-        debias = self.debias and self.n_nonzero_coefs is None
-        return encode(X, self.components_, self._problem(), batch_size=self.batch_size, sparse=sparse, debias=debias)
 
     def to_torch(self, device="cpu"):
         """
@@ -421,11 +410,9 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
             Its codes are those of :meth:`transform`, to rounding.
         """
         check_is_fitted(self)
-        problem = replace(self._problem(), device=resolve_device(device))
-        refitted = self.debias or self.n_nonzero_coefs is not None
-        return SparseCodingModule(
-            problem.tensor(self.components_), problem.solver_for, 0.0 if refitted else problem.alpha
-        )
+        coding = replace(self._coding(), device=resolve_device(device))
+        penalty = 0.0 if coding.debias or coding.n_nonzero_coefs is not None else coding.alpha
+        return SparseCodingModule(coding.tensor(self.components_), coding.codes_of, penalty)
 
     def _saved_arrays(self):
         return super()._saved_arrays() | {f"state.{name}": array for name, array in self._learner_state.items()}
@@ -440,76 +427,49 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         }
         self._random_state = _random_state_of_its_own(self.random_state)
 
-    def _learn(self, X, weight, random_state, history, going_on, n_epochs, checkpoint_dir, early_stopping) -> int:
-        with assembled(self.distributed, resolve_device(self.device)) as team:
-            alone_and_unsaved = checkpoint_dir is None and team.size == 1
-            fingerprint = "" if alone_and_unsaved else self._fingerprint(X, weight, going_on, team)
-            checkpoint = Checkpoint(checkpoint_dir, fingerprint, self.checkpoint_every, team)
-            saved = checkpoint.read()
-            if saved is not None:
-                random_state.set_state(saved.first_state)
-            share_state(random_state, team)
-            first_state = random_state.get_state()
-            rows = rows_of(X, weight)
-            learner = self._learner(rows, random_state, going_on, team, saved)
-            held_out = None
-            if early_stopping:
-                rows, held_out = hold_out(rows, self.validation_fraction, random_state)
-            standing = Standing(first_state, random_state.get_state(), list(history))
-            if saved is not None:
-                saved.restore(learner, standing)
-            watcher = watcher_of(self, n_epochs)
-            watcher.begin_fit(X)
-            learn(
-                learner,
-                rows,
-                held_out,
-                standing,
-                random_state,
-                max_iter=n_epochs,
-                batch_size=self.batch_size,
-                checkpoint=checkpoint,
-                watcher=watcher,
-                verbose=self.verbose and team.rank == 0,
-            )
-            watcher.end_fit()
-        self.components_ = learner.components.cpu().numpy()
+    def _learn(self, X, weight, random_state, going_on, schedule):
+        parameters = {name: value for name, value in self.get_params().items() if name not in _NO_EFFECT_ON_FIT}
+        step, standing = learn(
+            X,
+            weight,
+            partial(self._begin, going_on),
+            schedule,
+            random_state,
+            identity=[parameters, [self.components_, self.n_steps_] if going_on else []],
+            history=self.history_ if going_on else [],
+            watcher=watcher_of(self, schedule.max_iter),
+        )
+        self.components_ = step.learned()["components_"]
         self.history_ = standing.history
-        self.device_ = learner.problem.device
-        self._learner_state = learner.state()
+        self.n_iter_ = standing.n_epochs
+        self.device_ = step.coding.device
+        self._learner_state = step.state()
         self._random_state = random_state
-        warn_of_open_rows(standing.n_open, len(rows), learner.problem)
-        return standing.n_epochs
+        n_open, n_rows = (sum(record[name] for record in standing.last_epoch) for name in ("n_open", "n_rows"))
+        warn_of_open_rows(n_open, n_rows, step.coding)
+        return self
 
-    def _learner(self, rows, random_state, going_on, team, saved) -> Learner:
-        problem = self._problem()
-        n_components = self.n_components or self.n_features_in_
+    def _begin(self, going_on, rows, random_state, processes, methods) -> SparseCodingStep:
+        coding = self._coding()
+        shape = (self.n_components or self.n_features_in_, self.n_features_in_)
         if going_on:
             components = self.components_
         elif self.dict_init is None:
-            components = drawn_components(rows, n_components, self.batch_size, random_state)
+            components = drawn_components(rows, shape[0], self.batch_size, random_state)
         else:
-            components = given_components(self.dict_init, (n_components, self.n_features_in_))
-        update = best_update(problem.device, len(components)) if self.update == "auto" else self.update
+            components = given_components(self.dict_init, shape)
+        update = best_update(coding.device, len(components)) if self.update == "auto" else self.update
         # What suits a machine depends on its memory: all processes do as the first, and as before they were stopped.
-        methods = f"{problem.solver} {update}" if saved is None else saved.methods
-        solver, update = team.share_bytes(methods.encode()).decode().split()
-        learner = Learner(replace(problem, solver=solver), update, components, team)
+        methods = processes.share_bytes((methods or f"{coding.solver} {update}").encode()).decode()
+        solver, update = methods.split()
+        step = SparseCodingStep(replace(coding, solver=solver), update, components, processes)
         if going_on:
-            learner.restore(self._learner_state)
-        return learner
+            step.restore({"components_": components}, self._learner_state)
+        return step
 
-    def _fingerprint(self, X, weight, going_on, team) -> str:
-        """Digest all that decides the result of a fit; agree on it with the other processes."""
-        parameters = {name: value for name, value in self.get_params().items() if name not in _OF_NO_EFFECT}
-        start = [self.components_, self.n_steps_] if going_on else []
-        fingerprint = fingerprint_of([parameters, X, weight, start])
-        if team.share_bytes(fingerprint.encode()) != fingerprint.encode():
-            raise ValueError(
-                "the processes of the group were given different rows or parameters: give all the same, or learn alone "
-                "in each with distributed=False."
-            )
-        return fingerprint
+    def _schedule(self, **others) -> Schedule:
+        own = {field.name: getattr(self, field.name) for field in fields(Schedule)}
+        return Schedule(**own | {"device": resolve_device(self.device)} | others)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

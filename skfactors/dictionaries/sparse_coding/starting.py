@@ -13,7 +13,7 @@ def drawn_components(
     # A state of their own, so that they depend on which rows there are and not on how often.
     own_state = check_random_state(random_state.randint(np.iinfo(np.int32).max))
     drawn, _ = merge_repeats(*rows.draw(max(n_components, batch_size), random_state))
-    return initial_components(drawn, n_components, own_state)
+    return initial_components(drawn.astype(np.promote_types(drawn.dtype, np.float32)), n_components, own_state)
 
 
 def given_components(components, shape: tuple[int, int]) -> np.ndarray:

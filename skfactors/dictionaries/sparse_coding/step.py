@@ -1,99 +1,44 @@
-"""The learning loop's one step: code a batch, update the dictionary, replace factors that never fire."""
-
-from dataclasses import dataclass
+"""How a dictionary is learned from a minibatch."""
 
 import numpy as np
 import torch
 from scipy.sparse import csr_array
 
-from skfactors.dictionaries.sparse_coding.solvers import SOLVERS
-from skfactors.dictionaries.sparse_coding.solvers.pursuit import Pursuit
+from skfactors.dictionaries.sparse_coding.encoding import Coding
 from skfactors.dictionaries.sparse_coding.updates import UPDATES
 from skfactors.learning.batches import ArrayRows
-from skfactors.learning.processes import Alone
+from skfactors.learning.processes import Processes
+from skfactors.learning.step import Step
 from skfactors.learning.threads import torch_on_one_thread
 
-# Batches for which a factor may stay silent before it is replaced, unless an epoch is shorter.
-IDLE_BATCHES = 256
 
-
-@dataclass(frozen=True)
-class Problem:
+class SparseCodingStep(Step):
     """
-    What is solved for each row, and where.
-
-    Attributes
-    ----------
-    alpha : float
-    positive : bool
-    solver : str
-        Name in `SOLVERS`.
-    tol : float
-    max_iter : int
-        Of the solver.
-    n_nonzero_coefs : int or None
-        The most factors a code may have. Where there is such a number, codes are pursued, without a penalty.
-    device : str
-    dtype : torch.dtype
-    """
-
-    alpha: float
-    positive: bool
-    solver: str
-    tol: float
-    max_iter: int
-    n_nonzero_coefs: int | None
-    device: str
-    dtype: torch.dtype
-
-    def tensor(self, rows: np.ndarray) -> torch.Tensor:
-        """Copy rows to the device."""
-        # By NumPy, which does so in this thread.
-        dtype = np.float64 if self.dtype == torch.float64 else np.float32
-        return torch.from_numpy(np.array(rows, dtype=dtype, order="C")).to(self.device)
-
-    def solver_for(self, components: torch.Tensor):
-        """Prepare the solver for a dictionary."""
-        if self.n_nonzero_coefs is not None:
-            return Pursuit(components, n_nonzero_coefs=self.n_nonzero_coefs, positive=self.positive)
-        return SOLVERS[self.solver](
-            components, alpha=self.alpha, positive=self.positive, tol=self.tol, max_iter=self.max_iter
-        )
-
-
-class Learner:
-    """
-    A dictionary that is being learned.
+    Code a minibatch, update the dictionary, replace factors that never fire.
 
     Parameters
     ----------
-    problem : Problem
+    coding : Coding
     update : str
         Name in `UPDATES`.
     components : ndarray of shape (n_components, n_features)
         Where to start.
-    team : Alone or Team
-        The processes that share the rows of every step; what they do with them is the same.
-
-    Attributes
-    ----------
-    methods : str
-        Names of solver and update.
+    processes : Processes
+        They share the rows of every minibatch.
     """
 
-    def __init__(self, problem: Problem, update: str, components: np.ndarray, team: Alone):
-        self.problem = problem
-        self.methods = f"{problem.solver} {update}"
-        self.team = team
-        self.components = problem.tensor(components)
+    def __init__(self, coding: Coding, update: str, components: np.ndarray, processes: Processes):
+        self.coding = coding
+        self.methods = f"{coding.solver} {update}"
+        self.processes = processes
+        self.components = coding.tensor(components)
         # Sums over many batches are kept in double precision wherever the device has it.
-        exact = torch.float32 if torch.device(problem.device).type == "mps" else torch.float64
-        self.update = UPDATES[update](*components.shape, dtype=exact, device=problem.device)
-        self.idle_weight = torch.zeros(len(components), dtype=exact, device=problem.device)
-        self.n_steps = 0
+        exact = torch.float32 if torch.device(coding.device).type == "mps" else torch.float64
+        self.update = UPDATES[update](*components.shape, dtype=exact, device=coding.device)
+        self.idle_weight = torch.zeros(len(components), dtype=exact, device=coding.device)
 
     @torch_on_one_thread()
-    def step(self, rows: np.ndarray, weight: np.ndarray, patience: float) -> dict:
+    def learn_from(self, rows: np.ndarray, weight: np.ndarray, patience: float) -> dict:
         """
         Learn from a batch.
 
@@ -113,18 +58,18 @@ class Learner:
             What the step did: `step`, `n_rows`, and over the batch `objective` (weighted mean), `explained_variance`,
             `l0`, `n_silent` factors, `n_reseeded` factors and `n_open` rows, whose gap stayed above `tol`.
         """
-        X, weight = (self.problem.tensor(self.team.share_of(of_all)) for of_all in (rows, weight))
-        solver = self.problem.solver_for(self.components)
+        X, weight = (self.coding.tensor(self.processes.share_of(of_all)) for of_all in (rows, weight))
+        solver = self.coding.solver_for(self.components)
         codes, gaps = _code(solver, X)
         residual, l1_norm, n_active, fired = _summary(X, codes, self.components)
         squared = residual.square().sum(1)
         losses = squared / 2 + solver.alpha * l1_norm
         sums = self._sums_of_all(
-            losses @ weight, weight.sum(), n_active, (gaps > self.problem.tol).sum(), squared.sum(), *_spread(X)
+            losses @ weight, weight.sum(), n_active, (gaps > self.coding.tol).sum(), squared.sum(), *_spread(X)
         )
         loss, total_weight, n_active, n_open, unexplained, n_rows, squares, *first_moment = sums
-        fired = self.team.sum_(fired.to(self.idle_weight)) > 0
-        self.components = self.update.step(self.components, X, codes, weight, self.team)
+        fired = self.processes.sum_(fired.to(self.idle_weight)) > 0
+        self.components = self.update.step(self.components, X, codes, weight, self.processes)
         self.n_steps += 1
         variation = squares - sum(value**2 for value in first_moment) / n_rows
         return {
@@ -139,7 +84,7 @@ class Learner:
         }
 
     @torch_on_one_thread()
-    def objective(self, rows: ArrayRows, batch_size: int) -> float:
+    def loss(self, rows: ArrayRows, batch_size: int) -> float:
         """
         Measure the weighted mean objective of some rows, coded with the dictionary as it is.
 
@@ -148,21 +93,21 @@ class Learner:
         rows : ArrayRows
         batch_size : int
         """
-        solver = self.problem.solver_for(self.components)
+        solver = self.coding.solver_for(self.components)
         total = 0.0
         for number, (X, weight) in enumerate(rows.in_order(batch_size)):
-            if number % self.team.size != self.team.rank:
+            if number % self.processes.size != self.processes.rank:
                 continue
-            batch = self.problem.tensor(X)
+            batch = self.coding.tensor(X)
             residual, l1_norm, _, _ = _summary(batch, _code(solver, batch)[0], self.components)
             losses = residual.square().sum(1) / 2 + solver.alpha * l1_norm
-            total += (losses @ self.problem.tensor(weight)).item()
+            total += (losses @ self.coding.tensor(weight)).item()
         (total,) = self._sums_of_all(total)
         return total / rows.total_weight
 
     def _sums_of_all(self, *values) -> list[float]:
         """Add up numbers over all processes."""
-        return self.team.sum_(self.idle_weight.new_tensor([float(value) for value in values])).tolist()
+        return self.processes.sum_(self.idle_weight.new_tensor([float(value) for value in values])).tolist()
 
     def _reseed(self, fired, residual, total_weight, patience) -> int:
         """Point factors that stay silent at the residuals of the rows that are reconstructed worst."""
@@ -171,26 +116,35 @@ class Learner:
         silent = torch.nonzero(silent & ~fired).ravel()
         if not len(silent):
             return 0
-        directions = _worst_reconstructed(residual, len(silent), self.team)
+        directions = _worst_reconstructed(residual, len(silent), self.processes)
         silent = silent[: len(directions)]
         self.components[silent] = directions
         self.idle_weight[silent] = 0
         self.update.forget(silent)
         return len(silent)
 
+    def learned(self) -> dict[str, np.ndarray]:
+        """Return the fitted attributes so far, by name."""
+        return {"components_": self.components.cpu().numpy()}
+
     def state(self) -> dict[str, np.ndarray]:
-        """Return all that a later step depends on, beside the components, as arrays."""
+        """Return all else that a later step depends on."""
         tensors = {"idle_weight": self.idle_weight, "n_steps": torch.tensor(self.n_steps)}
         tensors |= {f"update.{name}": tensor for name, tensor in self.update.state.items()}
         return {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
 
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Take up where `state` was taken; what another kind of update left behind is not used."""
+    def restore(self, learned: dict[str, np.ndarray], state: dict[str, np.ndarray]) -> None:
+        """Take up where these were taken; what another kind of update left behind is not used."""
+        self.components = self.coding.tensor(learned["components_"])
         self.n_steps = int(state["n_steps"])
         self.idle_weight = torch.tensor(state["idle_weight"]).to(self.idle_weight)
         for name, tensor in self.update.state.items():
             if f"update.{name}" in state:
                 self.update.state[name] = torch.tensor(state[f"update.{name}"]).to(tensor)
+
+    def status(self, record: dict) -> str:
+        """Say how a step went, beside a progress bar."""
+        return f"explained {record['explained_variance']:.3f}, L0 {record['l0']:.1f}, silent {record['n_silent']}"
 
 
 def _code(solver, X: torch.Tensor):
@@ -218,10 +172,10 @@ def _spread(X: torch.Tensor) -> list[float]:
     return [len(X), exact.square().sum().item(), *exact.sum(0).tolist()]
 
 
-def _worst_reconstructed(residual: torch.Tensor, n_rows: int, team: Alone) -> torch.Tensor:
+def _worst_reconstructed(residual: torch.Tensor, n_rows: int, processes: Processes) -> torch.Tensor:
     """Return the directions of the largest residuals, leaving out those that are only rounding."""
     worst = residual[residual.norm(dim=1).argsort(descending=True, stable=True)[:n_rows]]
-    worst = team.gather(worst, n_rows)
+    worst = processes.gather(worst, n_rows)
     norms, order = worst.norm(dim=1).sort(descending=True, stable=True)
     rounding = 1e2 * torch.finfo(residual.dtype).eps
     chosen = order[norms > rounding * norms[:1].clamp_min(1)][:n_rows]

@@ -2,13 +2,18 @@
 
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.utils import check_scalar
 
 from skfactors.extraction.activations import Activations
 from skfactors.extraction.identity import digest
+from skfactors.extraction.indexing import row_numbers, selected_rows
+from skfactors.extraction.provenance import no_provenance
+from skfactors.extraction.sites import Place, find_place, named
 from skfactors.extraction.store.layout import (
     COMPLETE,
     Record,
@@ -16,11 +21,12 @@ from skfactors.extraction.store.layout import (
     read_checked,
     read_manifest,
     trouble_with,
+    widths_of,
 )
 from skfactors.extraction.store.shards import Shard, widened
 from skfactors.extraction.store.shuffling import shuffled_batches
 from skfactors.extraction.store.weights import FrequencyWeights
-from skfactors.extraction.texts import Texts
+from skfactors.extraction.text.corpus import Texts
 
 _SHARDS_MAPPED = 16
 
@@ -45,6 +51,8 @@ class ActivationStore:
     path : Path
     content : dict
         All that decides the rows: checksums of the model's files, layers, windows and precision.
+    places : list of Place
+        Each a site and a layer.
     layers : list of int
     n_documents : int or None
         Texts, those without rows included; None for a store that is not complete.
@@ -57,7 +65,7 @@ class ActivationStore:
     Raises
     ------
     FileNotFoundError
-        If the folder is no store.
+        If the folder is not a store.
     ValueError
         If it is not complete, or its manifest is damaged.
 
@@ -85,8 +93,13 @@ class ActivationStore:
     """
 
     def __init__(self, path, *, partial=False):
+        self._open(path, partial)
+
+    def _open(self, path, partial, place=None):
         self.path = Path(path)
+        self._place = place
         self._manifest = read_manifest(self.path)
+        self._widths = widths_of(self._manifest)
         records, self.n_documents = _completed(self.path)
         if records is None:
             records = all_records(self.path)
@@ -95,8 +108,8 @@ class ActivationStore:
                     f"the store {str(self.path)!r} is not complete: {len(records)} shards are there. Call extract_to "
                     "again with the same texts, which goes on where it stopped, or open it with partial=True."
                 )
-        self._shards = [Shard(self.path, record, self._manifest) for record in records]
-        self._ends = np.cumsum([record.n_rows for record in records], dtype=np.int64)
+        self._shards = [Shard(self.path, record, self._manifest, place) for record in records]
+        self._ends = np.cumsum([shard.n_rows for shard in self._shards], dtype=np.int64)
         self._mapped = lru_cache(_SHARDS_MAPPED)(lambda number: self._shards[number].map())
 
     @property
@@ -105,9 +118,14 @@ class ActivationStore:
         return self._manifest["content"]
 
     @property
+    def places(self) -> list[Place]:
+        """Places of the rows, each a site and a layer, in the order of a document's rows."""
+        return list(self._widths) if self._place is None else [self._place]
+
+    @property
     def layers(self) -> list[int]:
         """Layers of the rows, from 0."""
-        return self.content["layers"]
+        return list(dict.fromkeys(layer for _, layer in self.places))
 
     @property
     def n_shards(self) -> int:
@@ -116,8 +134,14 @@ class ActivationStore:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and width."""
-        return len(self), self._manifest["hidden_size"]
+        """Rows and width; a ValueError where places differ in width."""
+        widths = {self._widths[place] for place in self.places}
+        if len(widths) > 1:
+            raise ValueError(
+                f"The rows of this store differ in width: {sorted(widths)}. Take those of one place, as with "
+                f"at(layer={self.layers[0]}); there are {named(self.places)}."
+            )
+        return len(self), widths.pop()
 
     @property
     def ndim(self) -> int:
@@ -134,26 +158,57 @@ class ActivationStore:
         """Bytes on disk."""
         return sum(size for shard in self._shards for size, _ in shard.record.files.values())
 
-    @property
+    @cached_property
     def n_nonfinite(self) -> int:
         """Values that are NaN or infinite."""
-        return sum(shard.record.n_nonfinite for shard in self._shards)
+        if self._place is None:
+            return sum(shard.record.n_nonfinite for shard in self._shards)
+        suspects = (shard.read().X for shard in self._shards if shard.record.n_nonfinite)
+        return sum(int((~np.isfinite(X)).sum()) for X in suspects)
 
     @cached_property
     def fingerprint(self) -> str:
         """Digest that identifies the rows."""
-        return digest([self._manifest, *(shard.record.files for shard in self._shards)])
+        files = [shard.record.files for shard in self._shards]
+        return digest([self._manifest, *files] if self._place is None else [self._manifest, self._place, *files])
 
     @cached_property
     def sample_weight(self) -> FrequencyWeights:
         """Weight of each row by the rarity of its token, of mean 1, looked up a batch at a time; see Activations."""
-        return FrequencyWeights(self._shards, self._ends, self.layers[0])
+        return FrequencyWeights(self._shards, self._ends)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def __iter__(self) -> Iterator[Activations]:
         return (shard.read() for shard in self._shards)
+
+    def at(self, site: str | None = None, layer: int | None = None) -> "ActivationStore":
+        """
+        Take the rows of one place; none are read yet.
+
+        Parameters
+        ----------
+        site : str, default=None
+            None is for a store of a single site.
+        layer : int, default=None
+            None is for a store of a single layer.
+
+        Returns
+        -------
+        ActivationStore
+            Of shape (n_tokens, width of the place), in the order of the corpus: tokens are in the same order for every
+            place. It is read piece by piece as the whole is, to fit a dictionary or to report on one.
+
+        Raises
+        ------
+        ValueError
+            If there is no such place, or more than one; the message names those that there are.
+        """
+        place = find_place(self.places, site, layer)
+        store = object.__new__(ActivationStore)
+        store._open(self.path, self.n_documents is None, place)
+        return store
 
     def read_shard(self, number: int) -> Activations:
         """
@@ -177,10 +232,10 @@ class ActivationStore:
         return self._shards[number].read()
 
     def __getstate__(self):
-        return {"path": self.path, "partial": self.n_documents is None}
+        return {"path": self.path, "partial": self.n_documents is None, "place": self._place}
 
     def __setstate__(self, state):
-        self.__init__(state["path"], partial=state["partial"])
+        self._open(**state)
 
     def iter_shuffled(self, batch_size, random_state, *, buffer_rows=131_072) -> Iterator[tuple]:
         """
@@ -200,13 +255,15 @@ class ActivationStore:
         ------
         rows : ndarray of int64 of shape (n_in_batch,)
             Numbers of the rows, ascending.
-        X : ndarray of shape (n_in_batch, hidden_size)
+        X : ndarray of shape (n_in_batch, width)
 
         Raises
         ------
         ValueError
-            If rows are not those that were written.
+            If `batch_size` or `buffer_rows` is not positive, or rows are not those that were written.
         """
+        check_scalar(batch_size, "batch_size", Integral, min_val=1)
+        check_scalar(buffer_rows, "buffer_rows", Integral, min_val=1)
         generator = np.random.default_rng(random_state.randint(np.iinfo(np.int32).max))
         first_rows = np.concatenate([[0], self._ends])[:-1]
         return shuffled_batches(
@@ -236,31 +293,35 @@ class ActivationStore:
         return pd.DataFrame(bad, columns=["shard", "problem"])
 
     def __getitem__(self, rows) -> Activations:
-        if isinstance(rows, (int, np.integer)):
-            raise TypeError(f"a store is sliced by rows: use [{rows}:{rows + 1}].")
-        rows = np.arange(len(self))[rows]
-        X = np.empty((len(rows), self.shape[1]), dtype=self.dtype)
+        rows = row_numbers(selected_rows(rows, len(self)), len(self))
+        width = max(self._widths[place] for place in self.places)
+        X = np.zeros((len(rows), width), dtype=self.dtype)
         numbers = np.searchsorted(self._ends, rows, side="right")
         provenance, texts = [], {}
         for number in np.unique(numbers):
             places = np.flatnonzero(numbers == number)
-            within = rows[places] - (self._ends[number] - self._shards[number].record.n_rows)
+            within = rows[places] - (self._ends[number] - self._shards[number].n_rows)
             of_shard, its_provenance, its_texts = self._mapped(int(number))
             X[places] = widened(of_shard[within], self._manifest["dtype"])
             provenance.append(its_provenance.iloc[within].set_index(places))
             texts |= {document: its_texts[document] for document in provenance[-1]["document"].unique().tolist()}
         if not provenance:
-            return Activations(X, self._shards[0].read().provenance.iloc[:0], [])
-        return Activations(X, pd.concat(provenance).sort_index(), Texts(dict(sorted(texts.items()))))
+            return Activations(X, no_provenance(), [])
+        texts = Texts(dict(sorted(texts.items())))
+        return Activations(X, pd.concat(provenance).sort_index(), texts, self._widths)
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
-        return np.concatenate([acts.X for acts in self]).astype(dtype or self.dtype, copy=False)
+        X = np.empty(self.shape, dtype=dtype or self.dtype)
+        for end, shard in zip(self._ends, self._shards, strict=True):
+            X[end - shard.n_rows : end] = shard.read().X
+        return X
 
     def __repr__(self) -> str:
+        widths = sorted({self._widths[place] for place in self.places})
         state = "" if self.n_documents is not None else ", not complete"
         return (
-            f"ActivationStore({str(self.path)!r}: {len(self):,} rows x {self.shape[1]} features, layers {self.layers}, "
-            f"{self.n_shards} shards{state})"
+            f"ActivationStore({str(self.path)!r}: {len(self):,} rows x {' or '.join(map(str, widths))} features, "
+            f"layers {self.layers}, {self.n_shards} shards{state})"
         )
 
 

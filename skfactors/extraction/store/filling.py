@@ -8,6 +8,7 @@ from filelock import FileLock, Timeout
 
 from skfactors._version import __version__
 from skfactors.extraction.identity import differences, digest
+from skfactors.extraction.sites import Place
 from skfactors.extraction.store.layout import (
     COMPLETE,
     FORMAT,
@@ -61,7 +62,9 @@ def blocks_of(texts: Iterable[str]) -> Iterator[Block]:
         yield Block(number, first, held)
 
 
-def open_folder(path, content: dict, *, model: str, hidden_size: int, dtype: str, rows_per_shard: int) -> dict:
+def open_folder(
+    path, content: dict, *, model: str, places: list[Place], widths: list[int], dtype: str, rows_per_shard: int
+) -> dict:
     """
     Make a store's folder, or check that the one that is there holds the same kind of rows.
 
@@ -72,7 +75,9 @@ def open_folder(path, content: dict, *, model: str, hidden_size: int, dtype: str
         All that decides the rows.
     model : str
         Its name, for people.
-    hidden_size : int
+    places : list of Place
+    widths : list of int
+        Of each place.
     dtype : str
         Of the rows on disk.
     rows_per_shard : int
@@ -87,12 +92,14 @@ def open_folder(path, content: dict, *, model: str, hidden_size: int, dtype: str
     ValueError
         If the folder holds something else, or a store of other rows; the differences are named.
     """
-    asked = {"content": content, "hidden_size": hidden_size, "dtype": dtype, "rows_per_shard": rows_per_shard}
+    asked = {"content": content, "hidden_size": max(widths), "dtype": dtype, "rows_per_shard": rows_per_shard}
     path.mkdir(parents=True, exist_ok=True)
     with FileLock(path / ".lock"):
         if not (path / MANIFEST).exists():
             if any(path.glob("[!.]*")):
-                raise ValueError(f"{str(path)!r} is no activation store and holds other files: choose another folder.")
+                raise ValueError(
+                    f"{str(path)!r} is not an activation store and holds other files: choose another folder."
+                )
             for name in (SHARDS, LOCKS):
                 (path / name).mkdir()
             made = {
@@ -101,6 +108,7 @@ def open_folder(path, content: dict, *, model: str, hidden_size: int, dtype: str
                 "skfactors": __version__,
                 "model": model,
                 "provenance": provenance_format(),
+                "places": [[*place, width] for place, width in zip(places, widths, strict=True)],
                 **asked,
             }
             write_checked(path / MANIFEST, made)

@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from skfactors.extraction.identity import digest
+from skfactors.extraction.sites import HIDDEN_STATES, Place
 from skfactors.files import checksum, replaced_file
 
 FORMAT = "skfactors activation store"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 COMPLETE = "complete.json"
 SHARDS = "shards"
@@ -93,19 +94,27 @@ def read_manifest(folder: Path) -> dict:
     Raises
     ------
     FileNotFoundError
-        If the folder is no store.
+        If the folder is not a store.
     ValueError
         If the manifest is damaged, or of a format that this version does not know.
     """
     if not (folder / MANIFEST).is_file():
-        raise FileNotFoundError(f"{str(folder)!r} is no activation store: it holds no {MANIFEST}.")
+        raise FileNotFoundError(f"{str(folder)!r} is not an activation store: it has no {MANIFEST}.")
     manifest = read_checked(folder / MANIFEST)
-    if manifest.get("format") != FORMAT or manifest.get("format_version") != FORMAT_VERSION:
+    if manifest.get("format") != FORMAT or manifest.get("format_version") not in range(1, FORMAT_VERSION + 1):
         raise ValueError(
             f"{str(folder)!r} is of format {manifest.get('format')!r}, version {manifest.get('format_version')!r}; "
-            f"this version of skfactors reads {FORMAT!r}, version {FORMAT_VERSION}."
+            f"this version of skfactors reads {FORMAT!r}, up to version {FORMAT_VERSION}."
         )
     return manifest
+
+
+def widths_of(manifest: dict) -> dict[Place, int]:
+    """Return the places of a store's tokens, in the order of their rows, with their widths."""
+    if "places" in manifest:
+        return {Place(site, layer): width for site, layer, width in manifest["places"]}
+    # Version 1 knew only the hidden states, of one width.
+    return {Place(HIDDEN_STATES, layer): manifest["hidden_size"] for layer in manifest["content"]["layers"]}
 
 
 def write_record(folder: Path, record: Record) -> None:

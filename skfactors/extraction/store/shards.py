@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from importlib.util import find_spec
 from itertools import pairwise
 from mmap import ACCESS_READ, mmap
@@ -16,9 +17,11 @@ import pandas as pd
 import torch
 from safetensors.torch import save
 
-from skfactors.extraction.activations import PROVENANCE_COLUMNS, Activations
-from skfactors.extraction.store.layout import Record, block_folder, shard_name, trouble_with
-from skfactors.extraction.texts import Texts
+from skfactors.extraction.activations import Activations
+from skfactors.extraction.provenance import NUMBER_COLUMNS, PROVENANCE_COLUMNS, is_at, sites_of
+from skfactors.extraction.sites import HIDDEN_STATES, Place
+from skfactors.extraction.store.layout import Record, block_folder, shard_name, trouble_with, widths_of
+from skfactors.extraction.text.corpus import Texts
 from skfactors.files import advised_errors, replaced_file
 
 # Rows that are read, and vouched for, together.
@@ -55,7 +58,7 @@ def write_shard(
     Record
         To be written once the files are there.
     """
-    X = torch.tensor(acts.X).to(getattr(torch, manifest["dtype"]))
+    X = torch.tensor(acts.padded).to(getattr(torch, manifest["dtype"]))
     encoded = [text.encode("utf-8", "surrogatepass") for text in acts.texts]
     tensors = {
         "X": X,
@@ -67,8 +70,10 @@ def write_shard(
     if manifest["provenance"] == "parquet":
         files[".parquet"] = acts.provenance.to_parquet(index=False, compression="zstd")
     else:
-        columns = {name: acts.provenance[name].to_numpy() for name in PROVENANCE_COLUMNS}
+        columns = {name: acts.provenance[name].to_numpy() for name in NUMBER_COLUMNS}
         tensors |= {name: torch.tensor(column.astype(_column_type(column, name))) for name, column in columns.items()}
+        site_codes = acts.provenance["site"].cat.set_categories(_sites(manifest)).cat.codes
+        tensors["site"] = torch.tensor(site_codes.to_numpy(np.uint8))
     files[".safetensors"] = save(tensors)
     name = shard_name(block, part)
     block_folder(folder, block).mkdir(exist_ok=True)
@@ -98,6 +103,10 @@ def _bytes_of(rows: torch.Tensor) -> memoryview:
     return memoryview(rows.contiguous().view(torch.uint8).numpy())
 
 
+def _sites(manifest: dict) -> list[str]:
+    return list(dict.fromkeys(place.site for place in widths_of(manifest)))
+
+
 class Shard:
     """
     A shard that is there, to be read whole or in parts.
@@ -109,19 +118,29 @@ class Shard:
     record : Record
     manifest : dict
         Of the store.
+    place : Place, default=None
+        The one whose rows are read; None reads those of all.
     """
 
-    def __init__(self, folder: Path, record: Record, manifest: dict):
+    def __init__(self, folder: Path, record: Record, manifest: dict, place: Place | None = None):
         self._store = folder
         self._folder = block_folder(folder, record.block)
         self.record = record
+        self._place = place
         self._dtype = manifest["dtype"]
-        self._width = manifest["hidden_size"]
+        self._width_on_disk = manifest["hidden_size"]
+        self._widths = widths_of(manifest)
+        self._sites = _sites(manifest) if "places" in manifest else None
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that are read."""
+        return self.record.n_rows // (1 if self._place is None else len(self._widths))
 
     def read(self) -> Activations:
         """Read all of it, after checking that it is what was written."""
         X, provenance, texts = self._parts(self._checked_bytes(".safetensors"))
-        return Activations(widened(X, self._dtype), provenance, texts)
+        return Activations(widened(X, self._dtype), provenance, texts, self._widths)
 
     def map(self) -> tuple[np.ndarray, pd.DataFrame, Texts]:
         """Check it once, and return X as it lies on disk, memory-mapped, with provenance and texts."""
@@ -131,28 +150,49 @@ class Shard:
         with self._opened(".safetensors") as file:
             return self._parts(mmap(file.fileno(), 0, access=ACCESS_READ))
 
+    def columns(self, names: list[str]) -> pd.DataFrame:
+        """Read some columns of the provenance, after checking that they are what was written."""
+        columns = self._provenance(None, names)
+        return columns if self._place is None else columns.iloc[self._numbers()].reset_index(drop=True)
+
     def _parts(self, content) -> tuple[np.ndarray, pd.DataFrame, Texts]:
         arrays = _arrays(content)
         encoded, ends = arrays["texts"].tobytes(), arrays["text_ends"].tolist()
         texts = [encoded[start:end].decode("utf-8", "surrogatepass") for start, end in pairwise([0, *ends])]
         texts = Texts(dict(zip(arrays["documents"].tolist(), texts, strict=True)))
-        return arrays["X"].reshape(-1, self._width), self._provenance(arrays, list(PROVENANCE_COLUMNS)), texts
-
-    def columns(self, names: list[str]) -> pd.DataFrame:
-        """Read some columns of the provenance, after checking that they are what was written."""
-        return self._provenance(None, names)
+        X, provenance = arrays["X"].reshape(-1, self._width_on_disk), self._provenance(arrays, list(PROVENANCE_COLUMNS))
+        if self._place is not None:
+            rows = np.flatnonzero(is_at(provenance, self._place))
+            X, provenance = X[rows, : self._widths[self._place]], provenance.iloc[rows].reset_index(drop=True)
+        return X, provenance, texts
 
     def _provenance(self, arrays: dict | None, names: list[str]) -> pd.DataFrame:
+        numbers = [name for name in names if name != "site"]
         if self._file(".parquet").name in self.record.files:
-            return pd.read_parquet(io.BytesIO(self._checked_bytes(".parquet")), columns=names, engine="pyarrow")
-        arrays = _arrays(self._checked_bytes(".safetensors")) if arrays is None else arrays
-        return pd.DataFrame({name: arrays[name].astype(np.int64) for name in names})
+            found = names if self._sites else numbers
+            table = pd.read_parquet(io.BytesIO(self._checked_bytes(".parquet")), columns=found, engine="pyarrow")
+        else:
+            arrays = _arrays(self._checked_bytes(".safetensors")) if arrays is None else arrays
+            table = pd.DataFrame({name: arrays[name].astype(np.int64) for name in numbers})
+            if self._sites and "site" in names:
+                table["site"] = sites_of(arrays["site"].astype(np.int8), self._sites)
+        if not self._sites and "site" in names:
+            table["site"] = sites_of(np.zeros(self.record.n_rows, dtype=np.int8), [HIDDEN_STATES])
+        return table
+
+    def _numbers(self) -> np.ndarray:
+        """Return which rows of the shard are those of its place."""
+        return np.flatnonzero(np.unpackbits(self._is_at_place, count=self.record.n_rows))
+
+    @cached_property
+    def _is_at_place(self) -> np.ndarray:
+        return np.packbits(is_at(self._provenance(None, ["layer", "site"]), self._place))
 
     def scratch(self) -> np.ndarray:
         """Return room for a chunk as it lies on disk."""
-        return np.empty((CHUNK_ROWS, self._width), dtype=_ON_DISK[self._dtype])
+        return np.empty((CHUNK_ROWS, self._width_on_disk), dtype=_ON_DISK[self._dtype])
 
-    def read_chunk(self, number: int, scratch: np.ndarray) -> np.ndarray:
+    def read_chunk(self, number: int, scratch: np.ndarray) -> tuple[int, np.ndarray]:
         """
         Read `CHUNK_ROWS` rows of X, fewer at the end, after checking that they are what was written.
 
@@ -163,6 +203,12 @@ class Shard:
             From :meth:`scratch`, of this or another shard of the store: taken instead of fresh memory, which is slow to
             come by. What is returned may lie in it.
 
+        Returns
+        -------
+        first : int
+            Number of the first row, among those that are read of this shard.
+        X : ndarray of shape (n_in_chunk, width)
+
         Raises
         ------
         ValueError
@@ -172,13 +218,18 @@ class Shard:
         rows = scratch[: self.record.n_rows - start]
         try:
             with self._opened(".safetensors") as file:
-                file.seek(_offset_of_rows(file) + start * self._width * rows.itemsize)
+                file.seek(_offset_of_rows(file) + start * self._width_on_disk * rows.itemsize)
                 n_read = file.readinto(memoryview(rows).cast("B"))
         except (ValueError, KeyError) as error:
             raise self.damaged(str(error)) from error
         if n_read < rows.nbytes or zlib.crc32(rows) != self.record.chunks[number]:
             raise self.damaged(f"rows {start} to {start + len(rows)} are not those that were written")
-        return widened(rows, self._dtype)
+        if self._place is None:
+            return start, widened(rows, self._dtype)
+        numbers = self._numbers()
+        first, stop = np.searchsorted(numbers, [start, start + len(rows)])
+        at_place = rows[numbers[first:stop] - start, : self._widths[self._place]]
+        return int(first), widened(at_place, self._dtype)
 
     def damaged(self, reason: str) -> ValueError:
         """Return the error that says that this shard is bad and what to do."""

@@ -40,7 +40,7 @@ def shuffled_batches(
         Numbers of the rows, ascending.
     X : ndarray of shape (n_in_batch, width)
     """
-    n_rows = sum(shard.record.n_rows for shard in shards)
+    n_rows = sum(shard.n_rows for shard in shards)
     buffer = _Buffer(min(n_rows, max(buffer_rows, batch_size) + CHUNK_ROWS), width, dtype, generator)
     chunks = [(shard, chunk) for shard, of in enumerate(shards) for chunk in range(len(of.record.chunks))]
     scratch = shards[0].scratch() if chunks else None
@@ -48,7 +48,8 @@ def shuffled_batches(
         shard, chunk = chunks[place]
         while buffer.held > buffer.size - CHUNK_ROWS and buffer.held >= batch_size:
             yield buffer.draw(batch_size)
-        buffer.add(first_rows[shard] + chunk * CHUNK_ROWS, shards[shard].read_chunk(chunk, scratch))
+        first, X = shards[shard].read_chunk(chunk, scratch)
+        buffer.add(first_rows[shard] + first, X)
     while buffer.held:
         yield buffer.draw(min(batch_size, buffer.held))
 

@@ -58,9 +58,10 @@ class GramSolver(Solver):
         tasks = [rows[start : start + _ROWS_A_TASK] for start in range(0, len(rows), _ROWS_A_TASK)]
         parts = in_parallel(lambda task: self.code_task(task, self._correlate(task)), tasks)
         counts, indices, values, gaps = (np.concatenate(pieces) for pieces in zip(*parts, strict=True))
-        # Many of scikit-learn's estimators refuse codes whose indices have 64 bits.
-        row_ends = np.zeros(len(X) + 1, np.int32 if len(indices) <= np.iinfo(np.int32).max else np.int64)
-        np.cumsum(counts, out=row_ends[1:])
+        row_ends = np.concatenate([[0], np.cumsum(counts)])
+        if row_ends[-1] <= np.iinfo(np.int32).max:
+            # Many estimators of scikit-learn take no wider indices.
+            row_ends = row_ends.astype(np.int32)
         codes = scipy.sparse.csr_array((values, indices, row_ends), shape=(len(X), len(self._components)))
         return codes, torch.from_numpy(gaps).to(X)
 

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from scipy.sparse import csr_array
 
-from skfactors.learning.processes import Alone
+from skfactors.learning.processes import Processes
 
 
 class Update(ABC):
@@ -37,7 +37,7 @@ class Update(ABC):
         X: torch.Tensor,
         codes: torch.Tensor | csr_array,
         weight: torch.Tensor,
-        team: Alone,
+        processes: Processes,
     ) -> torch.Tensor:
         """
         Take in a batch of coded rows and move the components.
@@ -49,7 +49,7 @@ class Update(ABC):
         codes : Tensor or csr_array of shape (n_rows, n_components)
             An array where tensors are on a CPU.
         weight : Tensor of shape (n_rows,)
-        team : Alone or Team
+        processes : Processes
             The processes that have coded the batch's other rows.
 
         Returns

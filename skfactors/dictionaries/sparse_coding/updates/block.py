@@ -40,12 +40,12 @@ class BlockUpdate(Update):
             "codes_data": torch.zeros(n_components, n_features, **options),
         }
 
-    def step(self, components, X, codes, weight, team):
+    def step(self, components, X, codes, weight, processes):
         """Take in a batch of coded rows and move the components."""
         self.state["n_batches"] += 1
         kept = max(1 - 1 / (_SHARE_REMEMBERED * self.state["n_batches"].item()), 0.0)
         # One process brings what all remember, so that the sum over them holds it once.
-        kept = kept if team.rank == 0 else 0.0
+        kept = kept if processes.rank == 0 else 0.0
         codes_codes, codes_data = self.state["codes_codes"].mul_(kept), self.state["codes_data"].mul_(kept)
         if isinstance(codes, torch.Tensor):
             codes = codes.to(codes_codes)
@@ -55,8 +55,8 @@ class BlockUpdate(Update):
         else:
             arrays = (tensor.numpy() for tensor in (X, weight, codes_codes, codes_data))
             add_rows(codes.indptr, codes.indices, codes.data, *arrays)
-        team.sum_(codes_codes)
-        team.sum_(codes_data)
+        processes.sum_(codes_codes)
+        processes.sum_(codes_data)
         move = _in_turn if components.device.type == "cpu" else _together
         with torch_threads_for(len(components) * components.numel()):
             return sweep(components, codes_codes, codes_data, move)

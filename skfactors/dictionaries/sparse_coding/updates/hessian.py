@@ -3,7 +3,7 @@
 import torch
 
 from skfactors.dictionaries.sparse_coding.updates.base import Update
-from skfactors.learning.processes import Alone
+from skfactors.learning.processes import Processes
 from skfactors.learning.threads import torch_threads_for
 
 _STEP_SIZE = 0.005
@@ -33,7 +33,7 @@ class HessianUpdate(Update):
         }
 
     def step(
-        self, components: torch.Tensor, X: torch.Tensor, codes: torch.Tensor, weight: torch.Tensor, team: Alone
+        self, components: torch.Tensor, X: torch.Tensor, codes: torch.Tensor, weight: torch.Tensor, processes: Processes
     ) -> torch.Tensor:
         """Take in a batch of coded rows and move the components."""
         state = self.state
@@ -43,11 +43,11 @@ class HessianUpdate(Update):
         if not isinstance(codes, torch.Tensor):
             codes = torch.from_numpy(codes.toarray())
         codes, X, moved = codes.to(dtype), X.to(dtype), components.to(dtype)
-        share = weight.to(dtype) / team.sum_(weight.to(dtype).sum())
-        state["squared_codes"].lerp_(team.sum_(share @ codes.square()), 1 / horizon)
+        share = weight.to(dtype) / processes.sum_(weight.to(dtype).sum())
+        state["squared_codes"].lerp_(processes.sum_(share @ codes.square()), 1 / horizon)
         with torch_threads_for(len(X) * components.numel()):
             gradient = (codes * share[:, None]).T @ (X - codes @ moved)
-        gradient = team.sum_(gradient)
+        gradient = processes.sum_(gradient)
         moved = moved + _STEP_SIZE * gradient / (state["squared_codes"] + _DAMPING)[:, None]
         norms = moved.norm(dim=1, keepdim=True)
         return (moved / torch.where(norms > 0, norms, 1)).to(components.dtype)

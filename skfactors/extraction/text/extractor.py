@@ -1,39 +1,36 @@
 """TransformerFeatureExtractor: texts to rows of hidden states, as a scikit-learn transformer."""
 
-import warnings
 from collections.abc import Iterator
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from skfactors.callers import warn_caller
 from skfactors.devices import resolve_device
 from skfactors.extraction.activations import Activations
-from skfactors.extraction.cache import CachedRunner, HiddenStateCache
-from skfactors.extraction.forward import HiddenStateRunner
-from skfactors.extraction.identity import digest, model_content
 from skfactors.extraction.models import (
     DTYPES,
     ModelSlot,
     ModelSource,
-    load_config,
-    longest_window,
-    n_layers_of,
+    OpenModel,
     resolve_layers,
 )
+from skfactors.extraction.pooling import POOLINGS, GroupPool
 from skfactors.extraction.probe import ModelProbe
+from skfactors.extraction.sites import SITES, Place
 from skfactors.extraction.store import ActivationStore
 from skfactors.extraction.store.filling import fill, open_folder
 from skfactors.extraction.stream import ActivationStream, n_characters, warn_of_rowless
-from skfactors.extraction.texts import check_is_collection, iter_texts, open_corpus
+from skfactors.extraction.text.corpus import check_is_collection, held, iter_texts, open_corpus
 from skfactors.extraction.windows import check_windowing
 from skfactors.output import framed
-from skfactors.pooling import GroupPool
 from skfactors.progress import progress_bar
 
 
@@ -41,9 +38,9 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
     """
     Turn texts into rows of a transformer's hidden states.
 
-    One row per token and layer (`level="token"`), ordered by document, then layer as given, then position; or one
-    pooled row per text (`level="document"`). Special and padding tokens never give rows, and no token of a text is
-    dropped: a text longer than a window is read in several.
+    One row per token and layer, ordered by document, then layer as given, then position; one row per token, with its
+    layers side by side (`arrange="columns"`); or one pooled row per text (`level="document"`). Special and padding
+    tokens never give rows, and no token of a text is dropped: a text longer than a window is read in several.
 
     Parameters
     ----------
@@ -54,9 +51,14 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         Branch, tag or commit of the model on the hub.
     layers : "all", int or list of int, default="all"
         Indices into the model's `hidden_states`: 0 is the embeddings, negative ones count from the end.
+    site : {"hidden_states"}, default="hidden_states"
+        What is read in each layer.
     level : {"token", "document"}, default="token"
         What a row of :meth:`transform` is.
-    pooling : {"mean", "max", "first", "last"}, default="mean"
+    arrange : {"rows", "columns"}, default="rows"
+        For `level="token"`: whether the layers of a token are rows of their own, or stand side by side in the columns
+        of one row.
+    pooling : {"mean", "max", "sum", "first", "last"}, default="mean"
         For `level="document"`: how a text's tokens become one row. Several layers stand side by side, in columns. A
         text without tokens is a row of zeros.
     max_length : int, default=128
@@ -88,7 +90,7 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
     layers_ : list of int
         The layers, as indices from 0.
     hidden_size_ : int
-        Width of a hidden state.
+        Width of a hidden state; of the widest, where layers differ.
 
     See Also
     --------
@@ -97,9 +99,13 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
 
     Notes
     -----
-    `fit` learns nothing; it checks parameters and the model's configuration. :meth:`extract` and :meth:`iter_extract`
-    give rows with their provenance and need no `fit`. The model itself loads when it first runs, is shared with clones,
-    and is no part of a pickle.
+    `fit` learns nothing; it opens the model, runs it over a few tokens, and checks parameters against what that shows.
+    :meth:`extract` and :meth:`iter_extract` give rows with their provenance and need no `fit`. An open model is shared
+    with clones, and is not part of a pickle.
+
+    A row does not depend on the texts that are read beside its own or before it. A model whose hidden states do, as it
+    ignores the attention mask or changes as it reads, is run over windows of one length at a time; one whose states
+    cannot be told apart in that way is refused.
 
     Examples
     --------
@@ -114,8 +120,10 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         "model": [str],
         "revision": [str, None],
         "layers": [StrOptions({"all"}), Integral, "array-like"],
+        "site": [StrOptions(set(SITES))],
         "level": [StrOptions({"token", "document"})],
-        "pooling": [StrOptions({"mean", "max", "first", "last"})],
+        "arrange": [StrOptions({"rows", "columns"})],
+        "pooling": [StrOptions(set(POOLINGS))],
         "max_length": [Interval(Integral, 1, None, closed="left")],
         "stride": [Interval(Integral, 0, None, closed="left")],
         "add_special_tokens": ["boolean"],
@@ -134,7 +142,9 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         *,
         revision=None,
         layers="all",
+        site="hidden_states",
         level="token",
+        arrange="rows",
         pooling="mean",
         max_length=128,
         stride=0,
@@ -150,7 +160,9 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         self.model = model
         self.revision = revision
         self.layers = layers
+        self.site = site
         self.level = level
+        self.arrange = arrange
         self.pooling = pooling
         self.max_length = max_length
         self.stride = stride
@@ -165,12 +177,12 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
 
     def fit(self, texts, y=None):
         """
-        Check parameters, texts and the model's configuration; nothing is learned from the texts.
+        Open the model, and check parameters and texts; nothing is learned from the texts.
 
         Parameters
         ----------
         texts : iterable of str of length n_texts
-            Each is checked, but for those of an iterator, which is left as it is.
+            Each is checked; those of a generator, which can be read only once, are left for :meth:`transform`.
         y : None
             Ignored.
 
@@ -187,12 +199,34 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
             For a model that cannot be loaded.
         """
         check_is_collection(texts)
-        if not isinstance(texts, Iterator):
+        if hasattr(texts, "__len__"):
             for _ in iter_texts(texts):
                 pass
-        self.layers_, self.hidden_size_ = self._check_model()
-        self._n_features_out = self.hidden_size_ * (len(self.layers_) if self.level == "document" else 1)
+        self.layers_, self._widths = self._check_model()
+        self.hidden_size_ = max(self._widths)
+        self._n_features_out = sum(self._widths)
+        if self.level == "token" and self.arrange == "rows":
+            self._n_features_out = self._slot().get(self._source()).facts.width_of(self.layers_)
         return self
+
+    def fit_transform(self, texts, y=None):
+        """
+        Check parameters and texts, and turn texts into rows of hidden states.
+
+        Parameters
+        ----------
+        texts : iterable of str of length n_texts
+            Read once, so a generator will do.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        X : ndarray
+            As :meth:`transform` gives it.
+        """
+        texts = held(texts)
+        return self.fit(texts).transform(texts)
 
     def transform(self, texts):
         """
@@ -205,15 +239,20 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
 
         Returns
         -------
-        X : ndarray of shape (n_rows, hidden_size) or (n_texts, n_layers * hidden_size)
-            At token level, pandas output has a (document, layer, position) MultiIndex; documents of a Series go by its
-            own index.
+        X : ndarray of shape (n_rows, hidden_size), (n_tokens, sum of widths) or (n_texts, sum of widths)
+            At token level, pandas output has a (document, layer, position) MultiIndex, or (document, position) with
+            `arrange="columns"`; documents of a Series go by its own index.
         """
         check_is_fitted(self)
+        texts = held(texts)
         if self.level == "document":
             return framed(self, self._pooled(texts), texts)
         acts = self.extract(texts)
-        return framed(self, acts.X, texts, acts.provenance)
+        if self.arrange == "rows":
+            return framed(self, acts.X, texts, acts.provenance[["document", "layer", "position"]])
+        if not len(acts):
+            return framed(self, np.empty((0, sum(self._widths)), acts.dtype), texts, _tokens_of(acts))
+        return framed(self, acts.side_by_side(), texts, _tokens_of(acts.at(layer=self.layers_[0])))
 
     def extract(self, texts) -> Activations:
         """
@@ -299,22 +338,21 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
             Path(path),
             stream.content,
             model=self.model,
-            hidden_size=stream.hidden_size,
+            places=stream.places,
+            widths=stream.widths,
             dtype=dtype or self.dtype,
             rows_per_shard=int(rows_per_shard),
         )
         with progress_bar("extracting hidden states", total=n_characters(corpus), enabled=self.verbose) as advance:
             n_missing, n_rowless = fill(Path(path), manifest, stream, iter_texts(corpus), advance)
-        warn_of_rowless(n_rowless, stacklevel=2)
+        warn_of_rowless(n_rowless)
         if n_missing and not isinstance(corpus, Iterator):
             return self.extract_to(texts, path, column=column, dtype=dtype, rows_per_shard=rows_per_shard)
         store = ActivationStore(path)
         if store.n_nonfinite:
-            warnings.warn(
+            warn_caller(
                 f"{store.n_nonfinite} values of the store are NaN or infinite: half precision overflows where "
-                'float32 does not; extract with dtype="float32" to another folder.',
-                UserWarning,
-                stacklevel=2,
+                'float32 does not; extract with dtype="float32" to another folder.'
             )
         return store
 
@@ -327,9 +365,9 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         ModelProbe
             With the model, windows and batch size of this extractor.
         """
-        self._check_model()
-        model, tokenizer = self._slot().get(self._source())
-        return ModelProbe(model, tokenizer, self.batch_size, self._windowing(model, tokenizer))
+        self._validate_params()
+        opened = self._slot().get(self._source())
+        return ModelProbe(opened, self.batch_size, self._windowing(opened))
 
     def _stream(self, texts, max_rows) -> Iterator[Activations]:
         # All that is wrong with model and parameters is said here, before the first part is asked for.
@@ -341,36 +379,33 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         yield from self._open().iter_extract(texts, max_rows=max_rows, verbose=self.verbose)
 
     def _open(self) -> ActivationStream:
-        layers, hidden_size = self._check_model()
-        model, tokenizer = self._slot().get(self._source())
-        windowing = self._windowing(model, tokenizer)
-        content = {"files": model_content(self._source()), "layers": layers, "dtype": self.dtype}
-        runner = HiddenStateRunner(model, self.batch_size)
-        if self.cache_dir is not None:
-            runner = CachedRunner(runner, HiddenStateCache(self.cache_dir, digest(content), self.cache_limit))
-        dtype = np.dtype(np.float64 if self.dtype == "float64" else np.float32)
-        return ActivationStream(tokenizer, windowing, layers, hidden_size, dtype, runner, content | windowing)
+        layers, _ = self._check_model()
+        opened = self._slot().get(self._source())
+        windowing = self._windowing(opened)
+        places = [Place(self.site, layer) for layer in layers]
+        return ActivationStream(
+            opened, self._source(), windowing, places, self.batch_size, self.cache_dir, self.cache_limit
+        )
 
-    def _windowing(self, model, tokenizer) -> dict:
-        max_length = min(self.max_length, longest_window(model.config, tokenizer))
-        check_windowing(tokenizer, max_length, self.stride, self.add_special_tokens)
+    def _windowing(self, opened: OpenModel) -> dict:
+        max_length = min(self.max_length, opened.facts.n_positions or self.max_length)
+        check_windowing(opened.tokenizer, max_length, self.stride, self.add_special_tokens)
         return {"max_length": max_length, "stride": self.stride, "add_special_tokens": self.add_special_tokens}
 
     def _pooled(self, texts) -> np.ndarray:
-        texts = list(texts) if isinstance(texts, Iterator) else texts
-        layers = self.layers_
-        pool = GroupPool(len(texts) * len(layers), self.hidden_size_, self.pooling)
-        column = {layer: place for place, layer in enumerate(layers)}
+        pools = [GroupPool(len(texts), width, self.pooling) for width in self._widths]
         for acts in self.iter_extract(texts):
-            place = acts.provenance["layer"].map(column).to_numpy(dtype=np.int64)
-            pool.add(acts.X, acts.provenance["document"].to_numpy() * len(layers) + place)
+            for layer, pool in zip(self.layers_, pools, strict=True) if len(acts) else ():
+                of_layer = acts.at(layer=layer)
+                pool.add(of_layer.X, of_layer.provenance["document"].to_numpy())
         dtype = np.float64 if self.dtype == "float64" else np.float32
-        return pool.result().astype(dtype).reshape(len(texts), -1)
+        return np.hstack([pool.result() for pool in pools]).astype(dtype)
 
-    def _check_model(self) -> tuple[list[int], int]:
+    def _check_model(self) -> tuple[list[int], list[int]]:
         self._validate_params()
-        config = load_config(self._source())
-        return resolve_layers(self.layers, n_layers_of(config) + 1, self.model), config.hidden_size
+        facts = self._slot().get(self._source()).facts
+        layers = resolve_layers(self.layers, len(facts.widths), self.model)
+        return layers, [facts.widths[layer] for layer in layers]
 
     def _source(self) -> ModelSource:
         return ModelSource(self.model, self.revision, resolve_device(self.device), self.dtype, self.trust_remote_code)
@@ -394,3 +429,7 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def _tokens_of(acts: Activations) -> pd.DataFrame:
+    return acts.provenance[["document", "position"]]

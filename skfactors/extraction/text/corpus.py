@@ -24,7 +24,7 @@ def iter_texts(texts: Iterable[str]) -> Iterator[str]:
     Raises
     ------
     TypeError
-        If `texts` is no collection of texts, or an element is no str; the element's index is named.
+        If `texts` is not a collection of texts, or an element is not a str; the element's index is named.
     ValueError
         If there is no text at all.
     """
@@ -43,12 +43,12 @@ def iter_texts(texts: Iterable[str]) -> Iterator[str]:
 
 def check_is_collection(texts) -> None:
     """
-    Refuse what iterates but is no collection of texts.
+    Refuse what iterates but is not a collection of texts.
 
     Raises
     ------
     TypeError
-        For a bare string, bytes, a DataFrame, a mapping, an array that is not 1-D, or no iterable at all.
+        For a bare string, bytes, a DataFrame, a mapping, an array that is not 1-D, or what is not iterable.
     """
     if isinstance(texts, str):
         raise TypeError("texts is a single str; put it into a list: [text].")
@@ -58,6 +58,12 @@ def check_is_collection(texts) -> None:
         raise TypeError(f"texts is an array of shape {texts.shape}; a 1-D array of str is needed.")
     if isinstance(texts, (bytes, Mapping)) or not isinstance(texts, Iterable):
         raise TypeError(f"texts is {_describe(texts)}; a list or another iterable of str is needed.")
+
+
+def held(texts):
+    """Return texts whose number is known and that can be read more than once: a list of those that have no length."""
+    check_is_collection(texts)
+    return texts if hasattr(texts, "__len__") else list(texts)
 
 
 class Corpus:
@@ -84,7 +90,7 @@ def open_corpus(texts, column: str):
     Parameters
     ----------
     texts : path-like, datasets.Dataset, datasets.IterableDataset or iterable of str
-        A file has a text a line, in UTF-8.
+        A file has one text per line, in UTF-8.
     column : str
         Of a dataset.
 
@@ -97,7 +103,7 @@ def open_corpus(texts, column: str):
     FileNotFoundError
         If there is no such file.
     TypeError, ValueError
-        If the dataset has no such column, or it is no collection of texts.
+        If the dataset has no such column, or it is not a collection of texts.
     """
     if isinstance(texts, PathLike):
         if not Path(texts).is_file():
@@ -112,12 +118,13 @@ def open_corpus(texts, column: str):
 
 
 def _lines(path) -> Iterator[str]:
-    with open(path, encoding="utf-8") as file:
+    # Some editors and spreadsheets begin a file with a byte order mark, which is not part of its first text.
+    with open(path, encoding="utf-8-sig") as file:
         try:
             for line in file:
                 yield line.removesuffix("\n")
         except UnicodeDecodeError as error:
-            raise ValueError(f"{str(path)!r} is no UTF-8 text: {error}. Convert it first.") from error
+            raise ValueError(f"{str(path)!r} is not UTF-8 text: {error}. Convert it first.") from error
 
 
 def _describe(value) -> str:

@@ -1,6 +1,46 @@
 """Many rows of a group to one: pooling that takes its rows in parts."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """
+    A way to make one row of many.
+
+    Attributes
+    ----------
+    of_run : callable
+        ``of_run(values, starts, stops, dtype)`` makes one row of each run of rows that stand together.
+    join : callable
+        ``join(before, row)`` joins it with what earlier rows of the group gave.
+    is_mean : bool
+        Whether the result is divided by the number of rows.
+    """
+
+    of_run: Callable
+    join: Callable
+    is_mean: bool = False
+
+
+def _sum(values, starts, stops, dtype):
+    return np.add.reduceat(values, starts, axis=0, dtype=dtype)
+
+
+def _highest(values, starts, stops, dtype):
+    return np.maximum.reduceat(values, starts, axis=0)
+
+
+POOLINGS = {
+    "mean": Pooling(_sum, np.add, is_mean=True),
+    "sum": Pooling(_sum, np.add),
+    "max": Pooling(_highest, np.maximum),
+    "first": Pooling(lambda values, starts, stops, dtype: values[starts], lambda before, row: before),
+    "last": Pooling(lambda values, starts, stops, dtype: values[stops - 1], lambda before, row: row),
+}
 
 
 class GroupPool:
@@ -11,6 +51,7 @@ class GroupPool:
     ----------
     n_groups, n_features : int
     pooling : {"mean", "max", "sum", "first", "last"}
+        A name in `POOLINGS`.
     dtype : dtype, default=float64
 
     Examples
@@ -24,7 +65,7 @@ class GroupPool:
     """
 
     def __init__(self, n_groups: int, n_features: int, pooling: str, dtype=np.float64):
-        self.pooling = pooling
+        self._pooling = POOLINGS[pooling]
         self._pooled = np.zeros((n_groups, n_features), dtype=dtype)
         self._counts = np.zeros(n_groups, dtype=np.int64)
 
@@ -43,20 +84,10 @@ class GroupPool:
         starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
         stops = np.r_[starts[1:], len(groups)]
         ids = groups[starts]
-        self._combine(ids, values, starts, stops)
-        self._counts[ids] += stops - starts
-
-    def _combine(self, ids, values, starts, stops) -> None:
+        rows = self._pooling.of_run(values, starts, stops, self._pooled.dtype)
         seen = self._counts[ids, None] > 0
-        if self.pooling in ("mean", "sum"):
-            self._pooled[ids] += np.add.reduceat(values, starts, axis=0, dtype=self._pooled.dtype)
-        elif self.pooling == "max":
-            highest = np.maximum.reduceat(values, starts, axis=0)
-            self._pooled[ids] = np.where(seen, np.maximum(self._pooled[ids], highest), highest)
-        elif self.pooling == "first":
-            self._pooled[ids] = np.where(seen, self._pooled[ids], values[starts])
-        else:
-            self._pooled[ids] = values[stops - 1]
+        self._pooled[ids] = np.where(seen, self._pooling.join(self._pooled[ids], rows), rows)
+        self._counts[ids] += stops - starts
 
     def result(self) -> np.ndarray:
         """
@@ -67,6 +98,6 @@ class GroupPool:
         pooled : ndarray of shape (n_groups, n_features)
             Groups that no row belongs to are rows of zeros.
         """
-        if self.pooling == "mean":
+        if self._pooling.is_mean:
             return self._pooled / np.maximum(self._counts, 1)[:, None]
         return self._pooled

@@ -1,0 +1,273 @@
+"""What a loaded model is like, found by running it over a few tokens and not by reading its configuration."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from skfactors.extraction.forward import padded, run_model
+from skfactors.extraction.turns import Turns
+
+# What configurations call the number of positions. A model may have none of them, or say -1 for no limit.
+_POSITIONS = (
+    "max_position_embeddings",
+    "max_encoder_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "context_length",
+)
+_N_SHORT, _N_LONG = 6, 24
+_FAILURES = (
+    AssertionError,
+    AttributeError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+class AsLoaded:
+    """
+    How modules stood when a model was loaded, so that what a pass has changed is put back before the next.
+
+    Some models change as they read: BigBird gives up sparse attention for good at the first short text, and rotary
+    factors may grow with the longest text so far.
+
+    Parameters
+    ----------
+    modules : iterable of torch.nn.Module, default=()
+        None for a model that stays as it is.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module] = ()):
+        self._kept = [(place, dict(place)) for module in modules for place in _places(module)]
+
+    def put_back(self) -> None:
+        """Undo what passes have changed."""
+        for place, kept in self._kept:
+            place.update(kept)
+
+    def changed(self) -> bool:
+        """Say whether passes have changed anything."""
+        return any(
+            not (place.get(name) is value or _equal_settings(place.get(name), value))
+            for place, kept in self._kept
+            for name, value in kept.items()
+        )
+
+
+def _places(module: nn.Module) -> tuple[dict, dict, dict]:
+    return module.__dict__, module._buffers, module._modules
+
+
+def _equal_settings(one, other) -> bool:
+    return type(one) is type(other) and isinstance(one, (bool, int, float, str)) and one == other
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """
+    What a trial pass shows of a model.
+
+    Attributes
+    ----------
+    widths : tuple of int
+        Of the hidden states, one for each layer, the embeddings first.
+    n_positions : int or None
+        Tokens in a window, special ones included, that the model has positions for; None for no limit.
+    n_embeddings : int or None
+        Token ids go up to it; None where the model does not tell.
+    company : {"any", "same length", "none"}
+        Which windows may share a pass with one and leave its rows as they are.
+    taken : tuple of int or None
+        Which of the embeddings and the states that the model names are layers; None where the model's own states are.
+    as_loaded : AsLoaded
+        What is put back before each pass.
+    turns : Turns
+        Held while the model runs.
+    """
+
+    widths: tuple[int, ...] = ()
+    n_positions: int | None = None
+    n_embeddings: int | None = None
+    company: str = "any"
+    taken: tuple[int, ...] | None = None
+    as_loaded: AsLoaded = field(default_factory=AsLoaded)
+    turns: Turns = field(default_factory=Turns)
+
+    def width_of(self, layers: Iterable[int]) -> int:
+        """
+        Return the width of the hidden states of some layers.
+
+        Raises
+        ------
+        ValueError
+            If they differ.
+        """
+        layers_of = {}
+        for layer in layers:
+            layers_of.setdefault(self.widths[layer], []).append(int(layer))
+        if len(layers_of) > 1:
+            found = ", ".join(f"{width} in layers {of_width}" for width, of_width in layers_of.items())
+            raise ValueError(
+                f"the layers have hidden states of different widths: {found}. Ask for layers of one width."
+            )
+        return next(iter(layers_of), self.widths[0])
+
+    @property
+    def content(self) -> dict:
+        """What decides rows beside the model's files; nothing for most models."""
+        content = {} if self.company == "any" else {"company": self.company}
+        return content if self.taken is None else content | {"taken": list(self.taken)}
+
+
+def try_out(model: nn.Module, tokenizer, name: str) -> ModelFacts:
+    """
+    Run a model over a few tokens: alone, beside more of them, and again.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Takes token ids and an attention mask.
+    tokenizer : transformers tokenizer
+    name : str
+        For messages.
+
+    Raises
+    ------
+    ValueError
+        If the model does not read texts, does not give one vector for each token and layer, gives other vectors each
+        time, or its layer 0 is not the embeddings and these cannot be told.
+    """
+    trial = _Trial(model, tokenizer, name)
+    as_loaded, n_changes = AsLoaded(model.modules()), _n_weight_changes(model)
+    alone = trial.states(trial.short)
+    if _n_weight_changes(model) != n_changes:
+        # Changed once, at the first pass, and in place: RWKV scales weights for inference.
+        as_loaded = AsLoaded(model.modules())
+    beside = trial.states(trial.short, trial.long)
+    alone_needed = as_loaded.changed() or _has_rotary_factors_that_change(model)
+    if alone_needed:
+        trial.facts = replace(trial.facts, as_loaded=as_loaded)
+    if not trial.same(alone, trial.states(trial.short)):
+        raise ValueError(f"{trial.what} gives other hidden states each time that it reads the same text.")
+    if alone_needed or not trial.same(alone, beside):
+        of_same_length = trial.same(alone, trial.states(trial.short, trial.other, trial.other))
+        trial.facts = replace(trial.facts, company="same length" if of_same_length else "none")
+    if not trial.same([alone[0][-1]], [trial.states(trial.other)[0][-1]]):
+        trial.put_embeddings_first(len(alone))
+        alone = trial.states(trial.short)
+    return replace(trial.facts, widths=tuple(state.shape[-1] for state in alone))
+
+
+class _Trial:
+    """A model and the windows it is tried on: a short one, another that ends in the same token, and a long one."""
+
+    def __init__(self, model, tokenizer, name):
+        self.model = model
+        self.what = f"The model {name!r} ({type(model).__name__})"
+        self.config = model.config.get_text_config()
+        n_embeddings = _n_embeddings(model)
+        # Of a state's length; beyond it the difference is not one of rounding.
+        self.tolerance = max(1e-5, 8 * torch.finfo(next(model.parameters()).dtype).eps)
+        self.facts = ModelFacts(n_positions=_n_positions(model, self.config, tokenizer), n_embeddings=n_embeddings)
+        n_long = min(self.facts.n_positions or _N_LONG, _N_LONG)
+        n_short = max(n_long * _N_SHORT // _N_LONG, 1)
+        ids = _ordinary_ids(n_embeddings or len(tokenizer), tokenizer, self.config)
+        self.long = np.resize(ids, n_long)
+        self.short = self.long[-n_short:]
+        self.other = np.append(np.resize(ids[::-1], n_short - 1), self.short[-1])
+
+    def states(self, *windows) -> list[torch.Tensor]:
+        """Return the first window's hidden states, of shape (n_tokens, width) for each layer."""
+        input_ids, attention_mask = padded(windows, self.model)
+        try:
+            states = run_model(self.model, self.facts, input_ids=input_ids, attention_mask=attention_mask)
+        except torch.OutOfMemoryError:
+            raise
+        except _FAILURES as error:
+            reason = str(error).strip().split("\n")[0]
+            raise ValueError(f"{self.what} does not read texts alone: {type(error).__name__}: {reason}") from error
+        shapes = [tuple(getattr(state, "shape", [type(state).__name__])) for state in states or ()]
+        if not shapes or any(len(shape) != 3 or shape[:2] != input_ids.shape for shape in shapes):
+            raise ValueError(
+                f"{self.what} is not supported: a hidden state for each layer is needed, of shape (texts, tokens, "
+                f"width), here {(*input_ids.shape, 'width')}; it gives {shapes or 'none'}."
+            )
+        return [state[0, : len(windows[0])].to("cpu", torch.float64) for state in states]
+
+    def same(self, states: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
+        """Compare hidden states, but for rounding."""
+        pairs = [(one.nan_to_num(), other.nan_to_num()) for one, other in zip(states, others, strict=True)]
+        return all((one - other).norm() <= self.tolerance * one.norm() for one, other in pairs)
+
+    def put_embeddings_first(self, n_states: int) -> None:
+        """Find out which states are layers, in a model that does not give its embeddings."""
+        n_blocks = getattr(self.config, "num_hidden_layers", 0)
+        blocks = [part for part in self.model.modules() if isinstance(part, nn.ModuleList) and len(part) == n_blocks]
+        if n_states not in (n_blocks, n_blocks + 1) or not blocks or not self._begins_with_embeddings(blocks[0][0]):
+            raise ValueError(
+                f"{self.what} is not supported: its first hidden state is not the embeddings but depends on the "
+                "other tokens of a text already, so that its layers cannot be numbered."
+            )
+        # Where there is a state more than blocks, the last two are one, before and after the last norm.
+        self.facts = replace(self.facts, taken=(*range(n_blocks), n_states))
+
+    def _begins_with_embeddings(self, block: nn.Module) -> bool:
+        read = []
+        hook = block.register_forward_pre_hook(
+            lambda _, given, named: read.append(given[0] if given else named.get("hidden_states")), with_kwargs=True
+        )
+        try:
+            self.states(self.short)
+        finally:
+            hook.remove()
+        with torch.no_grad():
+            embeddings = self.model.get_input_embeddings()(padded([self.short], self.model)[0])
+        return isinstance(read[0], torch.Tensor) and self.same([embeddings.double()], [read[0].double()])
+
+
+def _n_embeddings(model) -> int | None:
+    try:
+        return model.get_input_embeddings().weight.shape[0]
+    except (AttributeError, NotImplementedError):
+        return None
+
+
+def _n_positions(model, config, tokenizer) -> int | None:
+    limits = [getattr(config, name, None) for name in _POSITIONS] + [tokenizer.model_max_length]
+    limits += [_n_usable(name, part) for name, part in model.named_modules()]
+    return min((limit for limit in limits if isinstance(limit, int) and limit > 0), default=None)
+
+
+def _n_usable(name: str, part: nn.Module) -> int | None:
+    """Return for how many tokens a table of positions has rows; None for what is not one."""
+    weight = getattr(part, "weight", None)
+    if "position" not in name.rpartition(".")[2] or "relative" in name or getattr(weight, "ndim", 0) != 2:
+        return None
+    padding = getattr(part, "padding_idx", None)
+    # Positions begin after that of padding (RoBERTa), or after rows that are not used (BART, OPT).
+    return weight.shape[0] - (getattr(part, "offset", 0) if padding is None else padding + 1)
+
+
+def _ordinary_ids(n: int, tokenizer, config) -> np.ndarray:
+    """Return ids of tokens that are not special, from all over the vocabulary."""
+    special = {*tokenizer.all_special_ids, getattr(config, "pad_token_id", None)}
+    ids = [number for number in range(min(n, 1000)) if number not in special] or [0]
+    return np.array(ids, dtype=np.int64)[:: max(len(ids) // _N_LONG, 1)]
+
+
+def _has_rotary_factors_that_change(model) -> bool:
+    """Say whether rotary factors go by the longest text of a pass, or of those before."""
+    kinds = [getattr(part, "rope_type", None) for part in model.modules()]
+    kinds = [kind for named in kinds for kind in (named.values() if isinstance(named, dict) else [named])]
+    return any("dynamic" in str(kind) or kind == "longrope" for kind in kinds)
+
+
+def _n_weight_changes(model) -> int:
+    return sum(weight._version for weight in model.parameters())

@@ -1,0 +1,1 @@
+"""What is particular to text: the corpus and its extractor."""
