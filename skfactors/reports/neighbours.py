@@ -6,7 +6,7 @@ from scipy import sparse
 from sklearn.preprocessing import normalize
 from sklearn.utils import gen_batches
 
-from skfactors.reports.ranking import largest_in_groups
+from skfactors.reports.counting.entries import largest_in_groups
 
 N_NEIGHBOURS = 10
 NEIGHBOUR_COLUMNS = ("factor", "neighbour", "similarity")

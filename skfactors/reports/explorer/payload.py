@@ -6,9 +6,10 @@ import json
 import numpy as np
 import pandas as pd
 
+from skfactors.reports.counting.histogram import BIN_EDGES
 from skfactors.reports.display import coverage, visible
-from skfactors.reports.explanation import FACTORS_SHOWN, Explanation, first_token
-from skfactors.reports.histogram import BIN_EDGES
+from skfactors.reports.explanation import FACTORS_SHOWN, Explanation
+from skfactors.reports.naming import first_token
 
 TEXT_COLUMNS = ["document", "position", "left", "token", "right"]
 

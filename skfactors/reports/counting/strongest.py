@@ -1,7 +1,7 @@
 """The strongest activations of a corpus, kept while it streams by in parts.
 
-Both accumulators hold a bounded number of entries for each group, a (factor, layer) pair, and the value that an entry
-must exceed to get in. Once the lists are full, that threshold turns most entries away before anything is sorted.
+Both classes hold a bounded number of entries for each group, a (factor, layer) pair, and the value that an entry must
+exceed to get in. Once the lists are full, that threshold turns most entries away before anything is sorted.
 """
 
 import json
@@ -10,78 +10,12 @@ import numpy as np
 from sklearn.utils import gen_batches
 
 from skfactors.reports.contexts import cut_excerpts, strongest_contexts
-from skfactors.reports.growth import grown
+from skfactors.reports.counting.entries import largest_in_groups
+from skfactors.reports.counting.groups import grown
 from skfactors.reports.importance import mean_of_largest
-from skfactors.reports.ranking import largest_in_groups
 
 GROUPS_AT_ONCE = 4096
 CONTEXT_ARRAYS = ("groups", "activations", "documents", "positions", "excerpts")
-
-
-class LayerGroups:
-    """
-    Numbers for the (factor, layer) pairs of a stream whose layers are not known in advance.
-
-    Parameters
-    ----------
-    n_components : int
-    """
-
-    def __init__(self, n_components):
-        self.n_components = n_components
-        self._slots = {}
-
-    @property
-    def layers(self):
-        """Layers met so far, ascending."""
-        return sorted(self._slots)
-
-    def __len__(self):
-        return len(self._slots) * self.n_components
-
-    def slots(self, layers):
-        """Return the slot of each row's layer, opening one for a layer not met before."""
-        present, inverse = np.unique(layers, return_inverse=True)
-        slots = [self._slots.setdefault(layer, len(self._slots)) for layer in present.tolist()]
-        return np.array(slots, dtype=np.int64)[inverse]
-
-    def number(self, factors, slots):
-        """Return the group of each (factor, slot) pair."""
-        return slots * self.n_components + factors
-
-    def factors_and_layers(self, groups):
-        """Return the factor and the layer of each group."""
-        slots, factors = np.divmod(groups, self.n_components)
-        return factors, np.array(list(self._slots), dtype=np.int64)[slots]
-
-    def places_of(self, other):
-        """
-        Open the layers of another stream of the same factors.
-
-        Parameters
-        ----------
-        other : LayerGroups
-
-        Returns
-        -------
-        slots, groups : ndarray of int
-            The slot and the group here of each of its slots and groups.
-        """
-        slots = self.slots(np.array(list(other._slots), dtype=np.int64))
-        return slots, self.number(np.arange(self.n_components), slots[:, None]).reshape(-1)
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Return everything there is to keep, as arrays."""
-        return {"layers": np.array(list(self._slots), dtype=np.int64)}
-
-    def restore(self, state):
-        """Take the place of the groups whose :meth:`state` this is."""
-        self._slots = {layer: slot for slot, layer in enumerate(state["layers"].tolist())}
-
-    def by_layer(self, values):
-        """Arrange one value a group into an array (n_components, n_layers), layers ascending."""
-        slots = [self._slots[layer] for layer in self.layers]
-        return np.ascontiguousarray(grown(values, len(self)).reshape(-1, self.n_components)[slots].T)
 
 
 class TopContexts:

@@ -1,11 +1,11 @@
-"""Checks of codes and provenance, and the positive entries of codes as flat arrays."""
+"""Codes and their places, checked and as flat arrays, and the largest entries of every group without a loop."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 
-PROVENANCE_COLUMNS = ("document", "layer", "position", "start", "end")
+PLACE_COLUMNS = ("document", "layer", "position", "start", "end")
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Places:
         return len(self.document)
 
     def __getitem__(self, rows):
-        return Places(*(getattr(self, name)[rows] for name in PROVENANCE_COLUMNS))
+        return Places(*(getattr(self, name)[rows] for name in PLACE_COLUMNS))
 
 
-def check_codes(codes):
+def check_entries(codes):
     """
     Return codes as a finite CSR or dense array without duplicate entries, leaving the caller's as it is.
 
@@ -52,7 +52,7 @@ def check_codes(codes):
         codes = numbers = np.asarray(codes)
     if codes.ndim != 2 or numbers.dtype.kind not in "buif":
         raise ValueError(
-            f"codes must be a table of real numbers, a row per token and a column per factor; got "
+            f"codes must be a table of real numbers, one row per token and one column per factor; got "
             f"{codes.ndim} dimensions of {numbers.dtype}."
         )
     n_bad = numbers.size - np.count_nonzero(np.isfinite(numbers))
@@ -80,25 +80,32 @@ def check_places(provenance, n_rows):
     ValueError
         If a column is missing or holds anything but integers, or there are more or fewer than `n_rows` rows.
     """
-    missing = [name for name in PROVENANCE_COLUMNS if name not in provenance]
+    missing = [name for name in PLACE_COLUMNS if name not in provenance]
     if missing:
         raise ValueError(f"provenance lacks the columns {missing}.")
     if len(provenance) != n_rows:
         raise ValueError(
             f"codes have {n_rows} rows and provenance has {len(provenance)}; pass those of one extraction."
         )
-    columns = {name: provenance[name].to_numpy() for name in PROVENANCE_COLUMNS}
+    columns = {name: provenance[name].to_numpy() for name in PLACE_COLUMNS}
     for name, column in columns.items():
         if column.dtype.kind not in "iu":
             raise ValueError(f"provenance column {name!r} holds {column.dtype}; it must hold integers.")
     return Places(**{name: column.astype(np.int64, copy=False) for name, column in columns.items()})
 
 
-def check_texts(texts):
-    """Refuse a bare string, whose characters would pass for documents."""
+def by_number(texts):
+    """
+    Return texts so that brackets take the number of a document: a pandas Series would go by its index there.
+
+    Raises
+    ------
+    TypeError
+        If it is a bare string, whose characters would pass for documents.
+    """
     if isinstance(texts, (str, bytes)):
         raise TypeError("texts is one string; pass a list of documents, even for a single one.")
-    return texts
+    return getattr(texts, "iloc", texts)
 
 
 def positive_entries(codes):
@@ -123,3 +130,61 @@ def positive_entries(codes):
         rows, factors = np.nonzero(codes > 0)
         activations = codes[rows, factors]
     return rows, factors.astype(np.int64), activations.astype(np.float64)
+
+
+def largest_in_groups(groups, values, k):
+    """
+    Choose the `k` largest values of every group.
+
+    Parameters
+    ----------
+    groups : ndarray of int of shape (n_entries,)
+        Group of each entry, in any order.
+    values : ndarray of float of shape (n_entries,)
+        Without NaN.
+    k : int
+        Entries to keep in each group, at most.
+
+    Returns
+    -------
+    chosen : ndarray of int
+        Indices of the kept entries, by ascending group and in it from the largest value down; of equal values the
+        earlier entry comes first.
+    ranks : ndarray of int
+        Place of each kept entry in its group, from 0.
+    """
+    order = np.lexsort((-values, groups))
+    ranks = _places_in_runs(groups[order])
+    kept = ranks < k
+    return order[kept], ranks[kept]
+
+
+def largest_of_each_member(groups, members, values):
+    """
+    Choose the largest value of every (group, member) pair, the earliest where several are equal.
+
+    Parameters
+    ----------
+    groups, members : ndarray of int of shape (n_entries,)
+    values : ndarray of float of shape (n_entries,)
+        Without NaN.
+
+    Returns
+    -------
+    ndarray of int
+        Indices of the kept entries, ascending.
+    """
+    order = np.lexsort((-values, members, groups))
+    return np.sort(order[_opens_run(groups[order]) | _opens_run(members[order])])
+
+
+def _opens_run(values):
+    opens = np.ones(len(values), dtype=bool)
+    opens[1:] = values[1:] != values[:-1]
+    return opens
+
+
+def _places_in_runs(values):
+    starts = np.flatnonzero(_opens_run(values))
+    lengths = np.diff(starts, append=len(values))
+    return np.arange(len(values)) - np.repeat(starts, lengths)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from skfactors.reports.growth import added, grown
+from skfactors.reports.counting.groups import added, grown
 
 # Half octaves from 1/256 to 4096. Bins that are the same for every corpus can be counted while it streams by.
 BIN_EDGES = 2.0 ** (np.arange(-16, 25) / 2)
