@@ -8,7 +8,14 @@ from importlib import import_module
 import pytest
 
 HEAVY = ("matplotlib", "numba", "torch", "transformers")
-LAZY = ("skfactors", "skfactors.datasets", "skfactors.dictionaries", "skfactors.metrics")
+LAZY = (
+    "skfactors",
+    "skfactors.datasets",
+    "skfactors.dictionaries",
+    "skfactors.extraction",
+    "skfactors.metrics",
+    "skfactors.reports",
+)
 
 
 def printed_by(code):

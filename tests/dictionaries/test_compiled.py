@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from skfactors import SparseDictionary
 from skfactors.compiled import compile_with
@@ -43,32 +44,72 @@ def test_rows_that_lie_column_by_column_need_no_code_of_their_own():
     np.testing.assert_array_equal(codes.toarray(), dictionary.transform(X).toarray())
 
 
-def fit_with_cache(folder):
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(folder), "PYTHONPATH": os.pathsep.join(sys.path)}
-    return subprocess.run([sys.executable, "-c", FIT], env=environment, capture_output=True, text=True, check=True)
+def run_outer(folder):
+    """Call a compiled function in a new process; return its result and how often its code came from the cache."""
+    code = "from outer import outer; print(outer(1), sum(outer.stats.cache_hits.values()))"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return tuple(map(int, done.stdout.split()))
 
 
-def stamps(folder):
-    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*.nb[ic]")}
+def empty(path):
+    path.write_bytes(b"")
 
 
-def test_code_that_was_damaged_on_disk_is_compiled_again_and_kept(tmp_path):
-    first = fit_with_cache(tmp_path).stdout
-    kept = stamps(tmp_path)
-    indices, codes = sorted(tmp_path.rglob("*.nbi")), sorted(tmp_path.rglob("*.nbc"))
-    indices[0].write_bytes(b"")
-    indices[1].write_bytes(b"\x80\x04 no pickle")
-    indices[2].unlink()
-    for path in (path for path in codes if "rows" in path.name):
-        content = bytearray(path.read_bytes())
-        # A bit in the middle of machine code, which no reader of files would notice.
-        content[len(content) // 2] ^= 1
-        path.write_bytes(content)
-    assert fit_with_cache(tmp_path).stdout == first
-    assert stamps(tmp_path).keys() == kept.keys()
-    mended = stamps(tmp_path)
-    assert fit_with_cache(tmp_path).stdout == first
-    assert stamps(tmp_path) == mended
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip_a_bit(path):
+    """Change machine code in a way that no reader of files would notice."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def remove(path):
+    path.unlink()
+
+
+@pytest.fixture
+def two_files(tmp_path):
+    (tmp_path / "inner.py").write_text(INNER.format(amount=1))
+    (tmp_path / "outer.py").write_text(OUTER)
+    return tmp_path
+
+
+@pytest.mark.parametrize("damage", [empty, cut_short, flip_a_bit, remove])
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+def test_code_that_was_damaged_on_disk_is_compiled_again_and_kept(two_files, ending, damage):
+    assert run_outer(two_files) == (2, 0)
+    for path in list(two_files.rglob(f"*.{ending}")):
+        damage(path)
+    assert run_outer(two_files) == (2, 0)
+    assert run_outer(two_files) == (2, 1)
+
+
+def test_a_change_in_a_file_that_code_was_taken_from_is_seen(two_files):
+    assert run_outer(two_files) == (2, 0)
+    (two_files / "inner.py").write_text(INNER.format(amount=5))
+    assert run_outer(two_files) == (6, 0)
+
+
+INNER = """
+from skfactors.compiled import compile_with
+
+@compile_with(forceinline=True)
+def inner(x):
+    return x + {amount}
+"""
+OUTER = """
+from inner import inner
+from skfactors.compiled import compile_with
+
+@compile_with(forceinline=True)
+def outer(x):
+    return inner(x)
+"""
 
 
 def doubled(values):
@@ -88,34 +129,3 @@ def test_a_disk_that_is_full_stops_no_compiled_function(monkeypatch):
 
     monkeypatch.setattr("numba.core.caching.IndexDataCacheFile.save", full)
     assert compile_with()(doubled)(3.5) == 7
-
-
-def test_a_change_in_a_file_that_code_was_taken_from_is_seen(tmp_path):
-    (tmp_path / "inner.py").write_text(INNER.format(amount=1))
-    (tmp_path / "outer.py").write_text(OUTER)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-    results = []
-    for amount in (1, 1, 5):
-        (tmp_path / "inner.py").write_text(INNER.format(amount=amount))
-        code = "from outer import outer; print(outer(1), sum(outer.stats.cache_hits.values()))"
-        command = [sys.executable, "-c", code]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        results.append(tuple(map(int, done.stdout.split())))
-    assert results == [(2, 0), (2, 1), (6, 0)]
-
-
-INNER = """
-from skfactors.compiled import compile_with
-
-@compile_with(forceinline=True)
-def inner(x):
-    return x + {amount}
-"""
-OUTER = """
-from inner import inner
-from skfactors.compiled import compile_with
-
-@compile_with(forceinline=True)
-def outer(x):
-    return inner(x)
-"""
