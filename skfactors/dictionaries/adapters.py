@@ -35,6 +35,18 @@ def as_factor_model(dictionary):
         If it is not fitted.
     TypeError
         If it cannot be read as a dictionary; what is missing is named.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skfactors import SparseDictionary
+    >>> from skfactors.dictionaries import as_factor_model
+    >>> X = np.tile([[1.0, 5.0], [3.0, 5.5]], (20, 1))
+    >>> pipeline = make_pipeline(StandardScaler(), SparseDictionary(2, alpha=0.1, random_state=0)).fit(X)
+    >>> as_factor_model(pipeline).intercept_.round(2)
+    array([2.  , 5.25])
     """
     if isinstance(dictionary, (PipelineModel, OtherModel)):
         return dictionary

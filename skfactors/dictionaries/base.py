@@ -39,6 +39,18 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     See Also
     --------
     SparseDictionary : Exact codes, by sparse coding.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tempfile import TemporaryDirectory
+    >>> from skfactors import FactorModel, SparseDictionary
+    >>> dictionary = SparseDictionary(3, alpha=0.1, random_state=0).fit(np.tile(np.eye(3), (20, 1)))
+    >>> with TemporaryDirectory() as folder:
+    ...     dictionary.save(folder)
+    ...     opened = FactorModel.load(folder)
+    >>> type(opened).__name__, opened.fingerprint() == dictionary.fingerprint()
+    ('SparseDictionary', True)
     """
 
     # Parameters that codes do not depend on, once the model is fitted.
@@ -54,10 +66,12 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
+            Rows to code.
 
         Returns
         -------
         codes : csr_array or ndarray of shape (n_rows, n_components)
+            Activations of the factors.
         """
 
     def inverse_transform(self, codes):
@@ -85,10 +99,12 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
+            Rows to code.
 
         Returns
         -------
         ndarray of shape (n_rows, n_features)
+            What their codes stand for.
         """
         return self.inverse_transform(with_plain_output(self).transform(X))
 
@@ -140,6 +156,7 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Parameters
         ----------
         device : str, default="cpu"
+            Where its tensors are.
 
         Returns
         -------

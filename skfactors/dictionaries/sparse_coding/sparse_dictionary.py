@@ -403,6 +403,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         Parameters
         ----------
         device : str, default="cpu"
+            Where its tensors are.
 
         Returns
         -------
