@@ -81,7 +81,8 @@ def check_weight(sample_weight, X):
     if is_streamed(X):
         if sample_weight is None:
             return None
-        if hasattr(sample_weight, "shape") and not isinstance(sample_weight, np.ndarray):
+        # A store's own weights are looked up a batch at a time. A Series would be looked up by its index.
+        if hasattr(sample_weight, "fingerprint"):
             if sample_weight.shape != (len(X),):
                 raise ValueError(f"sample_weight has shape {sample_weight.shape}, and the store {len(X)} rows.")
             return sample_weight

@@ -7,6 +7,7 @@ import threading
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from support.processes import finish, fit_to, fit_twice_to, kill_after, start, start_team
 
@@ -70,6 +71,13 @@ def test_weights_of_a_store_count_as_those_of_an_array_do(store):
     assert abs(looked_up.components_ - plain().fit(store).components_).max() > 1e-3
     with pytest.raises(ValueError, match="sample_weight"):
         plain().fit(store, sample_weight=np.ones(3))
+
+
+def test_weights_in_a_series_count_by_their_order_and_not_by_its_index(store):
+    weight = np.random.default_rng(0).random(len(store))
+    of_array = plain(max_iter=1).fit(store, sample_weight=weight)
+    of_series = plain(max_iter=1).fit(store, sample_weight=pd.Series(weight, index=np.arange(len(store))[::-1]))
+    np.testing.assert_array_equal(of_series.components_, of_array.components_)
 
 
 def test_rows_of_a_store_without_weight_are_as_if_they_were_not_there(store):
