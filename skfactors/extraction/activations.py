@@ -64,14 +64,12 @@ class Activations:
             raise ValueError(f"X has {X.ndim} dimensions; rows of hidden states have 2.")
         self._provenance = check_provenance(provenance, len(X))
         self._texts = texts if isinstance(texts, Texts) else Texts.numbered(texts)
-        # What differs from the width of X, of the places that are here.
-        self._widths = {place: width for place, width in (widths or {}).items() if width < X.shape[1]}
-        if self._widths:
-            of_places = {place: self._widths.get(place, X.shape[1]) for place in self.places}
-            distinct = set(of_places.values())
-            if len(distinct) == 1:
-                X = X[:, : distinct.pop()]
-            self._widths = {place: width for place, width in of_places.items() if width < X.shape[1]}
+        narrower = {place: width for place, width in (widths or {}).items() if width < X.shape[1]}
+        if narrower:
+            here = {place: narrower.get(place, X.shape[1]) for place in self.places}
+            X = X[:, : max(here.values(), default=X.shape[1])]
+            narrower = {place: width for place, width in here.items() if width < X.shape[1]}
+        self._narrower = narrower
         self._padded = X.view()
         self._padded.flags.writeable = False
 
@@ -85,8 +83,8 @@ class Activations:
         ValueError
             If the places of the rows differ in width.
         """
-        if self._widths:
-            narrower = ", ".join(f"{width} at {tuple(place)}" for place, width in self._widths.items())
+        if self._narrower:
+            narrower = ", ".join(f"{width} at {tuple(place)}" for place, width in self._narrower.items())
             raise ValueError(
                 f"These rows differ in width: {narrower}, and {self._padded.shape[1]} elsewhere. Take those of one "
                 f"place, as with at(layer={self.layers[0]}), or side_by_side(), which gives each place its own columns."
@@ -127,6 +125,11 @@ class Activations:
     def places(self) -> list[Place]:
         """Places that occur, each a site and a layer, in order of first appearance."""
         return places_of(self.provenance)
+
+    @property
+    def widths(self) -> dict[Place, int]:
+        """Width of each place that occurs."""
+        return {place: self._narrower.get(place, self._padded.shape[1]) for place in self.places}
 
     @property
     def layers(self) -> list[int]:
@@ -230,14 +233,14 @@ class Activations:
             return self.X[rows]
         rows = selected_rows(rows, len(self))
         provenance = self.provenance.iloc[rows].reset_index(drop=True)
-        return Activations(self.padded[rows], provenance, self.texts, self._widths)
+        return Activations(self.padded[rows], provenance, self.texts, self._narrower)
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return np.array(self.X, dtype=dtype) if copy else np.asarray(self.X, dtype=dtype)
 
     def __repr__(self) -> str:
         widths = sorted(
-            {self._widths.get(place, self._padded.shape[1]) for place in self.places} or {self._padded.shape[1]}
+            {self._narrower.get(place, self._padded.shape[1]) for place in self.places} or {self._padded.shape[1]}
         )
         return (
             f"Activations({len(self)} rows x {' or '.join(map(str, widths))} features, layers {self.layers}, "
@@ -255,7 +258,7 @@ class Activations:
         Parameters
         ----------
         parts : iterable of Activations
-            Of the same width.
+            With a width for each place.
 
         Returns
         -------
@@ -264,23 +267,30 @@ class Activations:
         Raises
         ------
         ValueError
-            If there are no parts, or their widths differ.
+            If there are no parts, or they differ in the width of a place.
         """
         parts = list(parts)
         if not parts:
             raise ValueError("nothing to concatenate: parts is empty.")
-        widths = sorted({part.padded.shape[1] for part in parts})
-        if len(widths) > 1:
-            raise ValueError(f"the parts have different widths: {widths}.")
+        widths = {}
+        for part in parts:
+            for place, width in part.widths.items():
+                if widths.setdefault(place, width) != width:
+                    raise ValueError(f"the parts have different widths: {sorted({width, widths[place]})}.")
+        widest = max(part.padded.shape[1] for part in parts)
         if not _one_corpus(parts):
             parts = _numbered_on(parts)
         by_number = {number: text for part in parts for number, text in part.texts.items()}
         return cls(
-            np.concatenate([part.padded for part in parts]),
+            np.concatenate([_filled_up(part.padded, widest) for part in parts]),
             joined(part.provenance for part in parts),
             Texts(dict(sorted(by_number.items()))),
-            {place: width for part in parts for place, width in part._widths.items()},
+            widths,
         )
+
+
+def _filled_up(rows: np.ndarray, width: int) -> np.ndarray:
+    return rows if rows.shape[1] == width else np.pad(rows, ((0, 0), (0, width - rows.shape[1])))
 
 
 def _one_corpus(parts: list[Activations]) -> bool:
@@ -294,6 +304,6 @@ def _numbered_on(parts: list[Activations]) -> list[Activations]:
         numbers = [number for number, _ in part.texts.items()]
         shift = following - min(numbers, default=0)
         provenance = part.provenance.assign(document=part.provenance["document"] + shift)
-        numbered.append(Activations(part.padded, provenance, part.texts.shifted(shift), part._widths))
+        numbered.append(Activations(part.padded, provenance, part.texts.shifted(shift), part.widths))
         following = max(numbers, default=-1) + shift + 1
     return numbered

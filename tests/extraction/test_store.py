@@ -202,7 +202,7 @@ def test_what_is_no_corpus_is_refused(extractor, tmp_path):
     with pytest.raises(ValueError, match="texts is empty"):
         extractor.extract_to([], tmp_path / "d")
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9\n")
-    with pytest.raises(ValueError, match="no UTF-8"):
+    with pytest.raises(ValueError, match="not UTF-8"):
         extractor.extract_to(tmp_path / "latin.txt", tmp_path / "e")
 
 

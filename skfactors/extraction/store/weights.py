@@ -28,15 +28,25 @@ class FrequencyWeights:
     """
 
     def __init__(self, shards: Sequence[Shard], ends: np.ndarray):
-        self._ends = ends
-        self._token_ids = lru_cache(_SHARDS_AT_HAND)(lambda shard: _token_ids(shards[shard]).astype(np.int32))
+        self._shards, self._ends = shards, ends
         counts = np.zeros(0, dtype=np.int64)
         for shard in shards:
             of_shard = np.bincount(_token_ids(shard), minlength=len(counts))
             of_shard[: len(counts)] += counts
             counts = of_shard
+        self._keep_at_hand()
         weight = 1 / np.sqrt(np.maximum(counts, 1))
         self._weight_of_token = weight / max((weight @ counts) / max(len(self), 1), np.finfo(float).tiny)
+
+    def _keep_at_hand(self) -> None:
+        self._token_ids = lru_cache(_SHARDS_AT_HAND)(lambda shard: _token_ids(self._shards[shard]).astype(np.int32))
+
+    def __getstate__(self):
+        return {name: value for name, value in vars(self).items() if name != "_token_ids"}
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        self._keep_at_hand()
 
     @cached_property
     def fingerprint(self) -> str:
