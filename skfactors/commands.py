@@ -8,7 +8,6 @@ from pathlib import Path
 from sklearn.exceptions import NotFittedError
 
 import skfactors
-from skfactors.fingerprints import fingerprint
 
 _EXAMPLES = """\
 examples:
@@ -105,14 +104,15 @@ def _report(options) -> None:
         verbose=_is_verbose(options),
     )
     if n_parts > 1:
-        # Parts of another dictionary or store, made in the same folder, are other parts.
-        told_by = fingerprint([store, dictionary, options.k])[:12]
-        folders = [folder / f"part-{number}-of-{n_parts}-{told_by}" for number in range(n_parts)]
+        folders = [folder / f"part-{number}-of-{n_parts}" for number in range(n_parts)]
         report.save(folders[part])
-        if not all((of_part / "report.json").is_file() for of_part in folders):
+        there = [skfactors.FactorReport.load(of_part) for of_part in folders if (of_part / "report.json").is_file()]
+        # A folder that was used before may hold parts of another store or dictionary.
+        parts = [it for it in there if (it.origin, it.parameters) == (report.origin, report.parameters)]
+        if len(parts) < n_parts:
             print(f"{folders[part]}: {report}; the part that comes last puts them together")
             return
-        report = skfactors.FactorReport.merge(skfactors.FactorReport.load(of_part) for of_part in folders)
+        report = skfactors.FactorReport.merge(parts)
     report.save(folder)
     if options.html:
         report.to_html(options.html)

@@ -57,17 +57,14 @@ def test_parts_of_a_report_become_the_whole_when_the_last_is_there(folder, capsy
     assert FactorReport.load(folder / "parts") == FactorReport.load(folder / "report")
 
 
-def test_parts_of_a_dictionary_learned_again_are_not_merged_with_those_before(folder, tmp_path):
-    arguments = ["report", folder / "store", tmp_path / "dictionary", tmp_path / "parts", "--device", "cpu"]
-    for seed in (0, 1):
-        dictionary = tmp_path / "dictionary"
-        assert run("fit", folder / "store", dictionary, *FIT, "--random-state", seed, "--alpha", 0.5 + seed) == 0
-        expected = FactorReport.from_store(ActivationStore(folder / "store"), SparseDictionary.load(dictionary))
-        assert run(*arguments, "--part", "0/2") == 0
-        if seed:
-            assert FactorReport.load(tmp_path / "parts") != expected
-        assert run(*arguments, "--part", "1/2") == 0
-        assert FactorReport.load(tmp_path / "parts") == expected
+def test_parts_on_another_dictionary_are_made_again_before_they_are_put_together(folder, tmp_path):
+    store, again, parts = folder / "store", tmp_path / "again", tmp_path / "parts"
+    assert run("fit", store, again, *FIT, "--random-state", "1") == 0
+    for dictionary, part in [(folder / "dictionary", 0), (folder / "dictionary", 1), (again, 0)]:
+        assert run("report", store, dictionary, parts, "--device", "cpu", "--part", f"{part}/2") == 0
+    assert FactorReport.load(parts) == FactorReport.load(folder / "report")
+    assert run("report", store, again, parts, "--device", "cpu", "--part", "1/2") == 0
+    assert FactorReport.load(parts) == FactorReport.from_store(ActivationStore(store), SparseDictionary.load(again))
 
 
 def test_more_parts_than_shards_are_no_trouble(folder, capsys):

@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 from skfactors.dictionaries.adapters import as_factor_model
 from skfactors.dictionaries.coding import codes_of, reconstruction_of
-from skfactors.reports.display import visible
+from skfactors.reports.display import visible, visible_token
 from skfactors.reports.naming import first_token, token_text
 
 FACTORS_SHOWN = 3
@@ -199,7 +199,9 @@ class Explanation:
         lines = []
         for token, cells in self.lines(FACTORS_SHOWN, layers):
             row = "".join(f'<td style="vertical-align: top">{_html_cell(*cell)}</td>' for cell in cells)
-            lines.append(f'<tr><th dir="auto" style="vertical-align: top">{html.escape(visible(token))}</th>{row}</tr>')
+            lines.append(
+                f'<tr><th dir="auto" style="vertical-align: top">{html.escape(visible_token(token))}</th>{row}</tr>'
+            )
         return (
             f"<div><p><strong>Explanation</strong>: the strongest factors and their activations</p>"
             f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
@@ -216,7 +218,7 @@ class Explanation:
             for layer in shown:
                 table.add_column(f"layer {layer}", width=CELL_WIDTH, no_wrap=True, overflow="ellipsis")
             for token, cells in self.lines(n, shown):
-                table.add_row(Text(visible(token)), *(_rich_cell(*cell) for cell in cells))
+                table.add_row(Text(visible_token(token)), *(_rich_cell(*cell) for cell in cells))
             yield table
 
     def lines(self, n=FACTORS_SHOWN, layers=None):

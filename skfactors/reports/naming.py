@@ -71,10 +71,15 @@ def token_name(token):
     >>> [token_name(token) for token in (" Left", "\n\n", "    ", "\r\n")]
     ['left', '\\n×2', 'space×4', '\\r \\n']
     """
-    if any(unicodedata.category(character) not in _INVISIBLE for character in token):
+    if is_visible(token):
         return unicodedata.normalize("NFC", token.strip().lower())
     runs = ((_character_name(character), len(list(run))) for character, run in groupby(token))
     return " ".join(name if length == 1 else f"{name}×{length}" for name, length in runs) or "no text"
+
+
+def is_visible(token) -> bool:
+    """Return whether a token has a character that shows, rather than white space, control characters or bare marks."""
+    return any(unicodedata.category(character) not in _INVISIBLE for character in token)
 
 
 def top_tokens(contexts, n_components) -> list[str]:

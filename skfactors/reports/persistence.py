@@ -171,7 +171,7 @@ def read_json(path):
 
 def _checksum(content):
     # Numbers, read from JSON and written again, are the same digits.
-    text = json.dumps(content, ensure_ascii=True, allow_nan=False, sort_keys=True)
+    text = json.dumps(content, ensure_ascii=True, sort_keys=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
@@ -183,6 +183,8 @@ def _tables_of(content):
         table = np.array(content[name], dtype=dtype)
         if table.shape != (len(layers), n_components):
             raise ValueError(f"{name} has shape {table.shape} instead of {(len(layers), n_components)}")
+        if not (np.isfinite(table) & (table >= 0)).all():
+            raise ValueError(f"{name} holds a value that is negative or not finite")
         by_layer[name] = factor_by_layer(np.ascontiguousarray(table.T), layers)
     histogram = _table(content["histogram"], HISTOGRAM_COLUMNS, n_components)
     if not (histogram["layer"].isin(layers) & histogram["bin"].between(0, N_BINS - 1)).all():

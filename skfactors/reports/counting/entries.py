@@ -27,17 +27,7 @@ class Places:
 
 def check_places(provenance, n_rows):
     """
-    Return the columns of provenance that reports read.
-
-    Parameters
-    ----------
-    provenance : DataFrame of length n_rows
-    n_rows : int
-        Rows of the codes that it belongs to.
-
-    Returns
-    -------
-    Places
+    Return the columns of provenance that reports read, as Places.
 
     Raises
     ------

@@ -40,18 +40,7 @@ class LayerGroups:
         return factors, np.array(list(self._slots), dtype=np.int64)[slots]
 
     def places_of(self, other):
-        """
-        Open the layers of another stream of the same factors.
-
-        Parameters
-        ----------
-        other : LayerGroups
-
-        Returns
-        -------
-        slots, groups : ndarray of int
-            The slot and the group here of each of its slots and groups.
-        """
+        """Open the layers of another stream of the same factors; return the slots and the groups here of its own."""
         slots = self.slots(np.array(list(other._slots), dtype=np.int64))
         return slots, self.number(np.arange(self.n_components), slots[:, None]).reshape(-1)
 
@@ -67,6 +56,26 @@ class LayerGroups:
         """Arrange one value a group into an array (n_components, n_layers), layers ascending."""
         slots = [self._slots[layer] for layer in self.layers]
         return np.ascontiguousarray(grown(values, len(self)).reshape(-1, self.n_components)[slots].T)
+
+
+class Gathered:
+    """
+    What is gathered of every group of a stream, in arrays that a file can keep.
+
+    A subclass names these in `arrays`. Its `add` takes in the positive entries of one part: `groups` and `activations`,
+    of shape (n_entries,), where `n_groups` groups are open by then. Its `merge` adds what another has gathered of other
+    rows, with `groups` the group here of each group there.
+    """
+
+    arrays = ()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return everything there is to keep, as arrays."""
+        return {name: getattr(self, name) for name in self.arrays}
+
+    def restore(self, state):
+        """Take the place of what had this :meth:`state`."""
+        vars(self).update(state)
 
 
 def grown(values, length):

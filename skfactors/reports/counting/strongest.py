@@ -11,14 +11,14 @@ from sklearn.utils import gen_batches
 
 from skfactors.reports.contexts import cut_excerpts, strongest_contexts
 from skfactors.reports.counting.entries import largest_in_groups
-from skfactors.reports.counting.groups import grown
+from skfactors.reports.counting.groups import Gathered, grown
 from skfactors.reports.importance import mean_of_largest
 
 GROUPS_AT_ONCE = 4096
 CONTEXT_ARRAYS = ("groups", "activations", "documents", "positions", "excerpts")
 
 
-class TopContexts:
+class TopContexts(Gathered):
     """
     The `k` strongest contexts of every group.
 
@@ -38,6 +38,8 @@ class TopContexts:
     would not have made the list.
     """
 
+    arrays = (*CONTEXT_ARRAYS, "ranks", "thresholds")
+
     def __init__(self, k, window, unique_documents):
         self.k = k
         self.window = window
@@ -48,24 +50,12 @@ class TopContexts:
         self.documents = np.empty(0, dtype=np.int64)
         self.positions = np.empty(0, dtype=np.int64)
         self.excerpts = np.empty(0, dtype=object)
-        self._thresholds = np.empty(0)
+        self.thresholds = np.empty(0)
 
     def add(self, groups, activations, rows, places, texts, n_groups):
-        """
-        Take in the positive entries of one part.
-
-        Parameters
-        ----------
-        groups, rows : ndarray of int of shape (n_entries,)
-        activations : ndarray of float of shape (n_entries,)
-        places : Places
-            Of all rows of the part.
-        texts : indexable by document number
-        n_groups : int
-            Groups opened so far.
-        """
-        self._thresholds = grown(self._thresholds, n_groups)
-        fresh = activations > self._thresholds[groups]
+        """Take in the positive entries of one part, in whose `rows` they are; `places` and `texts` are of the part."""
+        self.thresholds = grown(self.thresholds, n_groups)
+        fresh = activations > self.thresholds[groups]
         if not fresh.any():
             return
         groups, activations, rows = groups[fresh], activations[fresh], rows[fresh]
@@ -85,18 +75,7 @@ class TopContexts:
         self._raise_thresholds()
 
     def merge(self, other, groups, n_groups):
-        """
-        Take in the contexts that another kept.
-
-        Parameters
-        ----------
-        other : TopContexts
-            Of the same parameters, and of other rows.
-        groups : ndarray of int
-            The group here of each of its groups.
-        n_groups : int
-            Groups opened so far.
-        """
+        """Take in the contexts that another, of the same parameters, kept of other rows."""
         held = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in CONTEXT_ARRAYS}
         held["groups"] = np.concatenate([self.groups, groups[other.groups]])
         # In the order of the corpus, so that of equal activations the earlier row wins.
@@ -106,35 +85,27 @@ class TopContexts:
         for name, array in held.items():
             setattr(self, name, array[order][chosen])
         self.ranks = ranks
-        self._thresholds = grown(self._thresholds, n_groups)
+        self.thresholds = grown(self.thresholds, n_groups)
         self._raise_thresholds()
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return everything there is to keep, as arrays."""
+        """Return everything there is to keep, as arrays; excerpts as the bytes of JSON."""
         excerpts = json.dumps(self.excerpts.tolist(), ensure_ascii=True).encode()
-        numbers = {name: getattr(self, name) for name in CONTEXT_ARRAYS if name != "excerpts"}
-        return {
-            **numbers,
-            "ranks": self.ranks,
-            "thresholds": self._thresholds,
-            "excerpts": np.frombuffer(excerpts, dtype=np.uint8),
-        }
+        return super().state() | {"excerpts": np.frombuffer(excerpts, dtype=np.uint8)}
 
     def restore(self, state):
         """Take the place of the contexts whose :meth:`state` this is."""
-        for name in CONTEXT_ARRAYS:
-            setattr(self, name, state[name])
-        self.excerpts = np.empty(len(self.groups), dtype=object)
+        excerpts = np.empty(len(state["groups"]), dtype=object)
         for number, sides in enumerate(json.loads(state["excerpts"].tobytes())):
-            self.excerpts[number] = tuple(sides)
-        self.ranks, self._thresholds = state["ranks"], state["thresholds"]
+            excerpts[number] = tuple(sides)
+        super().restore(state | {"excerpts": excerpts})
 
     def _raise_thresholds(self):
         last = self.ranks == self.k - 1
-        self._thresholds[self.groups[last]] = self.activations[last]
+        self.thresholds[self.groups[last]] = self.activations[last]
 
 
-class TopValues:
+class TopValues(Gathered):
     """
     The `top` largest values of every group.
 
@@ -143,26 +114,19 @@ class TopValues:
     top : int
     """
 
+    arrays = ("table", "thresholds")
+
     def __init__(self, top):
         self.top = top
         # A row a group, in no order, padded with zeros.
         self.table = np.empty((0, top))
-        self._thresholds = np.empty(0)
+        self.thresholds = np.empty(0)
 
     def add(self, groups, values, n_groups):
-        """
-        Take in the positive values of one part.
-
-        Parameters
-        ----------
-        groups : ndarray of int of shape (n_entries,)
-        values : ndarray of float of shape (n_entries,)
-        n_groups : int
-            Groups opened so far.
-        """
+        """Take in the positive values of one part."""
         self.table = grown(self.table, n_groups)
-        self._thresholds = grown(self._thresholds, n_groups)
-        fresh = values > self._thresholds[groups]
+        self.thresholds = grown(self.thresholds, n_groups)
+        fresh = values > self.thresholds[groups]
         if not fresh.any():
             return
         groups, values = groups[fresh], values[fresh]
@@ -174,36 +138,17 @@ class TopValues:
         contenders[:, width:] = self.table[touched]
         contenders.partition(width, axis=1)
         self.table[touched] = contenders[:, width:]
-        self._thresholds[touched] = contenders[:, width]
+        self.thresholds[touched] = contenders[:, width]
 
     def merge(self, other, groups, n_groups):
-        """
-        Take in the values that another kept.
-
-        Parameters
-        ----------
-        other : TopValues
-            With the same `top`.
-        groups : ndarray of int
-            The group here of each of its groups.
-        n_groups : int
-            Groups opened so far.
-        """
+        """Take in the values that another, with the same `top`, kept."""
         self.table = grown(self.table, n_groups).copy()
-        self._thresholds = grown(self._thresholds, n_groups).copy()
+        self.thresholds = grown(self.thresholds, n_groups).copy()
         for batch in gen_batches(len(groups), GROUPS_AT_ONCE):
             contenders = np.concatenate([self.table[groups[batch]], other.table[batch]], axis=1)
             contenders.partition(self.top, axis=1)
             self.table[groups[batch]] = contenders[:, self.top :]
-            self._thresholds[groups[batch]] = contenders[:, self.top]
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Return everything there is to keep, as arrays."""
-        return {"table": self.table, "thresholds": self._thresholds}
-
-    def restore(self, state):
-        """Take the place of the values whose :meth:`state` this is."""
-        self.table, self._thresholds = state["table"], state["thresholds"]
+            self.thresholds[groups[batch]] = contenders[:, self.top]
 
     def means(self):
         """Return the mean of the `top` largest values of each group, missing ones counting as zeros."""

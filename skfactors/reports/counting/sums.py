@@ -42,20 +42,7 @@ class ActivitySums:
         self.used = np.zeros(n_components, dtype=bool)
 
     def add(self, codes, slots, groups, activations, n_groups):
-        """
-        Take in one part.
-
-        Parameters
-        ----------
-        codes : csr_array or ndarray of shape (n_rows, n_components)
-        slots : ndarray of int of shape (n_rows,)
-            Slot of each row's layer.
-        groups : ndarray of int of shape (n_entries,)
-            Group of each positive code.
-        activations : ndarray of float of shape (n_entries,)
-        n_groups : int
-            Groups opened so far.
-        """
+        """Take in one part: its codes, the slot of each row's layer, and the group and size of each positive code."""
         self.rows_by_slot = grown(self.rows_by_slot, n_groups // len(self.used))
         self.rows_by_slot += np.bincount(slots, minlength=len(self.rows_by_slot))
         self.active_rows = grown(self.active_rows, n_groups)
@@ -66,17 +53,7 @@ class ActivitySums:
         self.used[factors] = True
 
     def merge(self, other, slots, groups, n_groups):
-        """
-        Add what another holds.
-
-        Parameters
-        ----------
-        other : ActivitySums
-        slots, groups : ndarray of int
-            The slot and the group here of each of its slots and groups.
-        n_groups : int
-            Groups opened so far.
-        """
+        """Add what another holds; `slots` and `groups` are the slot and the group here of each of its own."""
         self.rows_by_slot = added(self.rows_by_slot, other.rows_by_slot, slots, n_groups // len(self.used))
         self.active_rows = added(self.active_rows, other.active_rows, groups, n_groups)
         self.activations.merge(other.activations, groups, n_groups)
@@ -119,17 +96,7 @@ class ExactSums:
         self._n_uncarried = 0
 
     def add(self, groups, values, n_groups):
-        """
-        Add values to the sums of their groups.
-
-        Parameters
-        ----------
-        groups : ndarray of int of shape (n_values,)
-        values : ndarray of float64 of shape (n_values,)
-            Finite, none below zero.
-        n_groups : int
-            Groups opened so far.
-        """
+        """Add values of float64, finite and none below zero, to the sums of their groups."""
         counts = values > 0
         groups, rest = groups[counts], values[counts]
         if len(rest) == 0:
@@ -148,17 +115,7 @@ class ExactSums:
             self._carry()
 
     def merge(self, other, groups, n_groups):
-        """
-        Add the sums of another.
-
-        Parameters
-        ----------
-        other : ExactSums
-        groups : ndarray of int of shape (n_groups_of_other,)
-            The group here of each of its groups.
-        n_groups : int
-            Groups opened so far.
-        """
+        """Add the sums of another, of whose groups `groups` are the numbers here."""
         self._carry()
         other._carry()
         self._open(n_groups, other.lowest, other.lowest + len(other.digits))

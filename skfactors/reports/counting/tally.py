@@ -102,14 +102,7 @@ class Tally:
         return self._documents.overlap(other._documents)
 
     def merge(self, other):
-        """
-        Add what was gathered from other rows of the same corpus.
-
-        Parameters
-        ----------
-        other : Tally
-            Of the same parameters and dictionary, and of other rows.
-        """
+        """Add what another, of the same parameters and dictionary, gathered from other rows of the same corpus."""
         slots, groups = self._groups.places_of(other._groups)
         n_groups = len(self._groups)
         for mine, others in (
@@ -217,16 +210,7 @@ class Tally:
 
 def merged(tallies) -> Tally:
     """
-    Put partial tallies of one corpus together.
-
-    Parameters
-    ----------
-    tallies : list of Tally
-        At least one; they stay as they are.
-
-    Returns
-    -------
-    Tally
+    Put partial tallies of one corpus, at least one, together; they stay as they are.
 
     Raises
     ------

@@ -53,7 +53,7 @@ def read_tally(path, *, remedy) -> tuple[Tally, dict, str]:
     ----------
     path : path-like
     remedy : str
-        What to do where the file is no good, for the message.
+        What to do about a bad file, for the message.
 
     Returns
     -------
