@@ -18,7 +18,11 @@ _POSITIONS = (
     "max_seq_len",
     "context_length",
 )
-_N_SHORT, _N_LONG = 6, 24
+# Tokens of the windows that a model is tried on: few, but the long one longer than the 64 tokens that many models with
+# sparse attention take together.
+_N_SHORT, _N_LONG = 6, 72
+# Tokenizers that know of no limit say 10 to the power of 30.
+_NO_LIMIT = 10**9
 _FAILURES = (
     AssertionError,
     AttributeError,
@@ -126,6 +130,8 @@ class ModelFacts:
         return content if self.taken is None else content | {"taken": list(self.taken)}
 
 
+@torch.inference_mode(False)
+@torch.no_grad()
 def try_out(model: nn.Module, tokenizer, name: str) -> ModelFacts:
     """
     Run a model over a few tokens: alone, beside more of them, and again.
@@ -151,16 +157,17 @@ def try_out(model: nn.Module, tokenizer, name: str) -> ModelFacts:
         # Changed once, at the first pass, and in place: RWKV scales weights for inference.
         as_loaded = AsLoaded(model.modules())
     beside = trial.states(trial.short, trial.long)
-    alone_needed = as_loaded.changed() or _has_rotary_factors_that_change(model)
-    if alone_needed:
+    changes = as_loaded.changed() or _has_rotary_factors_that_change(model)
+    if changes:
         trial.facts = replace(trial.facts, as_loaded=as_loaded)
-    if not trial.same(alone, trial.states(trial.short)):
+    long_alone = trial.states(trial.long)
+    if not (trial.same(alone, trial.states(trial.short)) and trial.same(long_alone, trial.states(trial.long))):
         raise ValueError(f"{trial.what} gives other hidden states each time that it reads the same text.")
-    if alone_needed or not trial.same(alone, beside):
-        of_same_length = trial.same(alone, trial.states(trial.short, trial.other, trial.other))
-        trial.facts = replace(trial.facts, company="same length" if of_same_length else "none")
+    beside_one_as_long = trial.same(long_alone, trial.states(trial.long, trial.long[::-1]))
+    if changes or not beside_one_as_long or not trial.same(alone, beside):
+        trial.facts = replace(trial.facts, company="same length" if beside_one_as_long else "none")
     if not trial.same([alone[0][-1]], [trial.states(trial.other)[0][-1]]):
-        trial.put_embeddings_first(len(alone))
+        trial.take_embeddings_for_layer_0(alone)
         alone = trial.states(trial.short)
     return replace(trial.facts, widths=tuple(state.shape[-1] for state in alone))
 
@@ -174,7 +181,8 @@ class _Trial:
         self.config = model.config.get_text_config()
         n_embeddings = _n_embeddings(model)
         # Of a state's length; beyond it the difference is not one of rounding.
-        self.tolerance = max(1e-5, 8 * torch.finfo(next(model.parameters()).dtype).eps)
+        dtype = next(weight.dtype for weight in model.parameters() if weight.is_floating_point())
+        self.tolerance = max(1e-5, 8 * torch.finfo(dtype).eps)
         self.facts = ModelFacts(n_positions=_n_positions(model, self.config, tokenizer), n_embeddings=n_embeddings)
         n_long = min(self.facts.n_positions or _N_LONG, _N_LONG)
         n_short = max(n_long * _N_SHORT // _N_LONG, 1)
@@ -191,45 +199,54 @@ class _Trial:
         except torch.OutOfMemoryError:
             raise
         except _FAILURES as error:
-            reason = str(error).strip().split("\n")[0]
-            raise ValueError(f"{self.what} does not read texts alone: {type(error).__name__}: {reason}") from error
+            reason = f": {str(error).strip().splitlines()[0]}" if isinstance(error, ValueError) and str(error) else ""
+            raise ValueError(f"{self.what} does not run on token ids and an attention mask alone{reason}.") from error
         shapes = [tuple(getattr(state, "shape", [type(state).__name__])) for state in states or ()]
         if not shapes or any(len(shape) != 3 or shape[:2] != input_ids.shape for shape in shapes):
             raise ValueError(
                 f"{self.what} is not supported: a hidden state for each layer is needed, of shape (texts, tokens, "
-                f"width), here {(*input_ids.shape, 'width')}; it gives {shapes or 'none'}."
+                f"width), here {(*input_ids.shape, 'width')}; it gives {sorted(set(shapes), key=str) or 'none'}."
             )
-        return [state[0, : len(windows[0])].to("cpu", torch.float64) for state in states]
+        return [state[0, : len(windows[0])].double() for state in states]
 
     def same(self, states: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
         """Compare hidden states, but for rounding."""
         pairs = [(one.nan_to_num(), other.nan_to_num()) for one, other in zip(states, others, strict=True)]
-        return all((one - other).norm() <= self.tolerance * one.norm() for one, other in pairs)
+        return all(
+            one.shape == other.shape and (one - other).norm() <= self.tolerance * one.norm() for one, other in pairs
+        )
 
-    def put_embeddings_first(self, n_states: int) -> None:
-        """Find out which states are layers, in a model that does not give its embeddings."""
+    def take_embeddings_for_layer_0(self, states: list[torch.Tensor]) -> None:
+        """Find out which states are layers, where the first seems to come out of a block and not go into one."""
         n_blocks = getattr(self.config, "num_hidden_layers", 0)
         blocks = [part for part in self.model.modules() if isinstance(part, nn.ModuleList) and len(part) == n_blocks]
-        if n_states not in (n_blocks, n_blocks + 1) or not blocks or not self._begins_with_embeddings(blocks[0][0]):
+        read = self._input_of(blocks[0][0]) if blocks else None
+        # MobileBERT's embeddings are of three tokens each, and yet what the first block reads.
+        if read is not None and self.same(states[:1], [read]):
+            return
+        if read is None or len(states) - n_blocks not in (0, 1) or not self.same([self._embeddings()], [read]):
             raise ValueError(
                 f"{self.what} is not supported: its first hidden state is not the embeddings but depends on the "
                 "other tokens of a text already, so that its layers cannot be numbered."
             )
         # Where there is a state more than blocks, the last two are one, before and after the last norm.
-        self.facts = replace(self.facts, taken=(*range(n_blocks), n_states))
+        self.facts = replace(self.facts, taken=(*range(n_blocks), len(states)))
 
-    def _begins_with_embeddings(self, block: nn.Module) -> bool:
-        read = []
-        hook = block.register_forward_pre_hook(
-            lambda _, given, named: read.append(given[0] if given else named.get("hidden_states")), with_kwargs=True
-        )
+    def _input_of(self, block: nn.Module) -> torch.Tensor | None:
+        found = []
+
+        def find(_, given, named):
+            found.extend(value for value in (*given, *named.values()) if isinstance(value, torch.Tensor))
+
+        hook = block.register_forward_pre_hook(find, with_kwargs=True)
         try:
             self.states(self.short)
         finally:
             hook.remove()
-        with torch.no_grad():
-            embeddings = self.model.get_input_embeddings()(padded([self.short], self.model)[0])
-        return isinstance(read[0], torch.Tensor) and self.same([embeddings.double()], [read[0].double()])
+        return found[0][0].double() if found and found[0].ndim == 3 else None
+
+    def _embeddings(self) -> torch.Tensor:
+        return self.model.get_input_embeddings()(padded([self.short], self.model)[0])[0].double()
 
 
 def _n_embeddings(model) -> int | None:
@@ -242,7 +259,10 @@ def _n_embeddings(model) -> int | None:
 def _n_positions(model, config, tokenizer) -> int | None:
     limits = [getattr(config, name, None) for name in _POSITIONS] + [tokenizer.model_max_length]
     limits += [_n_usable(name, part) for name, part in model.named_modules()]
-    return min((limit for limit in limits if isinstance(limit, int) and limit > 0), default=None)
+    n_positions = min((limit for limit in limits if isinstance(limit, int) and 0 < limit < _NO_LIMIT), default=None)
+    # LED pads what it reads to whole windows of its attention, and needs positions for these.
+    block = int(np.max(getattr(config, "attention_window", 1)))
+    return n_positions - n_positions % block if n_positions and n_positions > block else n_positions
 
 
 def _n_usable(name: str, part: nn.Module) -> int | None:

@@ -44,7 +44,7 @@ def run_model(model: nn.Module, facts, **inputs) -> tuple[torch.Tensor, ...]:
 
 
 def _keep_to_one_thread_if_forked() -> None:
-    """Hold torch to one thread in a forked process, where it would wait for ever for threads that only its parent has."""
+    """Hold torch to one thread in a forked process, which would wait for ever for threads that only its parent has."""
     global _process
     if _process != os.getpid():
         torch.set_num_threads(1)

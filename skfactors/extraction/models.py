@@ -142,7 +142,7 @@ def load_model(source: ModelSource) -> nn.Module:
         model, info = AutoModel.from_pretrained(
             source.name, config=config, dtype=DTYPES[source.dtype], output_loading_info=True, **source.options()
         )
-    part = _part_that_reads(model)
+    part = _part_that_reads(model, info["missing_keys"])
     _check_loaded(source, model, part, info["missing_keys"])
     if not hasattr(part, "config"):
         part.config = model.config
@@ -150,8 +150,11 @@ def load_model(source: ModelSource) -> nn.Module:
     return part.eval().requires_grad_(False).to(source.device)
 
 
-def _part_that_reads(model: nn.Module) -> nn.Module:
-    return model.get_encoder() if model.config.is_encoder_decoder else getattr(model, "text_model", model)
+def _part_that_reads(model: nn.Module, missing: set[str]) -> nn.Module:
+    # Those who publish an encoder by itself may say that it is not an encoder-decoder.
+    if model.config.is_encoder_decoder or any(name.startswith("decoder.") for name in missing):
+        return model.get_encoder()
+    return getattr(model, "text_model", model)
 
 
 def _check_loaded(source: ModelSource, model: nn.Module, part: nn.Module, missing: set[str]) -> None:
