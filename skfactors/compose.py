@@ -1,7 +1,5 @@
 """What joins extraction and dictionary: one row of factor activations for each text."""
 
-from collections.abc import Iterator
-
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, _fit_context, clone
@@ -12,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from skfactors.dictionaries.adapters import as_factor_model, steps_of
 from skfactors.extraction.pooling import GroupPool
+from skfactors.extraction.text.corpus import held
 from skfactors.output import framed
 
 # Bounds the dense codes held at a time.
@@ -82,7 +81,7 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         texts : iterable of str of length n_texts
-            What the dictionary is learned from, unless it is fitted already.
+            What the dictionary is learned from, unless it is fitted already. Read once, so a generator will do.
         y : None
             Ignored.
 
@@ -91,9 +90,29 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         self : DocumentFactors
             With `extractor_` and `dictionary_` fitted.
         """
+        texts = held(texts)
         self.extractor_ = clone(self.extractor).fit(texts)
         self.dictionary_ = self.dictionary if _is_fitted(self.dictionary) else self._learn(texts)
         return self
+
+    def fit_transform(self, texts, y=None):
+        """
+        Fit, and turn each text into a row of factor activations.
+
+        Parameters
+        ----------
+        texts : iterable of str of length n_texts
+            Read once, so a generator will do.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        X : ndarray of shape (n_texts, n_components)
+            Activations of the factors, pooled over the tokens and layers of each text.
+        """
+        texts = held(texts)
+        return self.fit(texts, y).transform(texts)
 
     def transform(self, texts):
         """
@@ -102,7 +121,7 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         texts : iterable of str of length n_texts
-            An iterator is read once, and kept in memory.
+            A generator is read once, and kept in memory.
 
         Returns
         -------
@@ -110,7 +129,7 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             Activations of the factors, pooled over the tokens and layers of each text.
         """
         check_is_fitted(self)
-        texts = list(texts) if isinstance(texts, Iterator) else texts
+        texts = held(texts)
         model = as_factor_model(self.dictionary_)
         pool = GroupPool(len(texts), len(model.components_), self.pooling, dtype=np.float32)
         for acts in self.extractor_.iter_extract(texts):

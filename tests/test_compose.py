@@ -153,3 +153,12 @@ def test_bad_parts_are_refused(extractor, dictionary):
         DocumentFactors(dictionary, dictionary).fit(["a"])
     with pytest.raises(TypeError, match="put it into a list"):
         DocumentFactors(extractor, dictionary).fit("a")
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_texts_of_a_generator_are_read_once_for_fit_and_transform(extractor, dictionary, fitted):
+    given = dictionary if fitted else SparseDictionary(5, alpha=0.3, random_state=0)
+    factors = DocumentFactors(extractor, given)
+    expected = factors.fit(LABELLED).transform(LABELLED)
+    np.testing.assert_array_equal(factors.fit_transform(text for text in LABELLED), expected)
+    np.testing.assert_array_equal(factors.transform(map(str, LABELLED)), expected)

@@ -199,7 +199,7 @@ class _Trial:
         except torch.OutOfMemoryError:
             raise
         except _FAILURES as error:
-            reason = f": {str(error).strip().splitlines()[0]}" if isinstance(error, ValueError) and str(error) else ""
+            reason = f" ({str(error).strip().splitlines()[0]})" if isinstance(error, ValueError) and str(error) else ""
             raise ValueError(f"{self.what} does not run on token ids and an attention mask alone{reason}.") from error
         shapes = [tuple(getattr(state, "shape", [type(state).__name__])) for state in states or ()]
         if not shapes or any(len(shape) != 3 or shape[:2] != input_ids.shape for shape in shapes):
@@ -207,7 +207,7 @@ class _Trial:
                 f"{self.what} is not supported: a hidden state for each layer is needed, of shape (texts, tokens, "
                 f"width), here {(*input_ids.shape, 'width')}; it gives {sorted(set(shapes), key=str) or 'none'}."
             )
-        return [state[0, : len(windows[0])].double() for state in states]
+        return [state[0, : len(windows[0])].to("cpu").double() for state in states]
 
     def same(self, states: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
         """Compare hidden states, but for rounding."""
@@ -243,10 +243,10 @@ class _Trial:
             self.states(self.short)
         finally:
             hook.remove()
-        return found[0][0].double() if found and found[0].ndim == 3 else None
+        return found[0][0].to("cpu").double() if found and found[0].ndim == 3 else None
 
     def _embeddings(self) -> torch.Tensor:
-        return self.model.get_input_embeddings()(padded([self.short], self.model)[0])[0].double()
+        return self.model.get_input_embeddings()(padded([self.short], self.model)[0])[0].to("cpu").double()
 
 
 def _n_embeddings(model) -> int | None:
@@ -261,7 +261,7 @@ def _n_positions(model, config, tokenizer) -> int | None:
     limits += [_n_usable(name, part) for name, part in model.named_modules()]
     n_positions = min((limit for limit in limits if isinstance(limit, int) and 0 < limit < _NO_LIMIT), default=None)
     # LED pads what it reads to whole windows of its attention, and needs positions for these.
-    block = int(np.max(getattr(config, "attention_window", 1)))
+    block = int(np.max(getattr(config, "attention_window", None) or 1))
     return n_positions - n_positions % block if n_positions and n_positions > block else n_positions
 
 

@@ -180,7 +180,7 @@ class HiddenStateRunner:
             embeddings.requires_grad_()
             try:
                 gradients = gradients_of(embeddings, attention_mask, indices)
-            except (NotImplementedError, RuntimeError, TypeError) as error:
+            except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
                 if _is_out_of_memory(error):
                     raise
                 raise ValueError(

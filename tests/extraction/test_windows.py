@@ -70,6 +70,18 @@ def test_lone_surrogates_are_read_and_kept_in_the_texts(tiny_model):
     assert acts.texts[0] == "a \ud800 bank"
 
 
+@pytest.mark.parametrize(
+    ("text", "letters"),
+    [("cafe\u0301", "e\u0301"), ("A\u030angstro\u0308m", "o\u0308"), ("\u1112\u1161\u11ab", "\u1112\u1161\u11ab")],
+)
+def test_no_token_is_a_part_of_a_letter_that_is_written_as_several_characters(tiny_models, text, letters):
+    for path in tiny_models.values():
+        acts = TransformerFeatureExtractor(path, layers=1).extract([f"the {text} bank"])
+        touching = [token for token in acts.tokens() if set(token) & set(letters) - set("the bank")]
+        assert touching
+        assert all(letters in token for token in touching)
+
+
 def test_a_window_without_room_for_text_is_refused():
     with pytest.raises(ValueError, match="max_length must be at least 6"):
         check_windowing(TOKENIZERS["word pieces"], max_length=5, stride=3, add_special_tokens=True)

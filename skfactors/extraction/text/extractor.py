@@ -194,7 +194,7 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         Raises
         ------
         TypeError, ValueError
-            For a bad parameter, or what is no collection of texts.
+            For a bad parameter, or what is not a collection of texts.
         OSError
             For a model that cannot be loaded.
         """
@@ -300,7 +300,8 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         Parameters
         ----------
         texts : iterable of str, path-like or Hugging Face dataset
-            A list or generator of texts, a file with a text a line (a `pathlib.Path`), or a dataset, streamed or not.
+            A list or generator of texts, a file with one text per line (a `pathlib.Path`), or a dataset, streamed or
+            not.
         path : path-like
             The folder; made if need be.
         column : str, default="text"
@@ -320,7 +321,7 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         OSError
             If the disk is full; what was written before is kept.
         TypeError, ValueError
-            If an element of `texts` is no str, `path` holds something else, or rows of another model, of other
+            If an element of `texts` is not a str, `path` holds something else, or rows of another model, of other
             settings or of other texts.
 
         Warns
