@@ -156,6 +156,14 @@ def test_reports_on_different_stores_are_refused():
         FactorReport.merge([first, second])
 
 
+def test_codes_at_hand_merge_with_a_report_on_the_rest_of_the_store():
+    store, model = SmallStore(), fitted_model()
+    rest = FactorReport.from_store(store, model, shards=range(1, store.n_shards))
+    first = store.read_shard(0)
+    at_hand = FactorReport.from_codes(model.transform(first.X), first, dictionary=model)
+    assert FactorReport.merge([at_hand, rest]) == FactorReport.from_store(store, model)
+
+
 def test_dictionaries_of_other_sizes_are_refused(make_corpus):
     first, second = make_corpus(0), make_corpus(0, n_components=7)
     with pytest.raises(ValueError, match="one has 5 factors, the other 7"):

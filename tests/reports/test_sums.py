@@ -95,3 +95,15 @@ def test_rows_whose_squares_are_no_numbers_are_refused(value):
     X = np.array([[0.0], [value]])
     with pytest.raises(ValueError, match="NaN, infinite or too large"), np.errstate(all="ignore"):
         VarianceSums().add(X, np.zeros(X.shape))
+
+
+def test_sums_of_variance_go_on_from_their_state():
+    X = np.random.default_rng(0).normal(1e7, 1, size=(200, 3))
+    whole, first, resumed = VarianceSums(), VarianceSums(), VarianceSums()
+    first.add(X[:70], X[:70] + 0.1)
+    resumed.restore(first.state())
+    for sums, rows in ((whole, slice(0, 70)), (whole, slice(70, None)), (resumed, slice(70, None))):
+        sums.add(X[rows], X[rows] + 0.1)
+    assert resumed.explained_variance() == whole.explained_variance()
+    expected = r2_score(X - 1e7, X - 1e7 + 0.1, multioutput="variance_weighted")
+    assert whole.explained_variance() == pytest.approx(expected, abs=1e-7)

@@ -220,6 +220,9 @@ def merged(tallies) -> Tally:
     first = tallies[0]
     for number, tally in enumerate(tallies[1:], start=1):
         _check_same_kind(first, tally, number)
+    corpora = {tally.corpus for tally in tallies}
+    if len(corpora - {None}) > 1:
+        raise ValueError("the reports are of different corpora: they were made from different stores.")
     for (number, tally), (other_number, other) in combinations(enumerate(tallies), 2):
         documents = tally.overlap(other)
         if documents:
@@ -227,7 +230,8 @@ def merged(tallies) -> Tally:
                 f"reports {number} and {other_number} both have rows of documents {', '.join(map(str, documents))}"
                 "; merge reports on disjoint parts of one corpus, with the corpus's document numbers."
             )
-    total = Tally(first.n_components, dictionary=first.dictionary, corpus=first.corpus, **first.parameters)
+    corpus = first.corpus if len(corpora) == 1 else None
+    total = Tally(first.n_components, dictionary=first.dictionary, corpus=corpus, **first.parameters)
     for tally in tallies:
         total.merge(tally)
     return total
@@ -250,5 +254,3 @@ def _check_same_kind(first, other, number):
             f"reports 0 and {number} are of different dictionaries: their fingerprints differ, or only one report was "
             "made with a dictionary."
         )
-    if first.corpus != other.corpus:
-        raise ValueError(f"reports 0 and {number} are of different corpora: they were made from different stores.")
