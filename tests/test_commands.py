@@ -114,8 +114,8 @@ def test_verify_names_what_is_bad_and_fails(folder, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["extract", "absent.txt", "store", "--model", "m"], "OSError|FileNotFoundError"),
-        (["fit", "absent", "dictionary"], "FileNotFoundError: 'absent' is no activation store"),
-        (["report", "absent", "dictionary", "report"], "no activation store"),
+        (["fit", "absent", "dictionary"], "FileNotFoundError: 'absent' is not an activation store"),
+        (["report", "absent", "dictionary", "report"], "not an activation store"),
     ],
 )
 def test_what_is_wrong_is_one_line_on_the_standard_error(arguments, message, tmp_path, monkeypatch, capsys):

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_scalar
 
+from skfactors.codes import check_codes
 from skfactors.reports.counting.entries import (
     by_number,
-    check_entries,
     check_places,
     largest_in_groups,
     largest_of_each_member,
@@ -82,7 +82,7 @@ def top_contexts(codes, provenance, texts, *, k=20, by_layer=True, window=10, un
     """
     check_scalar(k, "k", Integral, min_val=1)
     check_scalar(window, "window", Integral, min_val=0)
-    codes = check_entries(codes)
+    codes = check_codes(codes)
     places = check_places(provenance, codes.shape[0])
     texts = by_number(texts)
     rows, factors, activations = positive_entries(codes)

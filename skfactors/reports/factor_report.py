@@ -9,11 +9,11 @@ import pandas as pd
 from rich.console import Console
 from sklearn.utils import check_scalar
 
+from skfactors.codes import check_codes
 from skfactors.dictionaries.adapters import as_factor_model
 from skfactors.dictionaries.coding import reconstruction_of
 from skfactors.fingerprints import fingerprint
 from skfactors.reports.arguments import check_known, check_parameters
-from skfactors.reports.counting.entries import check_entries
 from skfactors.reports.counting.histogram import BIN_EDGES
 from skfactors.reports.counting.passes import check_shards, tally_store, tally_texts
 from skfactors.reports.counting.tally import Tally, merged
@@ -184,7 +184,7 @@ class FactorReport:
                 return codes @ components
 
         if len(acts.provenance):
-            codes = check_entries(codes)
+            codes = check_codes(codes)
             shape = codes.shape[1], acts.X.shape[1]
             if components is not None and components.shape != shape:
                 raise ValueError(

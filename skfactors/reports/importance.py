@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_scalar
 
-from skfactors.reports.counting.entries import check_entries, largest_in_groups, positive_entries
+from skfactors.codes import check_codes
+from skfactors.reports.counting.entries import largest_in_groups, positive_entries
 
 
 def importance_by_layer(codes, layers, *, top=200) -> pd.DataFrame:
@@ -49,7 +50,7 @@ def importance_by_layer(codes, layers, *, top=200) -> pd.DataFrame:
     1       0.0  1.5
     """
     check_scalar(top, "top", Integral, min_val=1)
-    codes = check_entries(codes)
+    codes = check_codes(codes)
     layers = np.asarray(layers)
     if layers.shape != (codes.shape[0],):
         raise ValueError(

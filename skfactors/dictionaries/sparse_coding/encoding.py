@@ -1,6 +1,5 @@
 """Rows to codes with a given dictionary, and what codes say of their rows, a batch at a time."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +7,7 @@ import scipy.sparse
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from skfactors.callers import warn_caller
 from skfactors.devices import free_memory
 from skfactors.dictionaries.rows import batches_of, dense
 from skfactors.dictionaries.sparse_coding.objective import relative_duality_gap
@@ -122,12 +122,11 @@ def _rows_at_a_time(batch_size: int, components: torch.Tensor) -> int:
 def warn_of_open_rows(n_open: int, n_rows: int, coding: Coding) -> None:
     """Say how many rows the solver left above the tolerance."""
     if n_open:
-        warnings.warn(
+        warn_caller(
             f"The codes of {n_open} of {n_rows} rows have a relative duality gap above tol={coding.tol:g} "
             f"after max_solver_iter={coding.max_iter} steps: raise max_solver_iter, tol, or alpha, "
             "or set dtype='float64'.",
             ConvergenceWarning,
-            stacklevel=4,
         )
 
 

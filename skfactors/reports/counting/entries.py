@@ -25,42 +25,6 @@ class Places:
         return Places(*(getattr(self, name)[rows] for name in PLACE_COLUMNS))
 
 
-def check_entries(codes):
-    """
-    Return codes as a finite CSR or dense array without duplicate entries, leaving the caller's as it is.
-
-    Parameters
-    ----------
-    codes : sparse array or array-like of shape (n_rows, n_components)
-
-    Returns
-    -------
-    csr_array or ndarray of shape (n_rows, n_components)
-
-    Raises
-    ------
-    ValueError
-        If `codes` is not a table of numbers, or holds NaN or infinite values.
-    """
-    if sparse.issparse(codes):
-        codes = sparse.csr_array(codes)
-        if not codes.has_canonical_format:
-            codes = codes.copy()
-            codes.sum_duplicates()
-        numbers = codes.data
-    else:
-        codes = numbers = np.asarray(codes)
-    if codes.ndim != 2 or numbers.dtype.kind not in "buif":
-        raise ValueError(
-            f"codes must be a table of real numbers, one row per token and one column per factor; got "
-            f"{codes.ndim} dimensions of {numbers.dtype}."
-        )
-    n_bad = numbers.size - np.count_nonzero(np.isfinite(numbers))
-    if n_bad:
-        raise ValueError(f"codes hold {n_bad} NaN or infinite values; remove or repair those rows first.")
-    return codes
-
-
 def check_places(provenance, n_rows):
     """
     Return the columns of provenance that reports read, as Places.

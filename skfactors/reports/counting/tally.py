@@ -5,10 +5,11 @@ from itertools import combinations
 import numpy as np
 from sklearn.utils import gen_batches
 
+from skfactors.codes import check_codes
 from skfactors.metrics.reconstruction import VarianceSums
 from skfactors.reports.contexts import context_table
 from skfactors.reports.counting.documents import DocumentsMet
-from skfactors.reports.counting.entries import by_number, check_entries, check_places, positive_entries
+from skfactors.reports.counting.entries import by_number, check_places, positive_entries
 from skfactors.reports.counting.groups import LayerGroups
 from skfactors.reports.counting.histogram import ActivationHistogram
 from skfactors.reports.counting.strongest import TopContexts, TopValues
@@ -82,7 +83,7 @@ class Tally:
         TypeError, ValueError
             If the parts do not fit together, or codes are not finite.
         """
-        codes = check_entries(codes)
+        codes = check_codes(codes)
         if codes.shape[1] != self.n_components:
             raise ValueError(f"codes have {codes.shape[1]} factors; those before had {self.n_components}.")
         places = check_places(provenance, codes.shape[0])

@@ -5,7 +5,8 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils import check_scalar
 
-from skfactors.reports.counting.entries import check_entries, positive_entries
+from skfactors.codes import check_codes
+from skfactors.reports.counting.entries import positive_entries
 from skfactors.reports.plots._axes import PALETTE, axes_or_new, layer_colors, legend_outside
 from skfactors.reports.plots._checks import check_factors
 
@@ -47,7 +48,7 @@ def plot_activations(codes, factor, *, layers=None, bins=30, ax=None):
     >>> [int(bar.get_height()) for bar in ax.patches]
     [1, 2]
     """
-    codes = check_entries(codes)
+    codes = check_codes(codes)
     if 0 in codes.shape:
         raise ValueError(f"codes are empty: their shape is {codes.shape}.")
     check_scalar(bins, "bins", Integral, min_val=1)
