@@ -5,6 +5,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from skfactors.dictionaries.base import FactorModel
 from skfactors.fingerprints import fingerprint, fitted_state
 from skfactors.metrics.reconstruction import VarianceSums
 from skfactors.output import as_array, twin_of, with_plain_output
@@ -195,3 +196,28 @@ def _without_feature_names(step):
     step = twin_of(step)
     vars(step).pop("feature_names_in_", None)
     return step
+
+
+def reconstruction_of(model, X, codes):
+    """
+    Reconstruct rows whose codes are known, without coding them again where codes are all that decides it.
+
+    Parameters
+    ----------
+    model : FactorModel, PipelineModel or OtherModel
+    X : ndarray of shape (n_rows, n_features)
+    codes : sparse array or ndarray of shape (n_rows, n_components)
+        Those of X.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_features)
+    """
+    return model.inverse_transform(codes) if _codes_suffice(model) else model.reconstruct(X)
+
+
+def _codes_suffice(model) -> bool:
+    """Return whether `reconstruct` is nothing but codes and then `inverse_transform`."""
+    if isinstance(model, PipelineModel):
+        return _codes_suffice(model.model)
+    return type(model).reconstruct in (FactorModel.reconstruct, OtherModel.reconstruct)

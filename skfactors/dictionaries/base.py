@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from skfactors._version import __version__
 from skfactors.callers import warn_caller
 from skfactors.codes import check_codes
-from skfactors.dictionaries.persistence import read_folder, write_folder
+from skfactors.dictionaries.persistence import read_dictionary, write_dictionary
 from skfactors.dictionaries.rows import batches_of, check_rows
 from skfactors.fingerprints import fingerprint
 from skfactors.metrics.reconstruction import VarianceSums
@@ -190,7 +190,7 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             "parameters": parameters,
             "fitted": self._saved_facts(),
         }
-        write_folder(path, config, arrays)
+        write_dictionary(path, config, arrays)
 
     @classmethod
     def load(cls, path):
@@ -214,7 +214,7 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         ValueError
             If a file was cut short or altered, or a later version of skfactors wrote it.
         """
-        config, arrays = read_folder(path)
+        config, arrays = read_dictionary(path)
         kind = _class_named(config["estimator"], path)
         known = set(kind._get_param_names())
         parameters = {name: value for name, value in config["parameters"].items() if name not in kind._not_saved}

@@ -14,7 +14,7 @@ _TENSORS = "dictionary.safetensors"
 _FORMAT = 1
 
 
-def write_folder(path, config: dict, arrays: dict[str, np.ndarray]) -> None:
+def write_dictionary(path, config: dict, arrays: dict[str, np.ndarray]) -> None:
     """
     Write configuration and arrays.
 
@@ -36,9 +36,9 @@ def write_folder(path, config: dict, arrays: dict[str, np.ndarray]) -> None:
             file.write(content)
 
 
-def read_folder(path) -> tuple[dict, dict[str, np.ndarray]]:
+def read_dictionary(path) -> tuple[dict, dict[str, np.ndarray]]:
     """
-    Read what :func:`write_folder` wrote.
+    Read what :func:`write_dictionary` wrote.
 
     Returns
     -------

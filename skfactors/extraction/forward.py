@@ -90,7 +90,7 @@ class HiddenStateRunner:
         """
 
         def states_of(indices):
-            hidden_states = self._forward([windows[index] for index in indices])
+            hidden_states = self.forward([windows[index] for index in indices])
             return [_to_numpy(hidden_states[layer]) for layer in layers]
 
         return self._in_batches(windows, states_of)
@@ -123,7 +123,7 @@ class HiddenStateRunner:
             row_of[indices] = np.arange(len(indices))
             numbers = np.flatnonzero(row_of[reads_window] >= 0)
             rows, layers, tokens = row_of[reads_window[numbers]], reads[numbers, 1], reads[numbers, 2]
-            hidden_states = self._forward([asked_windows[index] for index in indices])
+            hidden_states = self.forward([asked_windows[index] for index in indices])
             states = np.empty((len(numbers), width), self._numpy_dtype())
             for layer in np.unique(layers):
                 of_layer = layers == layer
@@ -229,7 +229,7 @@ class HiddenStateRunner:
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def _forward(self, windows: list[np.ndarray]) -> tuple[torch.Tensor, ...]:
+    def forward(self, windows: list[np.ndarray]) -> tuple[torch.Tensor, ...]:
         # Not inference mode, whose tensors, where a model keeps one, could have no gradients later.
         input_ids, attention_mask = padded(windows, self.model)
         return run_model(self.model, self.facts, input_ids=input_ids, attention_mask=attention_mask)

@@ -60,6 +60,11 @@ def explained_variance(X, X_reconstructed) -> float:
     return sums.explained_variance()
 
 
+def explained_share(unexplained: float, variation: float) -> float:
+    """Return the share of a variation that is not left unexplained; of none, whether nothing is."""
+    return 1 - unexplained / variation if variation > 0 else float(unexplained == 0)
+
+
 class VarianceSums:
     """
     The explained variance of rows that come in parts, with memory for one part.
@@ -124,9 +129,7 @@ class VarianceSums:
         """Return it, as :func:`explained_variance` has it of all rows at once; None where there were none."""
         if self._n_rows == 0:
             return None
-        if self._variation == 0:
-            return float(self._unexplained == 0)
-        return 1 - self._unexplained / self._variation
+        return explained_share(self._unexplained, self._variation)
 
     def _combine(self, n_rows, mean, variation, unexplained):
         before, self._n_rows = self._n_rows, self._n_rows + n_rows

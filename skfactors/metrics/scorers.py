@@ -194,10 +194,10 @@ def description_length_scorer(estimator, X, y=None) -> float:
     -15.6
     """
     # It brings torch along.
-    from skfactors.dictionaries.coding import codes_of, reconstruction_of
+    from skfactors.dictionaries.adapters import reconstruction_of
 
     rows, model = _rows_and_model(estimator, X)
-    codes = codes_of(model, rows)
+    codes = model.transform(rows)
     return -description_length(rows, codes, model.components_, reconstruction=reconstruction_of(model, rows, codes))
 
 

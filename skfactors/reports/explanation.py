@@ -9,8 +9,7 @@ from rich.table import Table
 from rich.text import Text
 from scipy.sparse import csr_array
 
-from skfactors.dictionaries.adapters import as_factor_model
-from skfactors.dictionaries.coding import codes_of, reconstruction_of
+from skfactors.dictionaries.adapters import as_factor_model, reconstruction_of
 from skfactors.reports.display import visible, visible_token
 from skfactors.reports.naming import first_token, token_text
 
@@ -56,7 +55,7 @@ def explain_text(extractor, dictionary, text, top_tokens) -> "Explanation":
     acts = extractor.extract([text])
     if len(acts.X) == 0:
         raise ValueError("text holds nothing that gives a token to explain.")
-    codes = csr_array(codes_of(model, acts.X), dtype=np.float64)
+    codes = csr_array(model.transform(acts.X), dtype=np.float64)
     codes.eliminate_zeros()
     X = np.asarray(acts.X, dtype=np.float64)
     reconstructions = reconstruction_of(model, acts.X, codes)

@@ -10,8 +10,7 @@ from rich.console import Console
 from sklearn.utils import check_scalar
 
 from skfactors.codes import check_codes
-from skfactors.dictionaries.adapters import as_factor_model
-from skfactors.dictionaries.coding import reconstruction_of
+from skfactors.dictionaries.adapters import as_factor_model, reconstruction_of
 from skfactors.fingerprints import fingerprint
 from skfactors.reports.arguments import check_known, check_parameters
 from skfactors.reports.counting.histogram import BIN_EDGES
@@ -21,7 +20,7 @@ from skfactors.reports.display import FactorView, coverage, overview_html
 from skfactors.reports.explanation import explain_text
 from skfactors.reports.explorer import write_page
 from skfactors.reports.neighbours import NEIGHBOUR_COLUMNS, nearest_by_contexts, nearest_directions
-from skfactors.reports.persistence import TALLY_FILE, read_folder, write_folder
+from skfactors.reports.persistence import TALLY_FILE, read_report, write_report
 from skfactors.reports.plots import plot_importance
 from skfactors.reports.saliency.computing import add_missing
 from skfactors.reports.saliency.records import saliency_table
@@ -696,7 +695,7 @@ class FactorReport:
         read. In them a text that would run as a formula there, since it begins with = + - or @, has an apostrophe in
         front, and characters that UTF-8 cannot hold are written as backslash escapes.
         """
-        write_folder(path, self._tables, self._tally, self._summary)
+        write_report(path, self._tables, self._tally, self._summary)
 
     @classmethod
     def load(cls, path):
@@ -720,7 +719,7 @@ class FactorReport:
         ValueError
             If a file of the report was cut short or altered, or is of a format that this version does not read.
         """
-        return cls(*read_folder(path))
+        return cls(*read_report(path))
 
     def __repr__(self):
         return f"FactorReport({coverage(self.totals)})"

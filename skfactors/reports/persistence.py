@@ -41,7 +41,7 @@ _FLOAT_COLUMNS = ("activation", "similarity")
 _READ_AS_FORMULA = "=+-@＝＋－＠"
 
 
-def write_folder(path, tables, tally, summary):
+def write_report(path, tables, tally, summary):
     """
     Write a report to a folder.
 
@@ -66,9 +66,9 @@ def write_folder(path, tables, tally, summary):
         (folder / TALLY_FILE).unlink(missing_ok=True)
 
 
-def read_folder(path):
+def read_report(path):
     """
-    Read what :func:`write_folder` wrote.
+    Read what :func:`write_report` wrote.
 
     Parameters
     ----------

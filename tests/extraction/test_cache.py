@@ -32,7 +32,7 @@ def whole(corpus, parameters):
 @pytest.fixture
 def counts(tmp_path, monkeypatch):
     """Count the windows that this process runs, until the test is over."""
-    monkeypatch.setattr(HiddenStateRunner, "_forward", HiddenStateRunner._forward)
+    monkeypatch.setattr(HiddenStateRunner, "forward", HiddenStateRunner.forward)
     folder = tmp_path / "counts"
     folder.mkdir()
     count_windows(folder)

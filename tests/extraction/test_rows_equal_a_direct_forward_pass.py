@@ -107,7 +107,7 @@ def test_running_out_of_memory_halves_the_batch_and_loses_nothing(tiny_model, te
 
     texts = [text for text in texts if text] * 4
     expected = TransformerFeatureExtractor(tiny_model).extract(texts)
-    sizes, forward = [], HiddenStateRunner._forward
+    sizes, forward = [], HiddenStateRunner.forward
 
     def small_card(self, windows):
         sizes.append(len(windows))
@@ -115,7 +115,7 @@ def test_running_out_of_memory_halves_the_batch_and_loses_nothing(tiny_model, te
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return forward(self, windows)
 
-    monkeypatch.setattr(HiddenStateRunner, "_forward", small_card)
+    monkeypatch.setattr(HiddenStateRunner, "forward", small_card)
     acts = TransformerFeatureExtractor(tiny_model, batch_size=16).extract(texts)
     np.testing.assert_allclose(acts.X, expected.X, rtol=1e-4, atol=1e-5)
     assert sizes[:3] == [16, 8, 4]
@@ -128,6 +128,6 @@ def test_out_of_memory_with_a_single_window_is_an_error(tiny_model, monkeypatch)
     def no_card(self, windows):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(HiddenStateRunner, "_forward", no_card)
+    monkeypatch.setattr(HiddenStateRunner, "forward", no_card)
     with pytest.raises(torch.OutOfMemoryError):
         TransformerFeatureExtractor(tiny_model).extract(["a bank"])

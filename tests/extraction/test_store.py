@@ -209,7 +209,7 @@ def test_what_is_no_corpus_is_refused(extractor, tmp_path):
 def test_a_second_extraction_runs_nothing(store, extractor, corpus, monkeypatch):
     from skfactors.extraction.forward import HiddenStateRunner
 
-    monkeypatch.setattr(HiddenStateRunner, "_forward", lambda *_: pytest.fail("the model was run"))
+    monkeypatch.setattr(HiddenStateRunner, "forward", lambda *_: pytest.fail("the model was run"))
     again = extractor.extract_to(corpus, store.path, rows_per_shard=100)
     assert again.fingerprint == store.fingerprint
 

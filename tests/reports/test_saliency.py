@@ -164,13 +164,13 @@ def test_contexts_share_forward_passes(extractor, dictionary, monkeypatch, metho
     texts = [" ".join(rng.choice(TEXT.split(), rng.integers(5, 12))) for _ in range(50)]
     contexts = pd.DataFrame({"factor": range(100), "layer": 2, "document": 0, "position": 1})
     contexts = contexts.assign(factor=contexts["factor"] % 6, document=contexts["factor"] % 50)
-    sizes, forward = [], HiddenStateRunner._forward
+    sizes, forward = [], HiddenStateRunner.forward
 
     def counted(self, windows):
         sizes.append(len(windows))
         return forward(self, windows)
 
-    monkeypatch.setattr(HiddenStateRunner, "_forward", counted)
+    monkeypatch.setattr(HiddenStateRunner, "forward", counted)
     found = dict(iter_saliency(extractor, dictionary, texts, contexts, method=method, n_samples=40, random_state=0))
     n_versions = 0
     for document in range(50):

@@ -49,14 +49,14 @@ def count_windows(path):
     """Let this process note in a file of its own how many windows it runs through a model."""
     from skfactors.extraction.forward import HiddenStateRunner
 
-    forward = HiddenStateRunner._forward
+    forward = HiddenStateRunner.forward
 
     def counted(self, windows):
         with open(Path(path) / str(os.getpid()), "a") as file:
             file.write(f"{len(windows)}\n")
         return forward(self, windows)
 
-    HiddenStateRunner._forward = counted
+    HiddenStateRunner.forward = counted
 
 
 def windows_counted(path):

@@ -10,6 +10,7 @@ from skfactors.learning.batches import ArrayRows
 from skfactors.learning.processes import Processes
 from skfactors.learning.step import Step
 from skfactors.learning.threads import torch_on_one_thread
+from skfactors.metrics.reconstruction import explained_share
 
 
 class SparseCodingStep(Step):
@@ -76,7 +77,7 @@ class SparseCodingStep(Step):
             "step": self.n_steps,
             "n_rows": int(n_rows),
             "objective": loss / total_weight,
-            "explained_variance": 1 - unexplained / variation if variation > 0 else float("nan"),
+            "explained_variance": explained_share(unexplained, variation),
             "l0": n_active / n_rows,
             "n_silent": int((~fired).sum()),
             "n_reseeded": self._reseed(fired, residual, total_weight, patience),

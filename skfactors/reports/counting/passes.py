@@ -3,7 +3,7 @@
 from functools import partial
 from numbers import Integral
 
-from skfactors.dictionaries.coding import codes_of, reconstruction_of
+from skfactors.dictionaries.adapters import reconstruction_of
 from skfactors.fingerprints import fingerprint
 from skfactors.progress import progress_bar
 from skfactors.reports.counting.tally import Tally
@@ -40,7 +40,7 @@ def tally_parts(parts, model, parameters, *, corpus=None, tally=None, after_part
     for acts, follows in parts:
         gapless &= follows
         if len(acts.X):
-            codes = codes_of(model, acts.X)
+            codes = model.transform(acts.X)
             if tally is None:
                 tally = Tally(codes.shape[1], dictionary=model.fingerprint(), corpus=corpus, **parameters)
             tally.add(codes, acts.provenance, acts.texts, X=acts.X, reconstruct=reconstruct, follows=gapless)

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
 
-from skfactors.dictionaries.coding import codes_of
 from skfactors.reports.arguments import check_known
 from skfactors.reports.naming import token_text, whole_letters
 from skfactors.reports.saliency.records import saliency_series
@@ -116,6 +115,6 @@ def factor_activations(model, states, factors) -> np.ndarray:
     -------
     ndarray of float64 of shape (n_states,)
     """
-    codes = codes_of(model, states)
+    codes = model.transform(states)
     activations = codes[np.arange(len(factors)), factors]
     return np.asarray(activations.toarray() if issparse(activations) else activations, dtype=np.float64).ravel()
