@@ -230,6 +230,7 @@ class HiddenStateRunner:
     @torch.inference_mode(False)
     @torch.no_grad()
     def forward(self, windows: list[np.ndarray]) -> tuple[torch.Tensor, ...]:
+        """Return the hidden states of a batch of windows, a tensor of shape (n_windows, longest, width) for each."""
         # Not inference mode, whose tensors, where a model keeps one, could have no gradients later.
         input_ids, attention_mask = padded(windows, self.model)
         return run_model(self.model, self.facts, input_ids=input_ids, attention_mask=attention_mask)
