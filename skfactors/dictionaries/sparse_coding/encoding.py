@@ -8,6 +8,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from skfactors.callers import warn_caller
+from skfactors.devices import free_memory
 from skfactors.dictionaries.rows import batches_of, dense
 from skfactors.dictionaries.sparse_coding.objective import relative_duality_gap
 from skfactors.dictionaries.sparse_coding.solvers import SOLVERS
@@ -15,6 +16,9 @@ from skfactors.dictionaries.sparse_coding.solvers.pursuit import Pursuit, refit
 from skfactors.learning.batches import slices
 
 _ROWS_MEASURED_AT_A_TIME = 1024
+# An accelerator is kept busy by no fewer rows, if there is the memory for some arrays of their codes.
+_ROWS_ON_AN_ACCELERATOR = 8192
+_ARRAYS_OF_CODES = 16
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ def encode(X: np.ndarray, components: np.ndarray, coding: Coding, *, batch_size:
     components : ndarray of shape (n_components, n_features)
     coding : Coding
     batch_size : int
+        Rows at a time; on an accelerator, whose memory they fit in, more.
     sparse : bool
         Whether to return a CSR array.
 
@@ -96,7 +101,7 @@ def encode(X: np.ndarray, components: np.ndarray, coding: Coding, *, batch_size:
     components = coding.tensor(components)
     solver = coding.solver_for(components)
     n_open, batches = 0, []
-    for rows in batches_of(X, batch_size):
+    for rows in batches_of(X, _rows_at_a_time(batch_size, components)):
         batch = coding.tensor(rows)
         codes, gaps = solver.solve_sparse(batch) if sparse or coding.debias else solver.solve(batch)
         n_open += int((gaps > coding.tol).sum())
@@ -105,6 +110,13 @@ def encode(X: np.ndarray, components: np.ndarray, coding: Coding, *, batch_size:
         batches.append(codes if sparse else dense(codes))
     warn_of_open_rows(n_open, len(X), coding)
     return scipy.sparse.vstack(batches, format="csr") if sparse else np.concatenate(batches)
+
+
+def _rows_at_a_time(batch_size: int, components: torch.Tensor) -> int:
+    if components.device.type == "cpu":
+        return batch_size
+    bytes_of_a_row = _ARRAYS_OF_CODES * len(components) * components.itemsize
+    return max(batch_size, int(min(_ROWS_ON_AN_ACCELERATOR, free_memory(components.device) / 2 / bytes_of_a_row)))
 
 
 def warn_of_open_rows(n_open: int, n_rows: int, coding: Coding) -> None:
