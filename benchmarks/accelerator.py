@@ -20,9 +20,10 @@ from benchmarks.coding import machine
 from skfactors import SparseDictionary, TransformerFeatureExtractor
 from skfactors.datasets import demo_model, load_wikipedia
 
-# (factors, alpha, rows coded on the GPU, rows coded on the CPU)
+# (factors, alpha)
 PROBLEMS = ((512, 1.0), (1536, 0.55), (1536, 1.2), (8192, 1.2))
-RUNS = 3
+ROWS_LEARNED_FROM, ROWS_CODED, RUNS = 40_960, 16_384, 3
+CHARACTERS_READ = 500_000
 
 
 def seconds_of(work, runs=RUNS):
@@ -48,18 +49,25 @@ def table_of_reading(model, texts):
     for heading in ("device", "tokens/s", "rows/s"):
         table.add_column(heading, justify="right")
     for device in device_names():
-        n_texts = len(texts) if device == "cuda" else max(len(texts) // 10, 1)
         extractor = TransformerFeatureExtractor(model, device=device, batch_size=128)
-        seconds, acts = seconds_of(lambda: extractor.extract(texts[:n_texts]), runs=1)
+        seconds, acts = seconds_of(lambda: extractor.extract(texts), runs=1)
         n_layers = acts.provenance["layer"].nunique()
         table.add_row(device, f"{len(acts) / n_layers / seconds:,.0f}", f"{len(acts) / seconds:,.0f}")
     return table
 
 
-def table_of_dictionaries(rows):
+def real_rows(model, texts):
+    """Return rows to code and rows to learn from: hidden states of all layers, in random order."""
+    X = TransformerFeatureExtractor(model, batch_size=128).extract(texts).X
+    rows = X[np.random.default_rng(0).permutation(len(X))[: ROWS_CODED + ROWS_LEARNED_FROM]]
+    return rows[:ROWS_CODED], rows[ROWS_CODED:]
+
+
+def table_of_dictionaries(held_out, learned_from, devices):
     """Time learning and coding on each device."""
     table = Table(
-        title=f"SparseDictionary, {rows.shape[1]} features, float32, tol=1e-4 in coding, medians of {RUNS} runs"
+        title=f"SparseDictionary, {held_out.shape[1]} features, float32, batch_size=2048, "
+        f"{len(learned_from):,} rows learned from (tol=1e-2) and {len(held_out):,} coded (tol=1e-4)"
     )
     for heading in (
         "factors",
@@ -73,16 +81,14 @@ def table_of_dictionaries(rows):
         "peak GB",
     ):
         table.add_column(heading, justify="right")
-    learned_from, held_out = rows[4096:], rows[:4096]
     for n_components, alpha in PROBLEMS:
-        for device in device_names():
+        for device in devices:
             if device == "cuda":
                 torch.cuda.reset_peak_memory_stats()
-            n_learned = len(learned_from) if device == "cuda" else min(len(learned_from), 20_480)
             dictionary = SparseDictionary(
                 n_components, alpha=alpha, max_iter=1, tol=1e-2, random_state=0, device=device, batch_size=2048
             )
-            learning, _ = seconds_of(lambda: dictionary.fit(learned_from[:n_learned]), runs=1)
+            learning, _ = seconds_of(lambda: dictionary.fit(learned_from), runs=1)
             dictionary.set_params(tol=1e-4)
             coding, codes = seconds_of(lambda: dictionary.transform(held_out))
             gap = dictionary.duality_gap(held_out, codes).max()
@@ -91,7 +97,7 @@ def table_of_dictionaries(rows):
                 f"{n_components:,}",
                 f"{alpha:g}",
                 device,
-                f"{n_learned / learning:,.0f}",
+                f"{len(learned_from) / learning:,.0f}",
                 f"{dictionary.score(held_out):.3f}",
                 f"{codes.nnz / len(held_out):.1f}",
                 f"{len(held_out) / coding:,.0f}",
@@ -102,17 +108,13 @@ def table_of_dictionaries(rows):
     return table
 
 
-def profile_of_coding(rows):
-    """Say where the time of coding on the GPU goes."""
+def profile_of(work):
+    """Say where the time of work on the GPU goes."""
     from torch.profiler import ProfilerActivity, profile
 
-    dictionary = SparseDictionary(
-        1536, alpha=0.55, max_iter=1, tol=1e-2, random_state=0, device="cuda", batch_size=2048
-    )
-    dictionary.fit(rows[:40_960]).set_params(tol=1e-4)
-    dictionary.transform(rows[:4096])
+    work()
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
-        dictionary.transform(rows[:4096])
+        work()
     return seen.key_averages().table(sort_by="self_cuda_time_total", row_limit=14, max_name_column_width=50)
 
 
@@ -121,21 +123,24 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", help="a folder; the demo model by default")
     parser.add_argument("--texts", type=Path, help="a file, one document per line; Wikipedia articles by default")
-    parser.add_argument("--profile", action="store_true", help="show where the time of coding on the GPU goes")
+    parser.add_argument("--profile", action="store_true", help="show where the time on the GPU goes")
     options = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
     model = options.model or demo_model()
     texts = options.texts.read_text().splitlines() if options.texts else load_wikipedia()
+    texts = [text[:8000] for text in texts]
+    texts = texts[: np.searchsorted(np.cumsum([len(text) for text in texts]), CHARACTERS_READ)]
     console = Console(width=120)
     console.print(machine())
     if torch.cuda.is_available():
         console.print(torch.cuda.get_device_name(), f"torch {torch.__version__}")
     console.print(table_of_reading(model, texts))
-    X = TransformerFeatureExtractor(model, batch_size=128).extract([text[:8000] for text in texts]).X
-    rows = X[np.random.default_rng(0).permutation(len(X))[: 4096 + 200_704]]
-    console.print(table_of_dictionaries(rows))
+    held_out, learned_from = real_rows(model, texts)
+    console.print(table_of_dictionaries(held_out, learned_from, device_names()))
     if options.profile:
-        print(profile_of_coding(rows))
+        dictionary = SparseDictionary(1536, alpha=0.55, max_iter=1, tol=1e-2, random_state=0, batch_size=2048)
+        print("learning", profile_of(lambda: dictionary.fit(learned_from)), sep="\n")
+        print("coding", profile_of(lambda: dictionary.set_params(tol=1e-4).transform(held_out)), sep="\n")
 
 
 if __name__ == "__main__":

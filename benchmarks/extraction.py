@@ -1,5 +1,5 @@
 """
-Word pieces a second: the extractor, a bare loop over the same windows, and the padded loop that people write.
+Word pieces per second: the extractor, a bare loop over the same windows, and the padded loop that people write.
 
 ``python -m benchmarks.extraction``, on texts of mixed length.
 """

@@ -188,7 +188,7 @@ def print_tables(folder):
     """Run every stage in the folder."""
     console = Console(width=110)
     console.print(machine())
-    table = Table("", title="peak memory of the process (MB), and rows a second")
+    table = Table("", title="peak memory of the process (MB), and rows per second")
     for heading in ("rows", "extract", "rows/s", "fit", "rows/s", "report", "rows/s"):
         table.add_column(heading, justify="right")
     peaks = []

@@ -25,7 +25,7 @@ def parse_arguments():
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Open a transformer into factors.")
     parser.add_argument("--model", help="name on the Hugging Face hub or local folder (default: the demo model)")
-    parser.add_argument("--texts", type=Path, help="text file, a document a line (default: Wikipedia articles)")
+    parser.add_argument("--texts", type=Path, help="text file, one document per line (default: Wikipedia articles)")
     parser.add_argument("--n-components", type=int, default=512, help="number of factors (default: %(default)s)")
     parser.add_argument("--alpha", type=float, default=1.0, help="sparsity penalty (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=1, help="passes of learning (default: %(default)s)")

@@ -7,10 +7,7 @@ from pathlib import Path
 
 from sklearn.exceptions import NotFittedError
 
-from skfactors._version import __version__
-from skfactors.dictionaries import SparseDictionary
-from skfactors.extraction import ActivationStore, TransformerFeatureExtractor
-from skfactors.reports import FactorReport
+import skfactors
 
 _EXAMPLES = """\
 examples:
@@ -47,7 +44,7 @@ def main(arguments=None) -> int:
 
 
 def _extract(options) -> None:
-    extractor = TransformerFeatureExtractor(
+    extractor = skfactors.TransformerFeatureExtractor(
         options.model,
         revision=options.revision,
         layers=options.layers,
@@ -65,8 +62,8 @@ def _extract(options) -> None:
 
 
 def _fit(options) -> None:
-    store = ActivationStore(options.store)
-    dictionary = SparseDictionary(
+    store = skfactors.ActivationStore(options.store)
+    dictionary = skfactors.SparseDictionary(
         options.n_components,
         alpha=options.alpha,
         n_nonzero_coefs=options.n_nonzero_coefs,
@@ -89,15 +86,16 @@ def _fit(options) -> None:
 
 
 def _report(options) -> None:
-    store, dictionary = ActivationStore(options.store), SparseDictionary.load(options.dictionary)
-    dictionary.set_params(device=options.device)
+    store, dictionary = skfactors.ActivationStore(options.store), skfactors.FactorModel.load(options.dictionary)
+    if "device" in dictionary.get_params():
+        dictionary.set_params(device=options.device)
     part, n_parts = options.part or _place()
     n_parts = min(n_parts, store.n_shards)
     if part >= n_parts:
         print(f"nothing to do: {store} has no more shards for part {part}")
         return
     folder = Path(options.report)
-    report = FactorReport.from_store(
+    report = skfactors.FactorReport.from_store(
         store,
         dictionary,
         k=options.k,
@@ -108,10 +106,13 @@ def _report(options) -> None:
     if n_parts > 1:
         folders = [folder / f"part-{number}-of-{n_parts}" for number in range(n_parts)]
         report.save(folders[part])
-        if not all((of_part / "report.json").is_file() for of_part in folders):
+        there = [skfactors.FactorReport.load(of_part) for of_part in folders if (of_part / "report.json").is_file()]
+        # A folder that was used before may hold parts of another store or dictionary.
+        parts = [it for it in there if (it.origin, it.parameters) == (report.origin, report.parameters)]
+        if len(parts) < n_parts:
             print(f"{folders[part]}: {report}; the part that comes last puts them together")
             return
-        report = FactorReport.merge(FactorReport.load(of_part) for of_part in folders)
+        report = skfactors.FactorReport.merge(parts)
     report.save(folder)
     if options.html:
         report.to_html(options.html)
@@ -130,10 +131,11 @@ def _verify(options) -> int:
 def _problems_of(path: Path) -> list[str]:
     kinds = {
         "manifest.json": lambda: [
-            f"shard {shard}: {problem}" for shard, problem in ActivationStore(path).verify().to_numpy().tolist()
+            f"shard {shard}: {problem}"
+            for shard, problem in skfactors.ActivationStore(path).verify().itertuples(index=False)
         ],
-        "config.json": lambda: SparseDictionary.load(path) and [],
-        "report.json": lambda: FactorReport.load(path) and [],
+        "config.json": lambda: skfactors.FactorModel.load(path) and [],
+        "report.json": lambda: skfactors.FactorReport.load(path) and [],
     }
     for name, problems_of in kinds.items():
         if (path / name).is_file():
@@ -176,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
             name, help=help, description=help[0].upper() + help[1:] + ".", epilog=f"example:\n  {example}", **style
         )
         parser.set_defaults(run=run)
-        parser.add_argument("--verbose", action="store_true", help="show progress though this is no terminal")
+        parser.add_argument("--verbose", action="store_true", help="show progress even outside a terminal")
         return parser
 
     style = {"formatter_class": argparse.RawDescriptionHelpFormatter}
@@ -186,16 +188,16 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         **style,
     )
-    parser.add_argument("--version", action="version", version=f"skfactors {__version__}")
+    parser.add_argument("--version", action="version", version=f"skfactors {skfactors.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     extract = command(
         "extract",
         _extract,
-        "turn a text file into a store of hidden states",
+        "turn a file of texts into a store of hidden states",
         "python -m skfactors extract corpus.txt activations --model bert-base-uncased --layers 4,8,12 --dtype float16",
     )
-    extract.add_argument("texts", help="file with a text a line, in UTF-8")
+    extract.add_argument("texts", help="file with one text per line, in UTF-8")
     extract.add_argument("store", help="folder of the store; what is there already is kept")
     extract.add_argument("--model", required=True, help="name on the Hugging Face hub, or a folder")
     extract.add_argument("--revision", help="branch, tag or commit of the model on the hub")

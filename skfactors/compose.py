@@ -1,12 +1,14 @@
-"""What joins extraction and dictionary: texts to one row of factor activations each."""
+"""What joins extraction and dictionary: one row of factor activations for each text."""
 
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, _fit_context, clone
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import HasMethods, StrOptions
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
+from skfactors.dictionaries.adapters import as_factor_model, steps_of
 from skfactors.extraction.pooling import GroupPool
 from skfactors.extraction.text.corpus import held
 from skfactors.output import framed
@@ -17,7 +19,7 @@ _ROWS_CODED_AT_A_TIME = 4096
 
 class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     """
-    Turn each text into one row of factor activations, for models that need one row a text.
+    Turn each text into one row of factor activations, for models that need one row per text.
 
     Every token is coded in every layer of the extractor, and a text's codes are pooled.
 
@@ -25,16 +27,17 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     ----------
     extractor : TransformerFeatureExtractor
         Makes the hidden states; its `level` does not matter.
-    dictionary : SparseDictionary
-        A fitted one is used as it is. One that is not is fitted by :meth:`fit`, on the hidden states of its texts with
-        the weights of their tokens.
+    dictionary : FactorModel or Pipeline
+        A Pipeline ends in a dictionary, after scalers or other steps that can be undone. A fitted one is used as it is.
+        :meth:`fit` fits one that is not, on the hidden states of its texts, with the weights of their tokens if it
+        takes weights.
     pooling : {"max", "mean", "sum"}, default="max"
         How the activations of a factor over a text's tokens and layers become one.
 
     Attributes
     ----------
     extractor_ : TransformerFeatureExtractor
-    dictionary_ : SparseDictionary
+    dictionary_ : FactorModel or Pipeline
 
     See Also
     --------
@@ -78,7 +81,7 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         texts : iterable of str of length n_texts
-            What the dictionary is learned from, unless it is fitted already.
+            What the dictionary is learned from, unless it is fitted already. Read once, so a generator will do.
         y : None
             Ignored.
 
@@ -87,6 +90,7 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         self : DocumentFactors
             With `extractor_` and `dictionary_` fitted.
         """
+        texts = held(texts)
         self.extractor_ = clone(self.extractor).fit(texts)
         self.dictionary_ = self.dictionary if _is_fitted(self.dictionary) else self._learn(texts)
         return self
@@ -105,6 +109,7 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         Returns
         -------
         X : ndarray of shape (n_texts, n_components)
+            Activations of the factors, pooled over the tokens and layers of each text.
         """
         texts = held(texts)
         return self.fit(texts, y).transform(texts)
@@ -125,13 +130,13 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         texts = held(texts)
-        names = self.get_feature_names_out()
-        pool = GroupPool(len(texts), len(names), self.pooling, dtype=np.float32)
+        model = as_factor_model(self.dictionary_)
+        pool = GroupPool(len(texts), len(model.components_), self.pooling, dtype=np.float32)
         for acts in self.extractor_.iter_extract(texts):
             documents = acts.provenance["document"].to_numpy()
             for start in range(0, len(acts), _ROWS_CODED_AT_A_TIME):
                 rows = slice(start, start + _ROWS_CODED_AT_A_TIME)
-                codes = self.dictionary_.transform(acts.X[rows])
+                codes = model.transform(acts.X[rows])
                 pool.add(codes.toarray() if issparse(codes) else np.asarray(codes), documents[rows])
         return framed(self, pool.result(), texts)
 
@@ -150,11 +155,12 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
             Those of the dictionary's factors.
         """
         check_is_fitted(self)
-        return self.dictionary_.get_feature_names_out()
+        return steps_of(self.dictionary_)[-1].get_feature_names_out()
 
     def _learn(self, texts):
         acts = self.extractor_.extract(texts)
-        return clone(self.dictionary).fit(acts.X, sample_weight=acts.sample_weight)
+        dictionary = clone(self.dictionary)
+        return dictionary.fit(acts.X, **_weights_for(dictionary, acts.sample_weight))
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "dictionary_")
@@ -165,6 +171,15 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def _weights_for(estimator, sample_weight) -> dict:
+    """Return weights under the name that an estimator, or the last step of a pipeline, takes them by."""
+    prefix = ""
+    while isinstance(estimator, Pipeline):
+        name, estimator = estimator.steps[-1]
+        prefix += f"{name}__"
+    return {f"{prefix}sample_weight": sample_weight} if has_fit_parameter(estimator, "sample_weight") else {}
 
 
 def _is_fitted(estimator) -> bool:

@@ -31,7 +31,9 @@ def resolve_device(device: str) -> str:
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
-        raise ValueError(f"device={device!r} is no device that torch knows: use 'auto', 'cpu', 'cuda' ...") from error
+        raise ValueError(
+            f"device={device!r} is not a device that torch knows: use 'auto', 'cpu', 'cuda' ..."
+        ) from error
     available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
     if not available.get(kind, lambda: True)():
         raise ValueError(f"device={device!r} is not available on this machine: use 'auto' or 'cpu'.")

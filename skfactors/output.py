@@ -1,4 +1,4 @@
-"""Rows as the pandas frame that `set_output` asks for, where scikit-learn cannot know the index."""
+"""Output as `set_output` and `set_config` ask for it, and without regard to them where the package reads its own."""
 
 import pandas as pd
 from sklearn.utils._set_output import _get_output_config
@@ -6,7 +6,7 @@ from sklearn.utils._set_output import _get_output_config
 
 def framed(estimator, X, texts, places=None):
     """
-    Put rows into a DataFrame if the estimator's output is set to pandas.
+    Put rows into a DataFrame if the estimator's output is set to pandas, where scikit-learn cannot know the index.
 
     Parameters
     ----------
@@ -29,3 +29,35 @@ def framed(estimator, X, texts, places=None):
     if names is not None:
         places = places.assign(document=names.to_numpy()[places["document"]])
     return pd.DataFrame(X, index=pd.MultiIndex.from_frame(places), columns=estimator.get_feature_names_out())
+
+
+def with_plain_output(estimator):
+    """
+    Return an estimator whose `transform` gives arrays, whatever output is asked of this one.
+
+    Parameters
+    ----------
+    estimator : transformer
+
+    Returns
+    -------
+    transformer
+        The same, or a copy that shares everything with it except for the output.
+    """
+    if _get_output_config("transform", estimator)["dense"] == "default":
+        return estimator
+    plain = twin_of(estimator)
+    plain._sklearn_output_config = {"transform": "default"}
+    return plain
+
+
+def twin_of(estimator):
+    """Return another object of an estimator's class that shares its attributes, open models included."""
+    twin = object.__new__(type(estimator))
+    vars(twin).update(vars(estimator))
+    return twin
+
+
+def as_array(values):
+    """Return an array, dense or sparse, where a transformer may have made a DataFrame."""
+    return values.to_numpy() if hasattr(values, "to_numpy") else values

@@ -57,6 +57,16 @@ def test_parts_of_a_report_become_the_whole_when_the_last_is_there(folder, capsy
     assert FactorReport.load(folder / "parts") == FactorReport.load(folder / "report")
 
 
+def test_parts_on_another_dictionary_are_made_again_before_they_are_put_together(folder, tmp_path):
+    store, again, parts = folder / "store", tmp_path / "again", tmp_path / "parts"
+    assert run("fit", store, again, *FIT, "--random-state", "1") == 0
+    for dictionary, part in [(folder / "dictionary", 0), (folder / "dictionary", 1), (again, 0)]:
+        assert run("report", store, dictionary, parts, "--device", "cpu", "--part", f"{part}/2") == 0
+    assert FactorReport.load(parts) == FactorReport.load(folder / "report")
+    assert run("report", store, again, parts, "--device", "cpu", "--part", "1/2") == 0
+    assert FactorReport.load(parts) == FactorReport.from_store(ActivationStore(store), SparseDictionary.load(again))
+
+
 def test_more_parts_than_shards_are_no_trouble(folder, capsys):
     arguments = ["report", folder / "store", folder / "dictionary", folder / "many", "--device", "cpu"]
     n_shards = ActivationStore(folder / "store").n_shards
@@ -104,8 +114,8 @@ def test_verify_names_what_is_bad_and_fails(folder, tmp_path, capsys):
     ("arguments", "message"),
     [
         (["extract", "absent.txt", "store", "--model", "m"], "OSError|FileNotFoundError"),
-        (["fit", "absent", "dictionary"], "FileNotFoundError: 'absent' is no activation store"),
-        (["report", "absent", "dictionary", "report"], "no activation store"),
+        (["fit", "absent", "dictionary"], "FileNotFoundError: 'absent' is not an activation store"),
+        (["report", "absent", "dictionary", "report"], "not an activation store"),
     ],
 )
 def test_what_is_wrong_is_one_line_on_the_standard_error(arguments, message, tmp_path, monkeypatch, capsys):

@@ -1,16 +1,19 @@
-"""DocumentFactors: one row of factor activations a text."""
+"""DocumentFactors: one row of factor activations for each text."""
 
 import pickle
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
+from sklearn.decomposition import NMF
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils import estimator_html_repr
 
 from skfactors import DocumentFactors, SparseDictionary, TransformerFeatureExtractor
@@ -88,6 +91,48 @@ def test_columns_are_named_after_factors_and_rows_keep_their_index(extractor, di
     frame = factors.fit_transform(pd.Series(["a bank", "a river"], index=["x", "y"]))
     assert list(frame.index) == ["x", "y"]
     assert list(frame.columns) == [f"sparsedictionary{i}" for i in range(12)]
+
+
+@pytest.mark.parametrize("output", ["pandas", "polars"])
+def test_output_asked_of_all_of_scikit_learn_changes_no_value(extractor, dictionary, texts, output):
+    expected = DocumentFactors(extractor, dictionary).fit(texts).transform(texts)
+    if output == "polars":
+        pytest.importorskip("polars")
+    with config_context(transform_output=output):
+        frame = DocumentFactors(extractor, dictionary).fit(texts).transform(texts)
+    assert list(frame.columns) == [f"sparsedictionary{i}" for i in range(12)]
+    np.testing.assert_array_equal(frame.to_numpy(), expected)
+
+
+def test_a_dictionary_that_gives_dataframes_is_pooled_like_any(extractor, dictionary, texts):
+    expected = DocumentFactors(extractor, dictionary).fit(texts).transform(texts)
+    dense = pickle.loads(pickle.dumps(dictionary)).set_params(sparse_output=False).set_output(transform="pandas")
+    np.testing.assert_array_equal(DocumentFactors(extractor, dense).fit(texts).transform(texts), expected)
+
+
+def test_a_fitted_pipeline_codes_the_rows_as_it_scales_them(extractor, texts):
+    acts = extractor.extract(texts)
+    pipeline = make_pipeline(StandardScaler(), SparseDictionary(6, alpha=0.3, random_state=0)).fit(acts.X)
+    factors = DocumentFactors(extractor, pipeline, pooling="sum").fit(texts)
+    assert factors.dictionary_ is pipeline
+    codes = pipeline.transform(acts.X).toarray()
+    expected = [codes[acts.provenance["document"] == document].sum(axis=0) for document in range(len(texts))]
+    np.testing.assert_allclose(factors.transform(texts), expected, atol=1e-4)
+    assert list(factors.get_feature_names_out()) == [f"sparsedictionary{i}" for i in range(6)]
+
+
+def test_an_unfitted_pipeline_is_learned_with_the_weights_of_its_dictionary(extractor, texts):
+    pipeline = make_pipeline(StandardScaler(), SparseDictionary(6, alpha=0.3, random_state=0))
+    learned = DocumentFactors(extractor, pipeline).fit(texts).dictionary_
+    acts = extractor.extract(texts)
+    expected = clone(pipeline).fit(acts.X, sparsedictionary__sample_weight=acts.sample_weight)
+    np.testing.assert_array_equal(learned[-1].components_, expected[-1].components_)
+
+
+def test_a_dictionary_that_takes_no_weights_is_learned_without(extractor, texts):
+    pipeline = make_pipeline(MinMaxScaler(clip=True), NMF(4, random_state=0, max_iter=2000))
+    rows = DocumentFactors(extractor, pipeline).fit(texts).transform(texts)
+    assert rows.shape == (len(texts), 4) and rows.max() > 0
 
 
 def test_it_classifies_and_is_searched(extractor, dictionary):

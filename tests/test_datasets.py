@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skfactors import datasets
-from skfactors._wikitext import plain_text
+from skfactors.datasets.wikipedia import DUMP
+from skfactors.datasets.wikitext import plain_text
 
 WORDNET = Path("/usr/share/wordnet")
 
@@ -97,7 +98,7 @@ def small_dump(installed_package):
         page("&lt;b&gt;Second&lt;/b&gt; article."),
     ]
     dump = f'<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.10/">{"".join(pages)}</mediawiki>'
-    installed_package("gensim", f"test/test_data/{datasets._WIKIPEDIA_FILE}", bz2.compress(dump.encode()))
+    installed_package("gensim", f"test/test_data/{DUMP}", bz2.compress(dump.encode()))
 
 
 class TestWikipedia:

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
-MODULES = ("skfactors", "skfactors.reports", "skfactors.reports.plots", "skfactors.metrics", "skfactors.datasets")
+MODULES = (
+    "skfactors",
+    "skfactors.dictionaries",
+    "skfactors.reports",
+    "skfactors.reports.plots",
+    "skfactors.metrics",
+    "skfactors.datasets",
+)
 
 # What numpydoc would have, and this package does not: a longer summary (ES01) and "See also" (SA01) where there is no
 # more to say; results without names (RT02), which scikit-learn names too.

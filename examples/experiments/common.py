@@ -42,7 +42,7 @@ def make_parser(description, *, one_dictionary=True):
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--model", help="name on the Hugging Face hub or local folder (default: the demo model)")
-    parser.add_argument("--texts", type=Path, help="text file, a document a line (default: Wikipedia articles)")
+    parser.add_argument("--texts", type=Path, help="text file, one document per line (default: Wikipedia articles)")
     if one_dictionary:
         parser.add_argument("--n-components", type=int, default=2048, help="number of factors (default: %(default)s)")
         parser.add_argument(

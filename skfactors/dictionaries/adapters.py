@@ -1,11 +1,13 @@
 """Pipelines that end in a dictionary, and dictionaries of other libraries, with the methods of a FactorModel."""
 
 import numpy as np
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skfactors.fingerprints import fingerprint, fitted_state
 from skfactors.metrics.reconstruction import VarianceSums
+from skfactors.output import as_array, twin_of, with_plain_output
 
 _NEEDED = ("transform", "inverse_transform", "components_")
 
@@ -25,6 +27,7 @@ def as_factor_model(dictionary):
     -------
     FactorModel, PipelineModel or OtherModel
         With `transform`, `inverse_transform`, `reconstruct`, `score`, `fingerprint`, `components_` and `intercept_`.
+        They give arrays, whatever `set_output` and `set_config` ask for.
 
     Raises
     ------
@@ -32,14 +35,28 @@ def as_factor_model(dictionary):
         If it is not fitted.
     TypeError
         If it cannot be read as a dictionary; what is missing is named.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skfactors import SparseDictionary
+    >>> from skfactors.dictionaries import as_factor_model
+    >>> X = np.tile([[1.0, 5.0], [3.0, 5.5]], (20, 1))
+    >>> pipeline = make_pipeline(StandardScaler(), SparseDictionary(2, alpha=0.1, random_state=0)).fit(X)
+    >>> as_factor_model(pipeline).intercept_.round(2)
+    array([2.  , 5.25])
     """
     if isinstance(dictionary, (PipelineModel, OtherModel)):
         return dictionary
-    if isinstance(dictionary, Pipeline):
-        return PipelineModel(dictionary)
+    if isinstance(dictionary, FrozenEstimator):
+        return as_factor_model(dictionary.estimator)
+    if isinstance(dictionary, Pipeline) and (steps := steps_of(dictionary)):
+        return PipelineModel(steps) if len(steps) > 1 else as_factor_model(steps[0])
     if hasattr(dictionary, "reconstruct") and hasattr(dictionary, "fingerprint"):
         check_is_fitted(dictionary)
-        return dictionary
+        return with_plain_output(dictionary)
     lacking = [name for name in _NEEDED if not hasattr(dictionary, name)]
     if lacking == ["components_"] or (lacking and hasattr(dictionary, "fit") and "components_" not in lacking):
         check_is_fitted(dictionary)
@@ -62,7 +79,7 @@ class OtherModel:
     """
 
     def __init__(self, estimator):
-        self.estimator = estimator
+        self.estimator = with_plain_output(estimator)
 
     @property
     def verbose(self):
@@ -81,13 +98,11 @@ class OtherModel:
 
     def transform(self, X):
         """Return codes of shape (n_rows, n_components)."""
-        codes = self.estimator.transform(X)
-        return codes.to_numpy() if hasattr(codes, "to_numpy") else codes
+        return as_array(self.estimator.transform(X))
 
     def inverse_transform(self, codes):
         """Return rows of shape (n_rows, n_features)."""
-        rows = self.estimator.inverse_transform(codes)
-        return rows.to_numpy() if hasattr(rows, "to_numpy") else np.asarray(rows)
+        return np.asarray(self.estimator.inverse_transform(codes))
 
     def reconstruct(self, X):
         """Return what the codes of rows stand for, of the shape of X."""
@@ -110,14 +125,15 @@ class PipelineModel(OtherModel):
 
     Parameters
     ----------
-    pipeline : Pipeline
-        Fitted. Its steps before the last have `inverse_transform`, which undoes them, and are affine, as scalers are.
+    steps : list of estimator
+        Fitted. Those before the last have `inverse_transform`, which undoes them, and are affine, as scalers are.
     """
 
-    def __init__(self, pipeline):
-        super().__init__(pipeline)
-        self.model = as_factor_model(pipeline[-1])
-        self.before = [step for _, step in pipeline.steps[:-1] if step not in (None, "passthrough")]
+    def __init__(self, steps):
+        first, *others = steps
+        # Steps give each other arrays here, and would warn of names that they have learned from DataFrames.
+        *self.before, last = first, *map(_without_feature_names, others)
+        self.model = as_factor_model(last)
         for step in self.before:
             if not hasattr(step, "inverse_transform"):
                 raise TypeError(
@@ -156,10 +172,26 @@ class PipelineModel(OtherModel):
 
     def _done(self, X):
         for step in self.before:
-            X = step.transform(X)
-        return X.to_numpy() if hasattr(X, "to_numpy") else X
+            X = as_array(with_plain_output(step).transform(X))
+        return X
 
     def _undone(self, X):
         for step in reversed(self.before):
-            X = step.inverse_transform(X)
-        return X.to_numpy() if hasattr(X, "to_numpy") else np.asarray(X)
+            X = np.asarray(step.inverse_transform(X))
+        return X
+
+
+def steps_of(estimator) -> list:
+    """List the steps of a pipeline, and of the pipelines in it, that do anything; of another estimator itself."""
+    if isinstance(estimator, FrozenEstimator):
+        return steps_of(estimator.estimator)
+    if not isinstance(estimator, Pipeline):
+        return [estimator]
+    steps = (step for _, step in estimator.steps if step is not None and not isinstance(step, str))
+    return [inner for step in steps for inner in steps_of(step)]
+
+
+def _without_feature_names(step):
+    step = twin_of(step)
+    vars(step).pop("feature_names_in_", None)
+    return step

@@ -1,6 +1,5 @@
 """FactorModel: what all dictionaries share."""
 
-import warnings
 from abc import ABC, abstractmethod
 from importlib import import_module
 from numbers import Integral
@@ -10,10 +9,13 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_is_fitted
 
 from skfactors._version import __version__
+from skfactors.callers import warn_caller
+from skfactors.codes import check_codes
 from skfactors.dictionaries.persistence import read_folder, write_folder
-from skfactors.dictionaries.rows import batches_of, check_codes, check_rows
+from skfactors.dictionaries.rows import batches_of, check_rows
 from skfactors.fingerprints import fingerprint
 from skfactors.metrics.reconstruction import VarianceSums
+from skfactors.output import with_plain_output
 
 # Where the classes are that a saved folder can name. Others are found once they are imported.
 MODELS = {"SparseDictionary": "skfactors.dictionaries.sparse_coding.sparse_dictionary"}
@@ -37,6 +39,18 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     See Also
     --------
     SparseDictionary : Exact codes, by sparse coding.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tempfile import TemporaryDirectory
+    >>> from skfactors import FactorModel, SparseDictionary
+    >>> dictionary = SparseDictionary(3, alpha=0.1, random_state=0).fit(np.tile(np.eye(3), (20, 1)))
+    >>> with TemporaryDirectory() as folder:
+    ...     dictionary.save(folder)
+    ...     opened = FactorModel.load(folder)
+    >>> type(opened).__name__, opened.fingerprint() == dictionary.fingerprint()
+    ('SparseDictionary', True)
     """
 
     # Parameters that codes do not depend on, once the model is fitted.
@@ -52,10 +66,12 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
+            Rows to code.
 
         Returns
         -------
         codes : csr_array or ndarray of shape (n_rows, n_components)
+            Activations of the factors.
         """
 
     def inverse_transform(self, codes):
@@ -83,12 +99,14 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
+            Rows to code.
 
         Returns
         -------
         ndarray of shape (n_rows, n_features)
+            What their codes stand for.
         """
-        return self.inverse_transform(self.transform(X))
+        return self.inverse_transform(with_plain_output(self).transform(X))
 
     def score(self, X, y=None):
         """
@@ -138,6 +156,7 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Parameters
         ----------
         device : str, default="cpu"
+            Where its tensors are.
 
         Returns
         -------
@@ -163,7 +182,7 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             for name in [name for name, value in parameters.items() if hasattr(value, "__array__")]
         }
         if not isinstance(parameters.get("random_state"), (Integral, type(None))):
-            warnings.warn("random_state is not an integer and is not saved.", UserWarning, stacklevel=2)
+            warn_caller("random_state is not an integer and is not saved.")
             parameters["random_state"] = None
         config = {
             "skfactors": __version__,

@@ -94,27 +94,6 @@ def check_weight(sample_weight, X):
     return weight
 
 
-def check_codes(codes, n_components: int, n_rows: int | None = None):
-    """
-    Check codes, dense or sparse.
-
-    Returns
-    -------
-    codes : ndarray or csr_array
-
-    Raises
-    ------
-    ValueError
-        If their shape does not fit.
-    """
-    codes = scipy.sparse.csr_array(codes) if scipy.sparse.issparse(codes) else np.asarray(codes)
-    if codes.ndim != 2 or codes.shape[1] != n_components:
-        raise ValueError(f"codes of shape {codes.shape} do not fit a dictionary of {n_components} components.")
-    if n_rows is not None and codes.shape[0] != n_rows:
-        raise ValueError(f"X has {n_rows} rows and codes {codes.shape[0]}.")
-    return codes
-
-
 def dense(codes) -> np.ndarray:
     """Return codes, sparse or not, in NumPy or torch, as an ndarray."""
     if isinstance(codes, torch.Tensor):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skfactors.metrics._arrays import check_dense, row_batches, squared_deviations
+from skfactors.metrics._arrays import check_dense, row_batches
 
 
 def explained_variance(X, X_reconstructed) -> float:
@@ -54,41 +54,87 @@ def explained_variance(X, X_reconstructed) -> float:
             f"X has shape {X.shape} but X_reconstructed has shape {X_reconstructed.shape}; "
             "pass the reconstruction of the same rows."
         )
-    unexplained = float(
-        sum(np.square(np.subtract(X[rows], X_reconstructed[rows], dtype=np.float64)).sum() for rows in row_batches(X))
-    )
-    variation = squared_deviations(X)
-    if variation == 0:
-        return float(unexplained == 0)
-    return 1 - unexplained / variation
+    sums = VarianceSums()
+    for rows in row_batches(X):
+        sums.add(X[rows], X_reconstructed[rows])
+    return sums.explained_variance()
 
 
 class VarianceSums:
     """
     The explained variance of rows that come in parts, with memory for one part.
 
-    Sums are in float64, and of differences from the first row, so that a large common offset costs no digits.
+    Notes
+    -----
+    Of the rows so far it holds the mean and the squared deviations from it, in float64. What a part adds is put
+    together by the formula of Chan, Golub and LeVeque (1983), hence a large common offset costs no digits, and parts
+    can be counted apart and merged.
     """
 
     def __init__(self):
-        self._n_rows, self._unexplained = 0, 0.0
-        self._origin = None
+        self._n_rows, self._mean, self._variation, self._unexplained = 0, np.empty(0), 0.0, 0.0
 
     def add(self, X, X_reconstructed) -> None:
-        """Take in some rows and what was made of them, arrays of shape (n_rows, n_features)."""
-        if self._origin is None:
-            self._origin = X[0].astype(np.float64)
-            self._sums, self._squares = np.zeros(X.shape[1]), np.zeros(X.shape[1])
-        self._n_rows += len(X)
-        residual = np.subtract(X, X_reconstructed, dtype=np.float64)
-        self._unexplained += float(np.vdot(residual, residual))
-        difference = X - self._origin
-        self._sums += difference.sum(axis=0)
-        self._squares += np.einsum("ij,ij->j", difference, difference)
+        """
+        Take in some rows and what was made of them.
 
-    def explained_variance(self) -> float:
-        """Return it, as :func:`explained_variance` has it of all rows at once."""
-        variation = float((self._squares - self._sums**2 / self._n_rows).sum())
-        if variation <= 0:
+        Parameters
+        ----------
+        X, X_reconstructed : ndarray of shape (n_rows, n_features)
+
+        Raises
+        ------
+        ValueError
+            If a value is NaN, infinite, or too large to be squared.
+        """
+        if len(X) == 0:
+            return
+        residual = np.subtract(X, X_reconstructed, dtype=np.float64)
+        # The first row as an origin, so that the mean of equal rows is exactly that row.
+        deviations = np.subtract(X, X[0], dtype=np.float64)
+        shift = deviations.mean(axis=0)
+        deviations -= shift
+        variation, unexplained = float(np.vdot(deviations, deviations)), float(np.vdot(residual, residual))
+        if not np.isfinite([variation, unexplained]).all():
+            raise ValueError(
+                "the rows or their reconstructions hold values that are NaN, infinite or too large to be squared; "
+                "remove or repair those rows first."
+            )
+        self._combine(len(X), X[0] + shift, variation, unexplained)
+
+    def merge(self, other) -> None:
+        """Take in what another holds."""
+        if other._n_rows:
+            self._combine(other._n_rows, other._mean, other._variation, other._unexplained)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return everything there is to keep, as arrays."""
+        return {
+            "n_rows": np.array([self._n_rows]),
+            "mean": self._mean,
+            "sums": np.array([self._variation, self._unexplained]),
+        }
+
+    def restore(self, state) -> None:
+        """Take the place of the sums whose :meth:`state` this is."""
+        self._n_rows, self._mean = int(state["n_rows"][0]), state["mean"]
+        self._variation, self._unexplained = state["sums"].tolist()
+
+    def explained_variance(self) -> float | None:
+        """Return it, as :func:`explained_variance` has it of all rows at once; None where there were none."""
+        if self._n_rows == 0:
+            return None
+        if self._variation == 0:
             return float(self._unexplained == 0)
-        return 1 - self._unexplained / variation
+        return 1 - self._unexplained / self._variation
+
+    def _combine(self, n_rows, mean, variation, unexplained):
+        before, self._n_rows = self._n_rows, self._n_rows + n_rows
+        if before == 0:
+            self._mean = np.asarray(mean, dtype=np.float64)
+        else:
+            apart = mean - self._mean
+            self._mean = self._mean + apart * (n_rows / self._n_rows)
+            variation += float(np.vdot(apart, apart)) * (before * (n_rows / self._n_rows))
+        self._variation += variation
+        self._unexplained += unexplained

@@ -1,23 +1,23 @@
 """The metrics as scorers, for `scoring=` in searches and cross-validation.
 
-A scorer is called as ``scorer(estimator, X, y=None)``. The estimator is a fitted dictionary, that is, it has
-`transform`, `inverse_transform` and `components_`, or it is a :class:`~sklearn.pipeline.Pipeline` that ends in one.
-In a pipeline `X` passes through the steps before the dictionary first, and the rows that come out are what the
-score is about: a pipeline that reads texts is scored on their hidden states, however many rows a text has.
+A scorer is called as ``scorer(estimator, X, y=None)``. The estimator is a fitted dictionary, that is, a FactorModel or
+another estimator with `transform`, `inverse_transform` and `components_`, or it is a
+:class:`~sklearn.pipeline.Pipeline` that ends in one. A pipeline whose steps can all be undone (`inverse_transform`),
+such as scalers, is scored on the rows that it is given. Where a step cannot be undone, as one that reads texts, the
+score is about the rows that reach the dictionary, however many rows a text has.
 
 In scikit-learn a greater score is a better one. Where the metric itself is better when smaller, the scorer returns
 it negated and says so. Matching compares two dictionaries, so :func:`~skfactors.metrics.factor_match` has no scorer.
 """
 
-from typing import Any, NamedTuple
+from sklearn.pipeline import make_pipeline
+from sklearn.utils import get_tags
 
-from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_is_fitted
-
-from skfactors.metrics.amortization import amortization_gap
-from skfactors.metrics.description_length import description_length
+from skfactors.dictionaries.adapters import as_factor_model, steps_of
+from skfactors.metrics.bits import description_length
 from skfactors.metrics.reconstruction import explained_variance
 from skfactors.metrics.sparsity import dead_fraction, density, l0
+from skfactors.output import as_array, with_plain_output
 
 
 def explained_variance_scorer(estimator, X, y=None) -> float:
@@ -35,7 +35,7 @@ def explained_variance_scorer(estimator, X, y=None) -> float:
     Returns
     -------
     float
-        :func:`~skfactors.metrics.explained_variance` of what `inverse_transform` makes of the codes.
+        :func:`~skfactors.metrics.explained_variance` of the rows as the dictionary reconstructs them.
 
     Raises
     ------
@@ -52,8 +52,8 @@ def explained_variance_scorer(estimator, X, y=None) -> float:
     >>> round(explained_variance_scorer(dictionary, X), 3)
     0.985
     """
-    coded = _code(estimator, X)
-    return explained_variance(coded.rows, coded.dictionary.inverse_transform(coded.codes))
+    rows, model = _rows_and_model(estimator, X)
+    return explained_variance(rows, model.reconstruct(rows))
 
 
 def l0_scorer(estimator, X, y=None) -> float:
@@ -88,7 +88,7 @@ def l0_scorer(estimator, X, y=None) -> float:
     >>> l0_scorer(dictionary, X)
     -1.0
     """
-    return -l0(_code(estimator, X).codes)
+    return -l0(_codes(estimator, X))
 
 
 def density_scorer(estimator, X, y=None) -> float:
@@ -123,7 +123,7 @@ def density_scorer(estimator, X, y=None) -> float:
     >>> round(density_scorer(dictionary, X), 3)
     -0.333
     """
-    return -float(density(_code(estimator, X).codes).mean())
+    return -float(density(_codes(estimator, X)).mean())
 
 
 def dead_fraction_scorer(estimator, X, y=None) -> float:
@@ -158,7 +158,7 @@ def dead_fraction_scorer(estimator, X, y=None) -> float:
     >>> round(dead_fraction_scorer(dictionary, X[:2]), 3)
     -0.333
     """
-    return -dead_fraction(_code(estimator, X).codes)
+    return -dead_fraction(_codes(estimator, X))
 
 
 def description_length_scorer(estimator, X, y=None) -> float:
@@ -167,7 +167,7 @@ def description_length_scorer(estimator, X, y=None) -> float:
     Parameters
     ----------
     estimator : estimator
-        Fitted dictionary whose `inverse_transform` is ``codes @ components_``, or a pipeline that ends in one.
+        Fitted dictionary, or a pipeline that ends in one.
     X : array-like or list of texts
         What `estimator` transforms.
     y : None
@@ -193,8 +193,12 @@ def description_length_scorer(estimator, X, y=None) -> float:
     >>> round(description_length_scorer(dictionary, X), 1)
     -15.6
     """
-    coded = _code(estimator, X)
-    return -description_length(coded.rows, coded.codes, coded.dictionary.components_)
+    # It brings torch along.
+    from skfactors.dictionaries.coding import codes_of, reconstruction_of
+
+    rows, model = _rows_and_model(estimator, X)
+    codes = codes_of(model, rows)
+    return -description_length(rows, codes, model.components_, reconstruction=reconstruction_of(model, rows, codes))
 
 
 def amortization_gap_scorer(estimator, X, y=None) -> float:
@@ -220,6 +224,10 @@ def amortization_gap_scorer(estimator, X, y=None) -> float:
     TypeError
         If the last estimator is not a dictionary, or has no `alpha`.
 
+    Notes
+    -----
+    In a pipeline, penalty and objective are those of the rows that reach the dictionary, after every step.
+
     Examples
     --------
     >>> import numpy as np
@@ -230,12 +238,21 @@ def amortization_gap_scorer(estimator, X, y=None) -> float:
     >>> abs(round(amortization_gap_scorer(dictionary, X), 3))
     0.0
     """
-    coded = _code(estimator, X)
-    dictionary = coded.dictionary
+    # It brings torch and the compiled solvers along.
+    from skfactors.metrics.amortization import amortization_gap
+
+    rows, model = _rows_and_model(estimator, X, alone=True)
+    dictionary = steps_of(estimator)[-1]
     if not hasattr(dictionary, "alpha"):
         raise TypeError(f"{type(dictionary).__name__} has no penalty alpha that its codes could be judged by.")
-    positive = getattr(dictionary, "positive_code", True)
-    return -amortization_gap(coded.rows, coded.codes, dictionary.components_, dictionary.alpha, positive=positive)
+    return -amortization_gap(
+        rows,
+        model.transform(rows),
+        model.components_,
+        getattr(dictionary, "alpha_", dictionary.alpha),
+        positive=getattr(dictionary, "positive_code", True),
+        intercept=model.intercept_,
+    )
 
 
 SCORERS = {
@@ -248,31 +265,22 @@ SCORERS = {
 }
 
 
-class _Coded(NamedTuple):
-    """Rows, the dictionary that codes them, and the codes."""
-
-    rows: Any
-    dictionary: Any
-    codes: Any
+def _codes(estimator, X):
+    rows, model = _rows_and_model(estimator, X)
+    return model.transform(rows)
 
 
-def _code(estimator, X):
-    """Find the dictionary at the end of `estimator`, the rows that reach it, and their codes."""
-    rows, dictionary = X, estimator
-    while isinstance(dictionary, Pipeline):
-        if len(dictionary) > 1:
-            rows = dictionary[:-1].transform(rows)
-        dictionary = dictionary[-1]
-    _require_dictionary(dictionary)
-    return _Coded(rows, dictionary, dictionary.transform(rows))
+def _rows_and_model(estimator, X, *, alone=False):
+    """Return the rows that a score is about, and the model that codes them: with the steps before it, or `alone`."""
+    *before, last = steps_of(estimator)
+    if not alone and all(map(_can_be_undone, before)):
+        return X, as_factor_model(make_pipeline(*before, last))
+    model = as_factor_model(last)
+    for step in before:
+        X = as_array(with_plain_output(step).transform(X))
+    return X, model
 
 
-def _require_dictionary(dictionary):
-    lacking = [name for name in ("transform", "inverse_transform", "components_") if not hasattr(dictionary, name)]
-    if lacking == ["components_"]:
-        check_is_fitted(dictionary)
-    if lacking:
-        raise TypeError(
-            f"{type(dictionary).__name__} has no {' and no '.join(lacking)}; score a dictionary, such as "
-            "SparseDictionary, or a pipeline whose last step is one."
-        )
+def _can_be_undone(step) -> bool:
+    # Vectorizers have an inverse_transform that gives words.
+    return hasattr(step, "inverse_transform") and get_tags(step).input_tags.two_d_array

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import sparse
 
-from skfactors.metrics._arrays import check_codes
+from skfactors.codes import check_codes
 
 
 def l0(codes) -> float:
@@ -31,7 +31,7 @@ def l0(codes) -> float:
     >>> l0([[0.0, 2.0, 1.0], [0.0, 0.5, 0.0]])
     1.5
     """
-    codes = check_codes(codes)
+    codes = _check_some(codes)
     return float(_active_rows(codes).sum() / codes.shape[0])
 
 
@@ -60,7 +60,7 @@ def density(codes) -> np.ndarray:
     >>> density([[0.0, 2.0, 1.0], [0.0, 0.5, 0.0]])
     array([0. , 1. , 0.5])
     """
-    codes = check_codes(codes)
+    codes = _check_some(codes)
     return _active_rows(codes) / codes.shape[0]
 
 
@@ -90,6 +90,13 @@ def dead_fraction(codes) -> float:
     0.25
     """
     return float(np.mean(density(codes) == 0))
+
+
+def _check_some(codes):
+    codes = check_codes(codes)
+    if 0 in codes.shape:
+        raise ValueError(f"codes of shape {codes.shape} are empty: at least one row and one factor are needed.")
+    return codes
 
 
 def _active_rows(codes):

@@ -1,18 +1,15 @@
 """Codes and provenance as tables that a person reads."""
 
-from skfactors.reports.contexts import top_contexts
-from skfactors.reports.explanation import Explanation
-from skfactors.reports.factor_report import FactorReport
-from skfactors.reports.importance import importance_by_layer
-from skfactors.reports.levels import classify_levels, context_span
-from skfactors.reports.saliency import token_saliency
+from skfactors._lazy import attach
 
-__all__ = [
-    "Explanation",
-    "FactorReport",
-    "classify_levels",
-    "context_span",
-    "importance_by_layer",
-    "token_saliency",
-    "top_contexts",
-]
+_HOMES = {
+    "Explanation": "skfactors.reports.explanation",
+    "FactorReport": "skfactors.reports.factor_report",
+    "classify_levels": "skfactors.reports.levels",
+    "context_span": "skfactors.reports.levels",
+    "importance_by_layer": "skfactors.reports.importance",
+    "token_saliency": "skfactors.reports.saliency.computing",
+    "top_contexts": "skfactors.reports.contexts",
+}
+__all__ = list(_HOMES)
+__getattr__, __dir__ = attach(__name__, _HOMES)

@@ -38,13 +38,13 @@ def check_known(asked, known, name):
     Raises
     ------
     TypeError, ValueError
-        If one is no integer, or there is none of that number.
+        If one is not an integer, or there is none of that number.
     """
     numbers = np.atleast_1d(np.asarray(asked, dtype=object)).tolist()
     there_are = f"{name}s from 0 to {known[-1]}" if isinstance(known, range) and known else _listed(known, name)
     for number in numbers:
         if not isinstance(number, Integral) or isinstance(number, bool):
-            raise TypeError(f"{name}={number!r} is no integer; there are {there_are}.")
+            raise TypeError(f"{name}={number!r} is not an integer; there are {there_are}.")
         if number not in known:
             raise ValueError(f"there is no {name} {number}; there are {there_are}.")
     return [int(number) for number in numbers]
@@ -52,23 +52,3 @@ def check_known(asked, known, name):
 
 def _listed(known, name):
     return f"{name}s {', '.join(map(str, known))}" if known else "none"
-
-
-def reconstruction_by(components, n_components, n_features):
-    """
-    Return the function from codes to reconstructed rows; None where there are no components.
-
-    Raises
-    ------
-    ValueError
-        If components are not of shape (n_components, n_features).
-    """
-    if components is None:
-        return None
-    components = np.asarray(components)
-    if components.shape != (n_components, n_features):
-        raise ValueError(
-            f"components have shape {components.shape}; for these codes and rows it must be "
-            f"{(n_components, n_features)}."
-        )
-    return lambda codes: codes @ components

@@ -7,8 +7,15 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_scalar
 
-from skfactors.reports.entries import check_codes, check_places, check_texts, positive_entries
-from skfactors.reports.ranking import largest_in_groups, largest_of_each_member
+from skfactors.codes import check_codes
+from skfactors.reports.counting.entries import (
+    by_number,
+    check_places,
+    largest_in_groups,
+    largest_of_each_member,
+    positive_entries,
+)
+from skfactors.reports.naming import shortened, whole_letters
 
 CONTEXT_COLUMNS = ("factor", "layer", "rank", "activation", "token", "left", "right", "document", "position")
 CHARACTERS_A_WORD = 16
@@ -27,7 +34,7 @@ def top_contexts(codes, provenance, texts, *, k=20, by_layer=True, window=10, un
     provenance : DataFrame of length n_rows
         Integer columns `document`, `layer`, `position`, `start` and `end`: where each row came from.
     texts : sequence of str
-        ``texts[document][start:end]`` is the text of a row's token.
+        By document number: ``texts[document][start:end]`` is the text of a row's token. Of a Series, the order counts.
     k : int, default=20
         Contexts in a list, at most.
     by_layer : bool, default=True
@@ -55,10 +62,11 @@ def top_contexts(codes, provenance, texts, *, k=20, by_layer=True, window=10, un
 
     Notes
     -----
-    `left` and `right` are exact substrings that meet the token. A word is what white space separates, so a piece of
-    the token's own word counts as one. A side has at most 16 times `window` characters, which bounds writing without
-    spaces; it starts and ends with whole words where it has white space to tell them by, and white space at its outer
-    end is left out.
+    `left` and `right` are exact substrings that meet the token. A token that ends between a letter and its marks is
+    shown with the whole letter; of one longer than 160 characters the beginning and the end are shown, with "…" between
+    them. A word is what white space separates, so a piece of the token's own word counts as one. A side has at most
+    16 times `window` characters, which bounds writing without spaces; it starts and ends with whole words where it has
+    white space to tell them by, and white space at its outer end is left out.
 
     Examples
     --------
@@ -76,7 +84,7 @@ def top_contexts(codes, provenance, texts, *, k=20, by_layer=True, window=10, un
     check_scalar(window, "window", Integral, min_val=0)
     codes = check_codes(codes)
     places = check_places(provenance, codes.shape[0])
-    check_texts(texts)
+    texts = by_number(texts)
     rows, factors, activations = positive_entries(codes)
     layers, layer_places = np.unique(places.layer, return_inverse=True)
     groups = factors * len(layers) + layer_places[rows] if by_layer else factors
@@ -161,9 +169,11 @@ def excerpt(text, start, end, window):
     Returns
     -------
     left, token, right : str
-        ``left + token + right`` is a substring of `text`.
+        ``left + token + right`` is a substring of `text`, but for what a long token leaves out.
     """
-    return text[_left_bound(text, start, window) : start], text[start:end], text[end : _right_bound(text, end, window)]
+    start, end = whole_letters(text, start, end)
+    left, right = _left_bound(text, start, window), _right_bound(text, end, window)
+    return text[left:start], shortened(text[start:end]), text[end:right]
 
 
 def _left_bound(text, start, window):

@@ -10,6 +10,8 @@ import re
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
+from skfactors.reports.naming import is_visible, token_name
+
 BARS = " ▁▂▃▄▅▆▇█"
 BAR_WIDTH = 5
 LEVEL_STYLES = {"low": "green", "mid": "cyan", "high": "magenta", "flat": "dim"}
@@ -23,6 +25,11 @@ _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u2
 def visible(text):
     """Return text that stays on its line: white space as spaces, unprintable characters as "�"."""
     return _UNPRINTABLE.sub("�", _WHITE_SPACE.sub(" ", text))
+
+
+def visible_token(token):
+    """Return a token as it is shown on a line: by name where nothing of it can be seen."""
+    return visible(token if is_visible(token) else token_name(token))
 
 
 class FactorView:
@@ -126,7 +133,7 @@ def context_line(left, token, right, width, marked=False):
     width = max(30, width)
     opening, closing = "[]" if marked else ("", "")
     line = Text(_fit_left(visible(left), (width - 1) // 2 - len(opening)) + opening)
-    line.append(_cut_right(visible(token), width // 3), style=TOKEN_STYLE).append(closing)
+    line.append(_cut_right(visible_token(token), width // 3), style=TOKEN_STYLE).append(closing)
     return line.append(_cut_right(visible(right), width - line.cell_len))
 
 

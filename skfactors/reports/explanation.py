@@ -8,9 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from scipy.sparse import csr_array
-from sklearn.utils.validation import check_is_fitted
 
-from skfactors.reports.display import visible
+from skfactors.dictionaries.adapters import as_factor_model
+from skfactors.dictionaries.coding import codes_of, reconstruction_of
+from skfactors.reports.display import visible, visible_token
+from skfactors.reports.naming import first_token, token_text
 
 FACTORS_SHOWN = 3
 TOKEN_WIDTH = 16
@@ -24,8 +26,8 @@ def explain_text(extractor, dictionary, text, top_tokens) -> "Explanation":
     Parameters
     ----------
     extractor : TransformerFeatureExtractor
-    dictionary : SparseDictionary
-        Or another fitted estimator with `transform`, and `components_` that codes sum up.
+    dictionary : FactorModel, Pipeline or estimator
+        Fitted: a dictionary, or a pipeline that ends in one.
     text : str
     top_tokens : Series of str
         By factor: what it responds to.
@@ -45,22 +47,22 @@ def explain_text(extractor, dictionary, text, top_tokens) -> "Explanation":
         raise TypeError(f"text is of type {type(text).__name__}; explain one str at a time.")
     if not text.strip():
         raise ValueError("text is empty or white space: there is no token to explain.")
-    check_is_fitted(dictionary)
-    if len(dictionary.components_) != len(top_tokens):
+    model = as_factor_model(dictionary)
+    if len(model.components_) != len(top_tokens):
         raise ValueError(
-            f"the dictionary has {len(dictionary.components_)} factors, and the report is on {len(top_tokens)}: pass "
+            f"the dictionary has {len(model.components_)} factors, and the report is on {len(top_tokens)}: pass "
             "the dictionary that the report was made with."
         )
     acts = extractor.extract([text])
     if len(acts.X) == 0:
         raise ValueError("text holds nothing that gives a token to explain.")
-    codes = csr_array(dictionary.transform(acts.X))
+    codes = csr_array(codes_of(model, acts.X), dtype=np.float64)
     codes.eliminate_zeros()
-    components = np.asarray(dictionary.components_, dtype=np.float64)
     X = np.asarray(acts.X, dtype=np.float64)
-    shares, unexplained = shares_of_states(X, codes, components)
+    reconstructions = reconstruction_of(model, acts.X, codes)
+    shares, intercept, unexplained = shares_of_states(X, codes, model.components_, reconstructions)
     provenance = acts.provenance
-    tokens = [text[start:end] for start, end in zip(provenance["start"], provenance["end"], strict=True)]
+    tokens = [token_text(text, start, end) for start, end in zip(provenance["start"], provenance["end"], strict=True)]
     n_factors = np.diff(codes.indptr)
     states = pd.DataFrame(
         {
@@ -69,11 +71,12 @@ def explain_text(extractor, dictionary, text, top_tokens) -> "Explanation":
             "layer": provenance["layer"].to_numpy(),
             "n_factors": n_factors,
             "length": np.linalg.norm(X, axis=1),
+            "intercept": intercept,
             "unexplained": unexplained,
         }
     )
     frame = states.loc[np.repeat(np.arange(len(states)), n_factors), ["position", "token", "layer"]]
-    frame = frame.assign(factor=codes.indices.astype(np.int64), activation=codes.data.astype(np.float64), share=shares)
+    frame = frame.assign(factor=codes.indices.astype(np.int64), activation=codes.data, share=shares)
     frame["top_tokens"] = top_tokens.reindex(frame["factor"]).to_numpy()
     by_place = ["position", "layer", "activation"]
     return Explanation(
@@ -83,13 +86,13 @@ def explain_text(extractor, dictionary, text, top_tokens) -> "Explanation":
     )
 
 
-def shares_of_states(X, codes, components) -> tuple[np.ndarray, np.ndarray]:
+def shares_of_states(X, codes, components, reconstructions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
-    Divide the squared length of each hidden state among its factors and what they leave.
+    Divide the squared length of each hidden state among its factors, the intercept and what they leave.
 
     Parameters
     ----------
-    X : ndarray of shape (n_rows, n_features)
+    X, reconstructions : ndarray of shape (n_rows, n_features)
     codes : csr_array of shape (n_rows, n_components)
     components : ndarray of shape (n_components, n_features)
 
@@ -97,16 +100,20 @@ def shares_of_states(X, codes, components) -> tuple[np.ndarray, np.ndarray]:
     -------
     shares : ndarray of shape (codes.nnz,)
         For each code a of a row x that is reconstructed as y, with the factor d: a⟨d, 2x - y⟩ / ‖x‖².
+    intercept : ndarray of shape (n_rows,)
+        The same of what y holds beside its factors: ⟨b, 2x - y⟩ / ‖x‖².
     unexplained : ndarray of shape (n_rows,)
         ‖x - y‖² / ‖x‖², which is 1 less the row's shares. A row of zeros has nothing unexplained.
     """
-    reconstructions = codes @ components
     squared = np.square(X).sum(axis=1)
     squared[squared == 0] = 1
     unexplained = np.square(X - reconstructions).sum(axis=1) / squared
     rows = np.repeat(np.arange(len(X)), np.diff(codes.indptr))
-    along = np.einsum("ij,ij->i", components[codes.indices], (2 * X - reconstructions)[rows])
-    return codes.data * along / squared[rows], unexplained
+    components = np.asarray(components, dtype=np.float64)
+    toward = 2 * X - reconstructions
+    along = np.einsum("ij,ij->i", components[codes.indices], toward[rows])
+    intercept = np.einsum("ij,ij->i", reconstructions - codes @ components, toward) / squared
+    return codes.data * along / squared[rows], intercept, unexplained
 
 
 class Explanation:
@@ -129,11 +136,12 @@ class Explanation:
         What was explained.
     frame : DataFrame
         A row for each token, layer and factor active there: `position`, `token`, `layer`, `factor`, `activation`,
-        `share` (of the hidden state's squared length; the shares of a state and what is unexplained sum to 1) and
-        `top_tokens` (what the factor responds to in the report). Sorted by position, layer and falling activation.
+        `share` (of the hidden state's squared length) and `top_tokens` (what the factor responds to in the report).
+        Sorted by position, layer and falling activation.
     states : DataFrame
         A row for each token and layer: `position`, `token`, `layer`, `n_factors` (active), `length` (of the hidden
-        state) and `unexplained` (share of its squared length).
+        state), and as shares of its squared length `intercept` (what the dictionary adds to every state) and
+        `unexplained`. The shares of a state's factors and these two sum to 1.
 
     Notes
     -----
@@ -191,7 +199,9 @@ class Explanation:
         lines = []
         for token, cells in self.lines(FACTORS_SHOWN, layers):
             row = "".join(f'<td style="vertical-align: top">{_html_cell(*cell)}</td>' for cell in cells)
-            lines.append(f'<tr><th dir="auto" style="vertical-align: top">{html.escape(visible(token))}</th>{row}</tr>')
+            lines.append(
+                f'<tr><th dir="auto" style="vertical-align: top">{html.escape(visible_token(token))}</th>{row}</tr>'
+            )
         return (
             f"<div><p><strong>Explanation</strong>: the strongest factors and their activations</p>"
             f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
@@ -208,7 +218,7 @@ class Explanation:
             for layer in shown:
                 table.add_column(f"layer {layer}", width=CELL_WIDTH, no_wrap=True, overflow="ellipsis")
             for token, cells in self.lines(n, shown):
-                table.add_row(Text(visible(token)), *(_rich_cell(*cell) for cell in cells))
+                table.add_row(Text(visible_token(token)), *(_rich_cell(*cell) for cell in cells))
             yield table
 
     def lines(self, n=FACTORS_SHOWN, layers=None):
@@ -243,11 +253,6 @@ def _rich_cell(factors, unexplained):
         cell.append(f"{factor.factor:>4}", style="cyan")
         cell.append(f" {factor.activation:.3g} ").append(visible(first_token(factor.top_tokens)) + "\n", style="italic")
     return cell.append(f"{unexplained:.0%} left", style="dim")
-
-
-def first_token(top_tokens: str) -> str:
-    """Return the most common of a factor's top tokens."""
-    return top_tokens.split(", ")[0]
 
 
 def _html_cell(factors, unexplained):

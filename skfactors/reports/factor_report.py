@@ -1,23 +1,35 @@
 """FactorReport: what the factors of a dictionary respond to in a corpus."""
 
 from collections.abc import Iterator
+from functools import partial
 from numbers import Integral
 
+import numpy as np
+import pandas as pd
+from rich.console import Console
 from sklearn.utils import check_scalar
-from sklearn.utils.validation import check_is_fitted
 
-from skfactors.reports.accumulator import ReportAccumulator
-from skfactors.reports.arguments import check_parameters, reconstruction_by
-from skfactors.reports.building import check_shards, components_checksum, tally_store, tally_texts
-from skfactors.reports.entries import check_codes
-from skfactors.reports.merging import merge_tallies
-from skfactors.reports.neighbours import nearest_directions
+from skfactors.codes import check_codes
+from skfactors.dictionaries.adapters import as_factor_model
+from skfactors.dictionaries.coding import reconstruction_of
+from skfactors.fingerprints import fingerprint
+from skfactors.reports.arguments import check_known, check_parameters
+from skfactors.reports.counting.histogram import BIN_EDGES
+from skfactors.reports.counting.passes import check_shards, tally_store, tally_texts
+from skfactors.reports.counting.tally import Tally, merged
+from skfactors.reports.display import FactorView, coverage, overview_html
+from skfactors.reports.explanation import explain_text
+from skfactors.reports.explorer import write_page
+from skfactors.reports.neighbours import NEIGHBOUR_COLUMNS, nearest_by_contexts, nearest_directions
 from skfactors.reports.persistence import TALLY_FILE, read_folder, write_folder
-from skfactors.reports.sources import Sources
-from skfactors.reports.views import ReportViews
+from skfactors.reports.plots import plot_importance
+from skfactors.reports.saliency.computing import add_missing
+from skfactors.reports.saliency.records import saliency_table
+from skfactors.reports.summary import clearest_order, summarize
+from skfactors.reports.tables import ReportTables
 
 
-class FactorReport(ReportViews):
+class FactorReport:
     """
     What the factors of a dictionary respond to in a corpus.
 
@@ -25,21 +37,12 @@ class FactorReport(ReportViews):
 
     Parameters
     ----------
-    contexts : DataFrame
-        Top contexts by factor and layer, as :func:`top_contexts` gives them.
-    importance, active_rows, activation_sums : DataFrame of shape (n_components, n_layers)
-        By factor and layer: the importance score, the number of rows in which the factor is active, and the sum of
-        its activations.
-    totals, parameters : dict
-        See the attributes.
-    histogram : DataFrame
-        Counts of activations by factor, layer and bin.
-    directions : DataFrame, default=None
-        Factors near each factor by direction, where the dictionary is known.
-    saliency : dict, default=None
-        Saliency of tokens by context, as :meth:`add_saliency` adds it.
-    tally : ReportAccumulator, default=None
+    tables : ReportTables
+        What the report says, as :meth:`save` keeps it.
+    tally : Tally, default=None
         What the tables were counted from; :meth:`merge` needs it.
+    extractor, dictionary, texts : default=None
+        What the report was made from, where that is known; :meth:`add_saliency` and :meth:`explain` need it.
 
     Attributes
     ----------
@@ -69,16 +72,16 @@ class FactorReport(ReportViews):
     >>> report = FactorReport.from_texts(extractor, dictionary, texts)
     >>> report.importance_by_layer().shape
     (8, 2)
-    >>> summary = report.summary()
-    >>> summary.loc[summary["top_tokens"] == "left", "peak_layer"].tolist()
-    [6, 0]
-    >>> factor = summary.index[summary["top_tokens"] == "left"][0]
-    >>> report.top_contexts(factor, 6)[["rank", "token", "right"]]
-       rank token      right
-    0     1  left          .
-    1     2  left      gate.
-    2     3  left   at dawn.
+    >>> factor = report.summary()["top_tokens"].str.startswith("left").idxmax()
+    >>> "left" in report.top_contexts(factor, 6)["token"].tolist()
+    True
     """
+
+    def __init__(self, tables, tally=None, *, extractor=None, dictionary=None, texts=None):
+        self.totals, self.parameters = tables.totals, tables.parameters
+        self._tables, self._tally = tables, tally
+        self._sources = {"extractor": extractor, "dictionary": dictionary, "texts": texts}
+        self._summarize()
 
     @classmethod
     def from_texts(cls, extractor, dictionary, texts, *, k=20, top=200, window=10, unique_documents=True, verbose=None):
@@ -89,8 +92,9 @@ class FactorReport(ReportViews):
         ----------
         extractor : TransformerFeatureExtractor
             Or what else yields Activations from ``iter_extract(texts)``.
-        dictionary : SparseDictionary
-            Or another fitted estimator with `transform` and `inverse_transform` between rows and codes.
+        dictionary : FactorModel, Pipeline or estimator
+            Fitted: a dictionary, a pipeline that ends in one, or another library's estimator with `transform`,
+            `inverse_transform` and `components_`.
         texts : iterable of str
             The corpus; a generator of any length will do.
         k : int, default=20
@@ -120,16 +124,18 @@ class FactorReport(ReportViews):
         The report refers to `extractor`, `dictionary` and, unless they are an iterator, `texts`, for
         :meth:`add_saliency` and :meth:`explain`. They are not saved with it.
         """
-        check_is_fitted(dictionary)
+        model = as_factor_model(dictionary)
         parameters = check_parameters(k, top, window, unique_documents)
         if verbose is None:
-            verbose = any(getattr(estimator, "verbose", False) for estimator in (extractor, dictionary))
-        tally = tally_texts(extractor, dictionary, texts, parameters, verbose=verbose)
-        sources = Sources(extractor, dictionary, None if isinstance(texts, Iterator) else texts)
-        return cls._from_tally(tally, getattr(dictionary, "components_", None), sources)
+            verbose = any(getattr(estimator, "verbose", False) for estimator in (extractor, model))
+        tally = tally_texts(extractor, model, texts, parameters, verbose=verbose)
+        kept = None if isinstance(texts, Iterator) else texts
+        return cls._from_tally(tally, model.components_, extractor=extractor, dictionary=dictionary, texts=kept)
 
     @classmethod
-    def from_codes(cls, codes, acts, *, k=20, top=200, window=10, unique_documents=True, components=None):
+    def from_codes(
+        cls, codes, acts, *, k=20, top=200, window=10, unique_documents=True, components=None, dictionary=None
+    ):
         """
         Report on codes at hand.
 
@@ -148,7 +154,9 @@ class FactorReport(ReportViews):
         unique_documents : bool, default=True
             Whether a document appears in a list of contexts at most once.
         components : ndarray of shape (n_components, n_features), default=None
-            The dictionary; with it the report knows the explained variance, and which factors are near by direction.
+            What codes sum up; with it the report knows the explained variance, and which factors are near by direction.
+        dictionary : FactorModel, Pipeline or estimator, default=None
+            What made the codes, instead of `components`: its reconstructions may have an intercept.
 
         Returns
         -------
@@ -157,16 +165,34 @@ class FactorReport(ReportViews):
         Raises
         ------
         TypeError, ValueError
-            If a parameter is out of range, `codes`, `acts` and `components` do not fit together, or there are no rows.
+            If a parameter is out of range, `codes`, `acts` and `components` do not fit together, both `components`
+            and `dictionary` are given, or there are no rows.
         """
         parameters = check_parameters(k, top, window, unique_documents)
-        tally = None
+        if components is not None and dictionary is not None:
+            raise ValueError("pass components or dictionary, not both: a dictionary has components of its own.")
+        identity = reconstruct = tally = None
+        if dictionary is not None:
+            model = as_factor_model(dictionary)
+            components, identity = model.components_, model.fingerprint()
+            reconstruct = partial(reconstruction_of, model)
+        elif components is not None:
+            components = np.asarray(components)
+            identity = fingerprint(components)
+
+            def reconstruct(X, codes):
+                return codes @ components
+
         if len(acts.provenance):
             codes = check_codes(codes)
-            reconstruct = reconstruction_by(components, codes.shape[1], acts.X.shape[1])
-            tally = ReportAccumulator(codes.shape[1], dictionary=components_checksum(components), **parameters)
+            shape = codes.shape[1], acts.X.shape[1]
+            if components is not None and components.shape != shape:
+                raise ValueError(
+                    f"components have shape {components.shape}; for these codes and rows it must be {shape}."
+                )
+            tally = Tally(codes.shape[1], dictionary=identity, **parameters)
             tally.add(codes, acts.provenance, acts.texts, X=acts.X, reconstruct=reconstruct)
-        return cls._from_tally(tally, components, Sources(texts=acts.texts))
+        return cls._from_tally(tally, components, dictionary=dictionary, texts=acts.texts)
 
     @classmethod
     def from_store(
@@ -190,8 +216,8 @@ class FactorReport(ReportViews):
         ----------
         store : ActivationStore
             Rows, with the texts that they are from.
-        dictionary : SparseDictionary
-            Or another fitted estimator with `transform` and `inverse_transform` between rows and codes.
+        dictionary : FactorModel, Pipeline or estimator
+            As :meth:`from_texts` takes it.
         k : int, default=20
             Contexts for each factor and layer, at most.
         top : int, default=200
@@ -227,23 +253,22 @@ class FactorReport(ReportViews):
 
         Notes
         -----
-        In memory are one shard, its codes, and what the report counts, whose size does not grow with the store. Beside
-        its components, the parameters of the dictionary that are numbers, texts, booleans or None tell whether a
-        checkpoint is of the same dictionary.
+        In memory are one shard, its codes, and what the report counts, whose size does not grow with the store. The
+        fingerprint of the dictionary tells whether a checkpoint is of the same one.
         """
-        check_is_fitted(dictionary)
+        model = as_factor_model(dictionary)
         parameters = check_parameters(k, top, window, unique_documents)
         check_scalar(checkpoint_every, "checkpoint_every", Integral, min_val=1)
         tally = tally_store(
             store,
-            dictionary,
+            model,
             parameters,
             check_shards(shards, store.n_shards),
             checkpoint_dir=checkpoint_dir,
             checkpoint_every=checkpoint_every,
-            verbose=getattr(dictionary, "verbose", False) if verbose is None else verbose,
+            verbose=getattr(model, "verbose", False) if verbose is None else verbose,
         )
-        return cls._from_tally(tally, getattr(dictionary, "components_", None), Sources(dictionary=dictionary))
+        return cls._from_tally(tally, model.components_, dictionary=dictionary)
 
     @classmethod
     def merge(cls, reports):
@@ -265,10 +290,10 @@ class FactorReport(ReportViews):
         Raises
         ------
         TypeError
-            If one is no FactorReport.
+            If one is not a FactorReport.
         ValueError
-            If there are no reports, their parameters or dictionaries differ, two have documents in common, or one
-            does not know what it was counted from.
+            If there are no reports, their parameters, dictionaries or stores differ, two have documents in common, or
+            one does not know what it was counted from.
 
         Notes
         -----
@@ -290,30 +315,368 @@ class FactorReport(ReportViews):
                     f"report {number} cannot be merged, since it does not know what it was counted from: the folder "
                     f"that it was loaded from had no {TALLY_FILE} of this report. Make the report again."
                 )
-        merged = cls._from_tally(merge_tallies([report._tally for report in reports]), None, Sources())
-        merged._directions = reports[0]._directions
+        total = cls._from_tally(merged([report._tally for report in reports]))
+        total._tables.directions = reports[0]._tables.directions
         for report in reports:
-            merged._saliency |= report._saliency
-        merged._summarize()
-        return merged
+            total._tables.saliency |= report._tables.saliency
+        total._summarize()
+        return total
 
     @classmethod
-    def _from_tally(cls, tally, components, sources):
+    def _from_tally(cls, tally, components=None, **sources):
         if tally is None:
             raise ValueError("there are no rows to report on: no text or shard has a token.")
-        report = cls(
-            tally.contexts(),
-            tally.importance(),
-            tally.active_rows(),
-            tally.activation_sums(),
-            tally.totals(),
-            dict(tally.parameters),
-            tally.histogram(),
-            None if components is None else nearest_directions(components),
-            tally=tally,
+        directions = None if components is None else nearest_directions(components)
+        return cls(ReportTables.of(tally, directions), tally, **sources)
+
+    def top_contexts(self, factor=None, layer=None) -> pd.DataFrame:
+        """
+        Return the contexts in which factors are most active, by factor and layer.
+
+        Parameters
+        ----------
+        factor, layer : int or sequence of int, default=None
+            Which to return; None returns all.
+
+        Returns
+        -------
+        DataFrame
+            Columns as in :func:`top_contexts`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such factor or layer.
+        """
+        contexts = self._tables.contexts
+        if factor is not None:
+            contexts = contexts[contexts["factor"].isin(self._known_factors(factor))]
+        if layer is not None:
+            contexts = contexts[contexts["layer"].isin(check_known(layer, self.totals["layers"], "layer"))]
+        return contexts.reset_index(drop=True)
+
+    def importance_by_layer(self) -> pd.DataFrame:
+        """
+        Return the importance of each factor in each layer.
+
+        Returns
+        -------
+        DataFrame of shape (n_components, n_layers)
+            As :func:`importance_by_layer` gives it.
+        """
+        return self._tables.importance.copy()
+
+    def summary(self) -> pd.DataFrame:
+        """
+        Return one row per factor.
+
+        Returns
+        -------
+        DataFrame
+            Index `factor`; columns
+
+            - `level`: as :func:`classify_levels` has it from importance and span, hence "high" only where
+              :meth:`add_saliency` was called
+            - `peak_layer`: the layer of its greatest importance
+            - `peak_importance`
+            - `frequency`: share of all rows, whatever their layer, in which it is active
+            - `mean_activation`: over those rows
+            - `span`: tokens of context that it depends on, the median of :func:`context_span` over its contexts with
+              saliency (those at the peak layer, where there are any); NaN without saliency
+            - `top_tokens`: up to five most common tokens of its top contexts at the peak layer, in lower case
+
+            A factor that never fires is "flat", and has no peak layer and no mean activation.
+        """
+        return self._summary.copy()
+
+    def histogram(self) -> pd.DataFrame:
+        """
+        Return how the activations of each factor are distributed in each layer.
+
+        Returns
+        -------
+        DataFrame
+            Columns `factor`, `layer`, `lower`, `upper` and `count`: so many activations from `lower` to below `upper`.
+            Bins are half octaves, the same for every report; empty ones are left out. The first, from 1/256, also
+            counts what is smaller, and the last, up to 4096, what is larger.
+        """
+        bins = self._tables.histogram["bin"].to_numpy()
+        return pd.DataFrame(
+            {
+                "factor": self._tables.histogram["factor"],
+                "layer": self._tables.histogram["layer"],
+                "lower": BIN_EDGES[bins],
+                "upper": BIN_EDGES[bins + 1],
+                "count": self._tables.histogram["count"],
+            }
         )
-        report._sources = sources
-        return report
+
+    def neighbours(self, by="direction") -> pd.DataFrame:
+        """
+        Return the factors near each factor, at most ten.
+
+        Parameters
+        ----------
+        by : {"direction", "contexts"}, default="direction"
+            By the cosine of the dictionary's components, or by co-firing: the tokens that are in the top contexts of
+            both, divided by the geometric mean of how many each has.
+
+        Returns
+        -------
+        DataFrame
+            Columns `factor`, `neighbour` and `similarity`, by factor, nearest first. Empty by direction where the
+            report was made from codes without components.
+
+        Raises
+        ------
+        ValueError
+            If `by` is neither.
+        """
+        if by == "contexts":
+            return nearest_by_contexts(self._tables.contexts, self.totals["n_components"])
+        if by != "direction":
+            raise ValueError(f"by={by!r} must be 'direction' or 'contexts'.")
+        if self._tables.directions is None:
+            return pd.DataFrame(columns=NEIGHBOUR_COLUMNS)
+        return self._tables.directions.copy()
+
+    def clearest(self, n=10) -> pd.DataFrame:
+        """
+        Return the factors worth looking at first.
+
+        Parameters
+        ----------
+        n : int, default=10
+            How many, at most.
+
+        Returns
+        -------
+        DataFrame
+            Rows of :meth:`summary`, at most `n`.
+
+        Notes
+        -----
+        The more a factor's top contexts at its peak layer exceed its mean activation, the more it stands out. First
+        come factors whose contexts there are from five documents or more and mostly on tokens with a letter, and that
+        are active in at most a tenth of the rows; after them the others that fire at all. In either, every peak layer
+        in turn gives the factor that stands out most of those it has left, so that the first few come from all depths.
+        """
+        check_scalar(n, "n", Integral, min_val=0)
+        return self._summary.loc[clearest_order(self._summary, self._tables.contexts, self.parameters["k"])[:n]]
+
+    def saliency(self, factor=None, layer=None) -> pd.DataFrame:
+        """
+        Return which tokens make factors active, in the contexts that :meth:`add_saliency` was called for.
+
+        Parameters
+        ----------
+        factor, layer : int or sequence of int, default=None
+            Which to return; None returns all.
+
+        Returns
+        -------
+        DataFrame
+            A row for each token: `factor`, `layer`, `document` and `position` name the context, as in
+            :meth:`top_contexts`; `token_position`, `token`, `start` and `end` (character offsets in the document) the
+            token; `saliency` is its weight.
+        """
+        table = saliency_table(self._tables.saliency)
+        if factor is not None:
+            table = table[table["factor"].isin(self._known_factors(factor))]
+        if layer is not None:
+            table = table[table["layer"].isin(check_known(layer, self.totals["layers"], "layer"))]
+        return table.reset_index(drop=True)
+
+    def show(self, factor, *, n=10, layer=None, console=None):
+        """
+        Print a factor: its importance by layer, and the contexts in which it is most active.
+
+        Parameters
+        ----------
+        factor : int
+            The factor's number.
+        n : int, default=10
+            Contexts to print, at most. Of one place met in several layers, or one document where the report has
+            documents only once, the strongest is printed.
+        layer : int or sequence of int, default=None
+            Layers that the contexts are from; None takes all.
+        console : rich.console.Console, default=None
+            Where to print; by default the terminal, or the output cell of a notebook.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such factor or layer.
+        """
+        check_scalar(n, "n", Integral, min_val=1)
+        (factor,) = self._known_factors(check_scalar(factor, "factor", Integral))
+        contexts = self.top_contexts(factor, layer).sort_values("activation", ascending=False, kind="stable")
+        place = ["document"] if self.parameters["unique_documents"] else ["document", "position"]
+        view = FactorView(
+            factor,
+            self._summary.loc[factor],
+            self._tables.importance.loc[factor],
+            contexts.drop_duplicates(place).head(n),
+        )
+        (console or Console()).print(view)
+
+    def add_saliency(
+        self,
+        extractor=None,
+        dictionary=None,
+        factors=None,
+        layers=None,
+        k=3,
+        *,
+        texts=None,
+        method="lime",
+        n_samples=1000,
+        random_state=0,
+        verbose=None,
+    ):
+        """
+        Find out which tokens make factors active in their top contexts, and from that how far their context reaches.
+
+        Parameters
+        ----------
+        extractor, dictionary : estimator, default=None
+            What the report was made with; None takes those that :meth:`from_texts` was given.
+        factors : int or sequence of int, default=None
+            None takes all that fire.
+        layers : int or sequence of int, default=None
+            Layers whose contexts are taken; None takes each factor's peak layer.
+        k : int, default=3
+            Contexts for each factor and layer, the strongest first.
+        texts : iterable of str, default=None
+            What the report was made from; None takes those that :meth:`from_texts` was given.
+        method : {"lime", "occlusion", "gradient"}, default="lime"
+            As in :func:`token_saliency`.
+        n_samples : int, default=1000
+            As in :func:`token_saliency`.
+        random_state : int, RandomState or None, default=0
+            As in :func:`token_saliency`. With an int, adding contexts one by one or all at once is the same.
+        verbose : bool, default=None
+            Show a progress bar. None shows one where `extractor` or `dictionary` is verbose.
+
+        Returns
+        -------
+        self : FactorReport
+            :meth:`saliency` has the weights; :meth:`summary` has spans, and levels that go by them.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If extractor, dictionary or texts are neither given nor known, the texts are others than the report's,
+            there is no such factor or layer, or a parameter is out of range.
+
+        Notes
+        -----
+        Contexts that have a saliency by this method and number of samples already are not computed again. Each is kept
+        as soon as it is there: a call that was interrupted, or a report saved and loaded, goes on where it stood.
+        """
+        sources = self._known(extractor=extractor, dictionary=dictionary, texts=texts)
+        check_scalar(k, "k", Integral, min_val=1)
+        contexts = self.top_contexts(factors, layers)
+        if layers is None:
+            contexts = contexts[contexts["layer"] == contexts["factor"].map(self._summary["peak_layer"])]
+        contexts = contexts[contexts["rank"] <= k]
+        try:
+            add_missing(
+                self._tables.saliency,
+                *sources,
+                contexts,
+                method=method,
+                n_samples=n_samples,
+                random_state=random_state,
+                verbose=any(getattr(source, "verbose", False) for source in sources[:2])
+                if verbose is None
+                else verbose,
+            )
+        finally:
+            self._summarize()
+        return self
+
+    def explain(self, text, *, extractor=None, dictionary=None):
+        """
+        Take the hidden states of a text apart: token by token, layer by layer, which factors make up each.
+
+        Parameters
+        ----------
+        text : str
+            Any text, of the report's corpus or not.
+        extractor, dictionary : estimator, default=None
+            None takes those that :meth:`from_texts` was given.
+
+        Returns
+        -------
+        Explanation
+            Prints itself in a terminal, is HTML in a notebook, and has its numbers in `frame` and `states`.
+
+        Raises
+        ------
+        NotFittedError
+            If the dictionary is not fitted.
+        TypeError, ValueError
+            If text is not a str or holds no token, or extractor or dictionary are neither given nor known.
+        """
+        extractor, dictionary = self._known(extractor=extractor, dictionary=dictionary)
+        return explain_text(extractor, dictionary, text, self._summary["top_tokens"])
+
+    def plot_importance(self, factor, ax=None):
+        """
+        Plot the importance of one or more factors over the layers.
+
+        Parameters
+        ----------
+        factor : int or sequence of int
+            Numbers of the factors.
+        ax : matplotlib Axes, default=None
+            Where to plot; a new figure by default.
+
+        Returns
+        -------
+        matplotlib Axes
+            Those that were plotted on.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        TypeError, ValueError
+            If there is no such factor.
+        """
+        return plot_importance(self._tables.importance, self._known_factors(factor), ax=ax)
+
+    def to_html(self, path, examples=()):
+        """
+        Write the explorer: one HTML file with everything in it, to open from disk or to send to somebody.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file. It is replaced as a whole, or stays as it was.
+        examples : sequence of str, Explanation or DataFrame, default=()
+            What to show below the factors. Texts are explained, as :meth:`explain` does, where the report knows its
+            extractor and dictionary; for one that was loaded pass what :meth:`explain` returned.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; the message names it.
+        TypeError, ValueError
+            If an example is none of these, or holds no token.
+
+        Notes
+        -----
+        Contexts that :meth:`add_saliency` was called for are shaded by it. The page runs no script but its own and
+        loads nothing from anywhere, and its browser is told to hold it to that. Corpus text is shown as text, whatever
+        it says. Numbers are rounded to four digits.
+        """
+        if isinstance(examples, (str, pd.DataFrame)):
+            raise TypeError("examples must be a list of examples, even for a single one.")
+        if self._sources["extractor"] is not None and self._sources["dictionary"] is not None:
+            examples = [self.explain(example) if isinstance(example, str) else example for example in examples]
+        write_page(path, self, examples=examples)
 
     def save(self, path):
         """
@@ -326,23 +689,14 @@ class FactorReport(ReportViews):
 
         Notes
         -----
-        `report.json` holds all tables. `tally.safetensors` holds what they were counted from, which only :meth:`merge`
-        needs: without it the folder still loads. `summary.csv`, `importance.csv` and
-        `contexts.csv` are for spreadsheets: in them a text that would run as a formula there, since it begins with
-        = + - or @, has an apostrophe in front, and characters that UTF-8 cannot hold are written as backslash escapes.
+        `report.json` holds all tables and a checksum of them. `tally.safetensors`, with a checksum too, holds what they
+        were counted from, which only :meth:`merge` needs: without it the folder still loads.
+
+        `summary.csv`, `importance.csv` and `contexts.csv` are exports for spreadsheets, which :meth:`load` does not
+        read. In them a text that would run as a formula there, since it begins with = + - or @, has an apostrophe in
+        front, and characters that UTF-8 cannot hold are written as backslash escapes.
         """
-        write_folder(
-            path,
-            tally=self._tally,
-            summary=self._summary,
-            parameters=self.parameters,
-            totals=self.totals,
-            contexts=self._contexts,
-            by_layer=self._by_layer,
-            saliency=self._saliency,
-            histogram=self._histogram,
-            directions=self._directions,
-        )
+        write_folder(path, self._tables, self._tally, self._summary)
 
     @classmethod
     def load(cls, path):
@@ -366,5 +720,53 @@ class FactorReport(ReportViews):
         ValueError
             If a file of the report was cut short or altered, or is of a format that this version does not read.
         """
-        content = read_folder(path)
-        return cls(**content.pop("by_layer"), **content)
+        return cls(*read_folder(path))
+
+    def __repr__(self):
+        return f"FactorReport({coverage(self.totals)})"
+
+    def _repr_html_(self):
+        return overview_html(self.totals, self.clearest())
+
+    def __eq__(self, other):
+        """Return whether every table is the same, to the last bit."""
+        return self._tables == other._tables if isinstance(other, FactorReport) else NotImplemented
+
+    __hash__ = None
+
+    @property
+    def origin(self):
+        """
+        What the report was counted from.
+
+        Returns
+        -------
+        dict of str
+            `dictionary` and `corpus`: fingerprints of the dictionary and of the store, None where they are not known.
+        """
+        return {name: getattr(self._tally, name, None) for name in ("dictionary", "corpus")}
+
+    def _summarize(self):
+        tables = self._tables
+        self._summary = summarize(
+            tables.contexts,
+            tables.importance,
+            tables.active_rows,
+            tables.activation_sums,
+            self.totals["n_rows"],
+            tables.saliency,
+        )
+
+    def _known_factors(self, factor):
+        return check_known(factor, range(self.totals["n_components"]), "factor")
+
+    def _known(self, **given):
+        """Return what is given or else known, or say what is neither."""
+        found = {name: self._sources[name] if value is None else value for name, value in given.items()}
+        missing = [name for name, value in found.items() if value is None]
+        if missing:
+            raise ValueError(
+                f"this report does not know its {' and '.join(missing)}: a report that was loaded, merged, made from "
+                f"codes, a store or an iterator does not. Pass {', '.join(f'{name}=' for name in missing)}."
+            )
+        return list(found.values())

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_scalar
 
-from skfactors.reports.entries import check_codes, positive_entries
-from skfactors.reports.ranking import largest_in_groups
+from skfactors.codes import check_codes
+from skfactors.reports.counting.entries import largest_in_groups, positive_entries
 
 
 def importance_by_layer(codes, layers, *, top=200) -> pd.DataFrame:
@@ -53,7 +53,9 @@ def importance_by_layer(codes, layers, *, top=200) -> pd.DataFrame:
     codes = check_codes(codes)
     layers = np.asarray(layers)
     if layers.shape != (codes.shape[0],):
-        raise ValueError(f"codes have {codes.shape[0]} rows and layers has shape {layers.shape}; pass one layer a row.")
+        raise ValueError(
+            f"codes have {codes.shape[0]} rows and layers has shape {layers.shape}; pass one layer per row."
+        )
     rows, factors, activations = positive_entries(codes)
     numbers, layer_places = np.unique(layers, return_inverse=True)
     groups = factors * len(numbers) + layer_places[rows]

@@ -6,7 +6,7 @@ from scipy import sparse
 from sklearn.preprocessing import normalize
 from sklearn.utils import gen_batches
 
-from skfactors.reports.ranking import largest_in_groups
+from skfactors.reports.counting.entries import largest_in_groups
 
 N_NEIGHBOURS = 10
 NEIGHBOUR_COLUMNS = ("factor", "neighbour", "similarity")
@@ -48,7 +48,7 @@ def nearest_by_contexts(contexts, n_components, k=N_NEIGHBOURS) -> pd.DataFrame:
     DataFrame
         Columns `factor`, `neighbour` and `similarity`; by factor, nearest first. The similarity of two factors is the
         number of places, tokens in whatever layer, that are in the top contexts of both, divided by the geometric mean
-        of the numbers that each has. Factors that share no place are no neighbours.
+        of the numbers that each has. Factors that share no place are not neighbours.
     """
     places = contexts.groupby(["document", "position"]).ngroup().to_numpy()
     factors = contexts["factor"].to_numpy()

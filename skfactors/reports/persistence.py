@@ -1,5 +1,6 @@
 """A report as a folder: report.json, which holds all of it, and tables for spreadsheets."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -9,35 +10,38 @@ import pandas as pd
 from skfactors._version import __version__
 from skfactors.files import replaced_file
 from skfactors.reports.contexts import CONTEXT_COLUMNS
-from skfactors.reports.histogram import HISTOGRAM_COLUMNS, N_BINS
+from skfactors.reports.counting.histogram import HISTOGRAM_COLUMNS, N_BINS
+from skfactors.reports.counting.tally_file import read_tally, write_tally
 from skfactors.reports.importance import factor_by_layer
 from skfactors.reports.neighbours import NEIGHBOUR_COLUMNS
-from skfactors.reports.saliency_records import from_records, to_records
-from skfactors.reports.tally_file import read_tally, write_tally
+from skfactors.reports.saliency.records import from_records, to_records
+from skfactors.reports.tables import ReportTables
 
 REPORT_FILE = "report.json"
 TALLY_FILE = "tally.safetensors"
 FORMAT = "skfactors factor report"
-FORMAT_VERSION = 2
-TEXT_COLUMNS = ("token", "left", "right")
-FLOAT_COLUMNS = ("activation", "similarity")
-PARAMETERS = {"k": int, "top": int, "window": int, "unique_documents": bool}
-TOTALS = {
-    "n_documents": int,
-    "n_tokens": int,
-    "n_rows": int,
-    "layers": list,
-    "n_components": int,
-    "explained_variance": (float, type(None)),
-    "l0": float,
-    "dead_fraction": float,
-}
-BY_LAYER = {"importance": float, "active_rows": int, "activation_sums": float}
+FORMAT_VERSION = 3
+# Without a checksum of report.json itself.
+FORMAT_BEFORE = 2
 
+_TOTALS = (
+    "n_documents",
+    "n_tokens",
+    "n_rows",
+    "layers",
+    "n_components",
+    "explained_variance",
+    "l0",
+    "dead_fraction",
+)
+_PARAMETERS = ("k", "top", "window", "unique_documents")
+_BY_LAYER = {"importance": np.float64, "active_rows": np.int64, "activation_sums": np.float64}
+_TEXT_COLUMNS = ("token", "left", "right")
+_FLOAT_COLUMNS = ("activation", "similarity")
 _READ_AS_FORMULA = "=+-@＝＋－＠"
 
 
-def write_folder(path, *, tally, summary, **content):
+def write_folder(path, tables, tally, summary):
     """
     Write a report to a folder.
 
@@ -45,20 +49,19 @@ def write_folder(path, *, tally, summary, **content):
     ----------
     path : path-like
         Made if need be. Each file in it is replaced as a whole.
-    tally : ReportAccumulator or None
+    tables : ReportTables
+    tally : Tally or None
         What the report was counted from.
     summary : DataFrame
-    **content
-        As :func:`write_json` takes it.
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / "summary.csv", summary.reset_index())
-    write_csv(folder / "importance.csv", content["by_layer"]["importance"].reset_index())
-    write_csv(folder / "contexts.csv", content["contexts"])
+    write_csv(folder / "importance.csv", tables.importance.reset_index())
+    write_csv(folder / "contexts.csv", tables.contexts)
     checksum = None if tally is None else write_tally(folder / TALLY_FILE, tally)
     # The report, which says what tally is its own, comes last: one left by a save that was cut off is known by that.
-    write_json(folder / REPORT_FILE, tally=checksum, **content)
+    write_json(folder / REPORT_FILE, tables, checksum)
     if tally is None:
         (folder / TALLY_FILE).unlink(missing_ok=True)
 
@@ -73,9 +76,9 @@ def read_folder(path):
 
     Returns
     -------
-    dict
-        The content of :func:`read_json`, with `tally` the ReportAccumulator: None where its file is missing, or is that
-        of another report.
+    tables : ReportTables
+    tally : Tally or None
+        None where its file is missing, or is that of another report.
 
     Raises
     ------
@@ -85,48 +88,41 @@ def read_folder(path):
         If a file is cut short or altered, or of a format that this version does not read.
     """
     folder = Path(path)
-    content = read_json(folder / REPORT_FILE)
-    expected = content.pop("tally")
+    tables, expected = read_json(folder / REPORT_FILE)
     tally = None
     if (folder / TALLY_FILE).is_file():
         remedy = "save the report again, or delete this file to load the report without being able to merge it"
         found, _, checksum = read_tally(folder / TALLY_FILE, remedy=remedy)
         tally = found if checksum == expected else None
-    return content | {"tally": tally}
+    return tables, tally
 
 
-def write_json(path, *, parameters, totals, contexts, by_layer, saliency, histogram, directions, tally=None):
+def write_json(path, tables, tally_checksum):
     """
-    Write everything that a report is made of to a JSON file.
+    Write everything that a report is made of to a JSON file, with a checksum.
 
     Parameters
     ----------
     path : Path
         The file. It is replaced as a whole, or stays as it was.
-    parameters, totals : dict
-    contexts : DataFrame
-    by_layer : dict of str to DataFrame of shape (n_components, n_layers)
-        The tables named in `BY_LAYER`.
-    saliency : dict
-        By context, as :func:`~skfactors.reports.saliency_records.context_key` names it.
-    histogram : DataFrame
-    directions : DataFrame or None
-    tally : str, default=None
-        Checksum of what the report was counted from, where that is saved too.
+    tables : ReportTables
+    tally_checksum : str or None
+        Of what the report was counted from, where that is saved too.
     """
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "skfactors_version": __version__,
-        "parameters": parameters,
-        "totals": totals,
-        "contexts": {name: contexts[name].tolist() for name in CONTEXT_COLUMNS},
-        **{name: table.to_numpy().T.tolist() for name, table in by_layer.items()},
-        "saliency": to_records(saliency),
-        "histogram": histogram.to_dict("list"),
-        "directions": None if directions is None else directions.to_dict("list"),
-        "tally": tally,
+        "parameters": tables.parameters,
+        "totals": tables.totals,
+        "contexts": {name: tables.contexts[name].tolist() for name in CONTEXT_COLUMNS},
+        **{name: getattr(tables, name).to_numpy().T.tolist() for name in _BY_LAYER},
+        "saliency": to_records(tables.saliency),
+        "histogram": tables.histogram.to_dict("list"),
+        "directions": None if tables.directions is None else tables.directions.to_dict("list"),
+        "tally": tally_checksum,
     }
+    content["sha256"] = _checksum(content)
     with replaced_file(path, text=True) as file:
         json.dump(content, file, ensure_ascii=True, allow_nan=False)
 
@@ -141,15 +137,15 @@ def read_json(path):
 
     Returns
     -------
-    dict
-        What :func:`write_json` takes, by name.
+    tables : ReportTables
+    tally_checksum : str or None
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is cut short, altered, or no report that this version reads.
+        If the file is cut short or altered, or not a report that this version reads.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; load the folder that a report was saved to.")
@@ -159,86 +155,66 @@ def read_json(path):
         raise ValueError(f"{path} is not complete JSON ({error}); save the report again.") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path} does not hold a factor report.")
-    if content.get("format_version") != FORMAT_VERSION:
+    version = content.get("format_version")
+    if version not in (FORMAT_BEFORE, FORMAT_VERSION):
         raise ValueError(
-            f"{path} holds a report of format version {content.get('format_version')!r}; this version of skfactors "
-            f"reads {FORMAT_VERSION}."
+            f"{path} holds a report of format version {version!r}; this version of skfactors reads up to "
+            f"{FORMAT_VERSION}."
         )
+    if version == FORMAT_VERSION and content.pop("sha256", None) != _checksum(content):
+        raise ValueError(f"{path} is damaged: its checksum is not that of its content. Save the report again.")
     try:
-        return _checked(content)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        return _tables_of(content), content.get("tally")
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{path} is damaged: {error!r}.") from error
 
 
-def _checked(content):
-    parameters = _typed(content["parameters"], PARAMETERS)
-    totals = _typed(content["totals"], TOTALS)
-    layers = _integers(totals["layers"])
-    contexts = _table("contexts", content["contexts"], CONTEXT_COLUMNS)
-    histogram = _table("histogram", content["histogram"], HISTOGRAM_COLUMNS)
-    directions = content["directions"]
-    if directions is not None:
-        directions = _table("directions", directions, NEIGHBOUR_COLUMNS)
-    shape = (len(layers), totals["n_components"])
+def _checksum(content):
+    # Numbers, read from JSON and written again, are the same digits.
+    text = json.dumps(content, ensure_ascii=True, sort_keys=True)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _tables_of(content):
+    totals = {name: content["totals"][name] for name in _TOTALS}
+    layers, n_components = totals["layers"], totals["n_components"]
     by_layer = {}
-    for name, kind in BY_LAYER.items():
-        values = [_integers(column) if kind is int else _floats(column) for column in content[name]]
-        table = np.array(values)
-        if table.shape != shape:
-            raise ValueError(f"{name} has shape {table.shape} instead of {shape}")
+    for name, dtype in _BY_LAYER.items():
+        table = np.array(content[name], dtype=dtype)
+        if table.shape != (len(layers), n_components):
+            raise ValueError(f"{name} has shape {table.shape} instead of {(len(layers), n_components)}")
+        if not (np.isfinite(table) & (table >= 0)).all():
+            raise ValueError(f"{name} holds a value that is negative or not finite")
         by_layer[name] = factor_by_layer(np.ascontiguousarray(table.T), layers)
-    for table in (contexts, histogram) if directions is None else (contexts, histogram, directions):
-        for factors in (table[name] for name in ("factor", "neighbour") if name in table):
-            if not factors.between(0, totals["n_components"] - 1).all():
-                raise ValueError("a table names factors that there are none of")
+    histogram = _table(content["histogram"], HISTOGRAM_COLUMNS, n_components)
     if not (histogram["layer"].isin(layers) & histogram["bin"].between(0, N_BINS - 1)).all():
-        raise ValueError("histogram names layers or bins that there are none of")
-    saliency = from_records(content["saliency"], totals["n_components"], layers.tolist())
-    return {
-        "parameters": parameters,
-        "totals": totals,
-        "contexts": contexts,
-        "by_layer": by_layer,
-        "saliency": saliency,
-        "histogram": histogram,
-        "directions": directions,
-        # Reports of earlier versions of this package have none.
-        "tally": content.get("tally"),
-    }
+        raise ValueError("the histogram names a layer or a bin that does not exist")
+    directions = content["directions"]
+    return ReportTables(
+        contexts=_table(content["contexts"], CONTEXT_COLUMNS, n_components),
+        **by_layer,
+        histogram=histogram,
+        totals=totals,
+        parameters={name: content["parameters"][name] for name in _PARAMETERS},
+        directions=None if directions is None else _table(directions, NEIGHBOUR_COLUMNS, n_components),
+        saliency=from_records(content["saliency"], n_components, layers),
+    )
 
 
-def _table(name, content, column_names):
-    columns = {column: _column(column, content[column]) for column in column_names}
-    if len(set(map(len, columns.values()))) > 1:
-        raise ValueError(f"the columns of {name} differ in length")
-    return pd.DataFrame(columns)
+def _table(content, columns, n_components):
+    table = pd.DataFrame({name: pd.Series(content[name], dtype=_dtype_of(name)) for name in columns})
+    if table.isna().any(axis=None):
+        raise ValueError("the columns of a table differ in length")
+    for name in ("factor", "neighbour"):
+        if name in table and not table[name].between(0, n_components - 1).all():
+            raise ValueError(f"a table names a {name} that does not exist")
+    return table
 
 
-def _typed(values, kinds):
-    for name, kind in kinds.items():
-        if not isinstance(values[name], kind):
-            raise TypeError(f"{name} is {values[name]!r}")
-    return {name: values[name] for name in kinds}
-
-
-def _column(name, values):
-    if name in TEXT_COLUMNS:
-        if not all(isinstance(value, str) for value in values):
-            raise TypeError(f"{name} holds what is no text")
-        return pd.Series(values, dtype=object)
-    return _floats(values) if name in FLOAT_COLUMNS else _integers(values)
-
-
-def _integers(values):
-    if not all(type(value) is int for value in values):
-        raise TypeError("a column of integers holds something else")
-    return np.array(values, dtype=np.int64)
-
-
-def _floats(values):
-    if not all(type(value) is float for value in values):
-        raise TypeError("a column of numbers holds something else")
-    return np.array(values, dtype=np.float64)
+def _dtype_of(column):
+    if column in _TEXT_COLUMNS:
+        return object
+    return np.float64 if column in _FLOAT_COLUMNS else np.int64
 
 
 def write_csv(path, table):

@@ -1,14 +1,12 @@
-"""One row a factor: what it is, how strong, how frequent, on which tokens; and which factors to look at first."""
-
-from collections import Counter
+"""One row per factor: what it is, how strong, how frequent, on which tokens; and which factors to look at first."""
 
 import numpy as np
 import pandas as pd
 
 from skfactors.reports.levels import classify_levels
-from skfactors.reports.saliency_records import factor_spans
+from skfactors.reports.naming import top_tokens
+from skfactors.reports.saliency.records import factor_spans
 
-N_TOKENS_SHOWN = 5
 ENOUGH_DOCUMENTS = 5
 FREQUENT = 0.1
 
@@ -39,7 +37,7 @@ def summarize(contexts, importance, active_rows, activation_sums, n_rows, salien
     fires = n_active > 0
     peak_layer = importance.columns.to_numpy()[scores.argmax(axis=1)]
     spans = factor_spans(saliency, pd.Series(peak_layer, index=importance.index))
-    tokens = _top_tokens(_at_peak(contexts, peak_layer), len(importance))
+    tokens = top_tokens(_at_peak(contexts, peak_layer), len(importance))
     return pd.DataFrame(
         {
             "level": classify_levels(importance, span=spans),
@@ -95,11 +93,3 @@ def clearest_order(summary, contexts, k) -> list[int]:
 
 def _at_peak(contexts, peak_layer):
     return contexts[contexts["layer"].to_numpy() == peak_layer[contexts["factor"].to_numpy()]]
-
-
-def _top_tokens(contexts, n_components):
-    counts = [Counter() for _ in range(n_components)]
-    for factor, token in zip(contexts["factor"].tolist(), contexts["token"], strict=True):
-        counts[factor][token.strip().lower()] += 1
-    # Of tokens that are equally common, the one met in a stronger context is first.
-    return [", ".join(token for token, _ in count.most_common(N_TOKENS_SHOWN)) for count in counts]

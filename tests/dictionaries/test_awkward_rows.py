@@ -84,7 +84,8 @@ def test_in_single_precision_they_are_too_or_the_gap_that_is_left_is_told(case, 
     told, gaps = gaps_of(*case(*random_problem(0, dtype=np.float32)), positive, solver, max_iter=200)
     left_open = gaps > 1.01e-4
     np.testing.assert_allclose(told[left_open], gaps[left_open], rtol=0.5)
-    assert left_open.any() or case is not barely_penalised
+    # This one corrects its codes by the residual, round after round, and closes the gap all the same.
+    assert left_open.any() or case is not barely_penalised or solver == "batched_active_set"
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from skfactors import SparseDictionary
+from skfactors.compiled import compile_with
 from skfactors.dictionaries.sparse_coding.solvers._working_set import code_rows
 
 FIT = """
@@ -40,3 +42,90 @@ def test_rows_that_lie_column_by_column_need_no_code_of_their_own():
     SparseDictionary(8, alpha=0.5, dict_init=np.asfortranarray(dictionary.components_), device="cpu").fit(X)
     assert len(code_rows.signatures) == compiled
     np.testing.assert_array_equal(codes.toarray(), dictionary.transform(X).toarray())
+
+
+def run_outer(folder):
+    """Call a compiled function in a new process; return its result and how often its code came from the cache."""
+    code = "from outer import outer; print(outer(1), sum(outer.stats.cache_hits.values()))"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    return tuple(map(int, done.stdout.split()))
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip_a_bit(path):
+    """Change machine code in a way that no reader of files would notice."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def remove(path):
+    path.unlink()
+
+
+@pytest.fixture
+def two_files(tmp_path):
+    (tmp_path / "inner.py").write_text(INNER.format(amount=1))
+    (tmp_path / "outer.py").write_text(OUTER)
+    return tmp_path
+
+
+@pytest.mark.parametrize("damage", [empty, cut_short, flip_a_bit, remove])
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+def test_code_that_was_damaged_on_disk_is_compiled_again_and_kept(two_files, ending, damage):
+    assert run_outer(two_files) == (2, 0)
+    for path in list(two_files.rglob(f"*.{ending}")):
+        damage(path)
+    assert run_outer(two_files) == (2, 0)
+    assert run_outer(two_files) == (2, 1)
+
+
+def test_a_change_in_a_file_that_code_was_taken_from_is_seen(two_files):
+    assert run_outer(two_files) == (2, 0)
+    (two_files / "inner.py").write_text(INNER.format(amount=5))
+    assert run_outer(two_files) == (6, 0)
+
+
+INNER = """
+from skfactors.compiled import compile_with
+
+@compile_with(forceinline=True)
+def inner(x):
+    return x + {amount}
+"""
+OUTER = """
+from inner import inner
+from skfactors.compiled import compile_with
+
+@compile_with(forceinline=True)
+def outer(x):
+    return inner(x)
+"""
+
+
+def doubled(values):
+    return 2 * values
+
+
+def test_where_no_folder_can_be_written_functions_are_compiled_all_the_same(monkeypatch):
+    monkeypatch.setattr("numba.core.caching.CompileResultCacheImpl._locator_classes", [])
+    function = compile_with()(doubled)
+    assert function(3.5) == 7
+    assert len(function.signatures) == 1
+
+
+def test_a_disk_that_is_full_stops_no_compiled_function(monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("numba.core.caching.IndexDataCacheFile.save", full)
+    assert compile_with()(doubled)(3.5) == 7

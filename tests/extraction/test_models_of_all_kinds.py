@@ -201,6 +201,26 @@ def test_a_model_that_guesses_is_refused_by_name(tmp_path, monkeypatch):
         TransformerFeatureExtractor(folder).fit([SENTENCE])
 
 
+def test_attention_at_random_is_refused_even_where_it_hardly_shows(tmp_path):
+    folder = save(
+        tmp_path,
+        "Reformer",
+        vocab_size=64,
+        hidden_size=32,
+        num_attention_heads=4,
+        attention_head_size=8,
+        axial_pos_shape=[16, 16],
+        axial_pos_embds_dim=[16, 16],
+        attn_layers=["local", "lsh", "local"],
+        feed_forward_size=64,
+        num_buckets=4,
+        is_decoder=False,
+        max_position_embeddings=256,
+    )
+    with pytest.raises(ValueError, match=r"ReformerModel\) gives other hidden states each time"):
+        TransformerFeatureExtractor(folder).fit([SENTENCE])
+
+
 def test_a_token_beyond_the_embeddings_is_named_with_its_text(tmp_path):
     folder = save(tmp_path, "Bert", **{**SIZES, "vocab_size": 30})
     tokenizer = hf.AutoTokenizer.from_pretrained(folder)

@@ -4,13 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold, cross_validate
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.preprocessing import MinMaxScaler, Normalizer, StandardScaler
 
+from skfactors import SparseDictionary
 from skfactors.metrics import (
     SCORERS,
     amortization_gap,
@@ -30,14 +33,15 @@ from skfactors.metrics import (
 EVERY_SCORER = pytest.mark.parametrize("scorer", SCORERS.values(), ids=SCORERS)
 
 
-def expected_scores(rows, codes, components, alpha=0.3):
+def expected_scores(rows, codes, components, alpha=0.3, intercept=0.0):
+    told = codes @ components + intercept
     return {
-        "explained_variance": explained_variance(rows, codes @ components),
+        "explained_variance": explained_variance(rows, told),
         "l0": -l0(codes),
         "density": -np.mean(density(codes)),
         "dead_fraction": -dead_fraction(codes),
-        "amortization_gap": -amortization_gap(rows, codes, components, alpha),
-        "description_length": -description_length(rows, codes, components),
+        "amortization_gap": -amortization_gap(rows - intercept, codes, components, alpha),
+        "description_length": -description_length(rows, codes, components, reconstruction=told),
     }
 
 
@@ -74,13 +78,50 @@ def test_a_dictionary_is_scored_on_the_rows_given(sparse_model, fitted, name):
 
 
 @pytest.mark.parametrize("name", SCORERS)
-def test_a_pipeline_is_scored_on_the_rows_that_enter_its_last_step(sparse_model, dictionary_class, name):
+def test_a_dictionary_with_an_intercept_is_scored_with_it(sparse_model, dictionary_class, name):
     factors, _, rows = sparse_model
-    scaler = StandardScaler().fit(rows)
-    scaled = scaler.transform(rows)
-    pipeline = make_pipeline(StandardScaler(), dictionary_class(factors, alpha=0.3)).fit(rows)
-    expected = expected_scores(scaled, pipeline[-1].transform(scaled), pipeline[-1].components_)
-    assert SCORERS[name](pipeline, rows) == pytest.approx(expected[name])
+    intercept = np.linspace(-50, 50, 24)
+
+    class WithIntercept(dictionary_class):
+        def transform(self, X):
+            return super().transform(X - intercept)
+
+        def inverse_transform(self, codes):
+            return super().inverse_transform(codes) + intercept
+
+    dictionary = WithIntercept(factors, alpha=0.3).fit(rows + intercept)
+    codes = dictionary.transform(rows + intercept)
+    expected = expected_scores(rows + intercept, codes, factors, intercept=intercept)
+    assert SCORERS[name](dictionary, rows + intercept) == pytest.approx(expected[name], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(set(SCORERS) - {"amortization_gap"}))
+def test_a_pipeline_with_a_scaler_is_scored_on_the_rows_that_it_is_given(sparse_model, dictionary_class, name):
+    factors, _, rows = sparse_model
+    scale, mean = np.linspace(0.1, 9, 24), np.linspace(-50, 50, 24)
+    given = rows * scale + mean
+    scaler = StandardScaler().fit(given)
+    pipeline = make_pipeline(StandardScaler(), dictionary_class(factors, alpha=0.3)).fit(given)
+    codes = pipeline.transform(given)
+    expected = expected_scores(given, codes, factors * scaler.scale_, intercept=scaler.mean_)
+    assert SCORERS[name](pipeline, given) == pytest.approx(expected[name])
+
+
+def test_exact_codes_have_no_amortization_gap_behind_a_scaler(sparse_model, dictionary_class):
+    factors, _, rows = sparse_model
+    given = 7 * rows + 3
+    pipeline = make_pipeline(StandardScaler(), dictionary_class(factors, alpha=0.3)).fit(given)
+    assert amortization_gap_scorer(pipeline, given) == pytest.approx(0, abs=1e-4)
+
+
+@EVERY_SCORER
+def test_where_a_step_cannot_be_undone_the_rows_that_reach_the_dictionary_are_scored(
+    sparse_model, dictionary_class, scorer
+):
+    factors, _, rows = sparse_model
+    pipeline = make_pipeline(StandardScaler(), Normalizer(), dictionary_class(factors, alpha=0.01)).fit(rows)
+    reaching = pipeline[:-1].transform(rows)
+    assert scorer(pipeline, rows) == pytest.approx(scorer(pipeline[-1], reaching))
 
 
 @EVERY_SCORER
@@ -126,6 +167,24 @@ def test_a_pipeline_may_end_in_a_pipeline(sparse_model, dictionary_class, scorer
 
 
 @EVERY_SCORER
+def test_a_frozen_dictionary_is_scored_as_it_is(sparse_model, fitted, scorer):
+    _, _, rows = sparse_model
+    assert scorer(FrozenEstimator(fitted), rows) == scorer(fitted, rows)
+
+
+@EVERY_SCORER
+@pytest.mark.parametrize("output", ["pandas", "polars"])
+def test_output_asked_of_all_of_scikit_learn_changes_no_score(sparse_model, scorer, output):
+    _, _, rows = sparse_model
+    dictionary = SparseDictionary(8, alpha=0.3, random_state=0, device="cpu").fit(rows)
+    pipeline = make_pipeline(StandardScaler(), SparseDictionary(8, alpha=0.3, random_state=0, device="cpu")).fit(rows)
+    expected = scorer(dictionary, rows), scorer(pipeline, rows)
+    with config_context(transform_output=output):
+        assert (scorer(dictionary, rows), scorer(pipeline, rows)) == expected
+
+
+@EVERY_SCORER
+@pytest.mark.filterwarnings("error")
 def test_pandas_output_gives_the_same_score(sparse_model, dictionary_class, scorer):
     factors, _, rows = sparse_model
     frame = pd.DataFrame(rows, index=[f"row {i}" for i in range(len(rows))]).add_prefix("feature ")
@@ -172,7 +231,7 @@ def test_an_estimator_without_inverse_transform_is_refused(sparse_model, scorer)
 @EVERY_SCORER
 def test_a_pipeline_that_ends_in_no_dictionary_is_refused(sparse_model, scorer):
     _, _, rows = sparse_model
-    with pytest.raises(TypeError, match="MinMaxScaler has no components_; score a dictionary"):
+    with pytest.raises(TypeError, match="MinMaxScaler has no components_; pass a dictionary"):
         scorer(make_pipeline(StandardScaler(), MinMaxScaler()).fit(rows), rows)
 
 

@@ -1,4 +1,4 @@
-"""Small corpora with codes full of ties, and stand-ins for an extractor and a dictionary."""
+"""Small corpora with codes full of ties, and stand-ins for an extractor and for dictionaries."""
 
 import re
 from types import SimpleNamespace
@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.base import BaseEstimator
+from support.dictionaries import StandInModel, scaled
 
 WORDS = ["left", "Left", "mind", "park", "light", "of", "42", ".", "\N{GRINNING FACE}", "\u05e9\u05dc\u05d5\u05dd"]
 
@@ -60,27 +61,6 @@ class WordExtractor(BaseEstimator):
         return np.random.default_rng(seed).normal(size=self.width)
 
 
-class FixedDictionary(BaseEstimator):
-    """Codes are what is positive of the rows' products with random factors; the last factor never fires."""
-
-    def __init__(self, n_components=5, sparse_output=True, verbose=False):
-        self.n_components = n_components
-        self.sparse_output = sparse_output
-        self.verbose = verbose
-
-    def fit(self, X, y=None):
-        self.components_ = np.random.default_rng(5).normal(size=(self.n_components, X.shape[1]))
-        self.components_[-1] = 0
-        return self
-
-    def transform(self, X):
-        codes = np.maximum(X @ self.components_.T - 0.5, 0)
-        return sparse.csr_array(codes) if self.sparse_output else codes
-
-    def inverse_transform(self, codes):
-        return codes @ self.components_
-
-
 @pytest.fixture
 def make_extractor():
     return WordExtractor
@@ -88,12 +68,14 @@ def make_extractor():
 
 @pytest.fixture
 def make_dictionary():
-    return FixedDictionary
+    return StandInModel
 
 
-@pytest.fixture
-def fitted_dictionary():
-    return FixedDictionary().fit(np.zeros((1, 6)))
+@pytest.fixture(params=["model", "pipeline"])
+def fitted_dictionary(request):
+    """Return a dictionary of six features with an intercept, bare and behind a scaler."""
+    rows = np.random.default_rng(0).normal(1, 2, size=(20, 6))
+    return StandInModel().fit(rows) if request.param == "model" else scaled(rows)
 
 
 @pytest.fixture

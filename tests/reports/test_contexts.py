@@ -177,7 +177,7 @@ def test_an_excerpt_of_a_long_text_does_not_read_all_of_it():
         ({"texts": "one string"}, TypeError, "texts is one string"),
         ({"codes": np.full((1, 2), np.nan)}, ValueError, "2 NaN or infinite"),
         ({"codes": np.ones((2, 2))}, ValueError, "2 rows and provenance has"),
-        ({"codes": np.ones(3)}, ValueError, "must be a table"),
+        ({"codes": np.ones(3)}, ValueError, "must be a 2D array"),
         ({"codes": np.array([["a"]])}, ValueError, "real numbers"),
     ],
 )

@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skfactors.reports.documents import DocumentsMet
-from skfactors.reports.entries import Places
+from skfactors.reports.counting.documents import DocumentsMet
+from skfactors.reports.counting.entries import Places
 
 
 def corpus_of(lengths, layers=(4, 1)):

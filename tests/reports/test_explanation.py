@@ -22,7 +22,7 @@ def report(tiny_model, texts):
 
 @pytest.fixture(scope="module")
 def sources(report):
-    return report._sources.extractor, report._sources.dictionary
+    return report._sources["extractor"], report._sources["dictionary"]
 
 
 def test_the_frame_has_the_codes_of_every_hidden_state(report, sources):

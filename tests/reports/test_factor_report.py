@@ -146,8 +146,8 @@ def test_contexts_can_be_had_by_factor_and_layer(corpus_report):
         ({"factor": 5}, ValueError, "no factor 5; there are factors from 0 to 4"),
         ({"factor": [0, -1]}, ValueError, "no factor -1"),
         ({"layer": 1}, ValueError, "no layer 1; there are layers 0, 2, 10"),
-        ({"factor": 1.5}, TypeError, "factor=1.5 is no integer"),
-        ({"layer": True}, TypeError, "layer=True is no integer"),
+        ({"factor": 1.5}, TypeError, "factor=1.5 is not an integer"),
+        ({"layer": True}, TypeError, "layer=True is not an integer"),
     ],
 )
 def test_unknown_factors_and_layers_are_refused_with_those_there_are(corpus_report, arguments, error, message):

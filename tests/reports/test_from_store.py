@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from support.small_store import SmallStore, fitted_axes, report_aloud
+from support.dictionaries import StandInModel, scaled
+from support.small_store import N_FEATURES, SmallStore, fitted_model, report_aloud
 
 from skfactors.reports import FactorReport, importance_by_layer, top_contexts
 
@@ -29,7 +30,7 @@ def store_that_stops_at(stop):
 
 
 def report_on(store, dictionary=None, **options):
-    return FactorReport.from_store(store, dictionary or fitted_axes(), **PARAMETERS, **options)
+    return FactorReport.from_store(store, dictionary or fitted_model(), **PARAMETERS, **options)
 
 
 def the_file_in(folder):
@@ -38,7 +39,7 @@ def the_file_in(folder):
 
 
 def test_a_report_on_a_store_has_the_tables_of_the_functions():
-    store, dictionary = SmallStore(), fitted_axes()
+    store, dictionary = SmallStore(), fitted_model()
     codes = dictionary.transform(store.X)
 
     report = report_on(store)
@@ -108,28 +109,50 @@ def test_resumed_reports_merge(tmp_path):
 def another_store():
     store = SmallStore()
     store.fingerprint = "another"
-    return store, fitted_axes(), {}
+    return store, fitted_model(), {}
 
 
 def other_components():
-    dictionary = fitted_axes()
+    dictionary = fitted_model()
     dictionary.components_ *= 2
     return SmallStore(), dictionary, {}
 
 
 def other_parameters_of_the_dictionary():
-    return SmallStore(), fitted_axes(alpha=1.0), {}
+    return SmallStore(), fitted_model(threshold=1.0), {}
+
+
+def a_pipeline_with_another_scaler():
+    return SmallStore(), scaled(SmallStore().X * 2), {}
+
+
+def a_subclass_that_codes_otherwise():
+    return SmallStore(), Doubled().fit(np.zeros((1, N_FEATURES))), {}
+
+
+class Doubled(StandInModel):
+    def transform(self, X):
+        return super().transform(X) * 2
 
 
 def other_parameters_of_the_report():
-    return SmallStore(), fitted_axes(), {"window": 3}
+    return SmallStore(), fitted_model(), {"window": 3}
 
 
 @pytest.mark.parametrize(
-    "make", [another_store, other_components, other_parameters_of_the_dictionary, other_parameters_of_the_report]
+    "make",
+    [
+        another_store,
+        other_components,
+        other_parameters_of_the_dictionary,
+        a_subclass_that_codes_otherwise,
+        a_pipeline_with_another_scaler,
+        other_parameters_of_the_report,
+    ],
 )
 def test_the_checkpoint_of_another_report_is_not_taken_up(tmp_path, make):
-    report_on(SmallStore(), checkpoint_dir=tmp_path)
+    for dictionary in (fitted_model(), scaled(SmallStore().X)):
+        report_on(SmallStore(), dictionary, checkpoint_dir=tmp_path)
     store, dictionary, options = make()
     report = report_on(store, dictionary, checkpoint_dir=tmp_path, **options)
     assert store.shards_read[0] == 0
@@ -153,9 +176,19 @@ def test_a_checkpoint_cut_short_or_altered_is_refused(tmp_path):
 def test_a_write_that_was_cut_off_leaves_nothing_behind(tmp_path):
     report_on(SmallStore(), checkpoint_dir=tmp_path)
     file = the_file_in(tmp_path)
-    (tmp_path / f".{file.name}.0123.unfinished").write_bytes(b"half")
+    left_over = tmp_path / f".{file.name}.0123.unfinished"
+    left_over.write_bytes(b"half")
+    os.utime(left_over, (0, 0))
     report_on(SmallStore(), checkpoint_dir=tmp_path)
     assert the_file_in(tmp_path) == file
+
+
+def test_a_file_that_another_process_is_writing_is_left_alone(tmp_path):
+    report_on(SmallStore(), checkpoint_dir=tmp_path)
+    being_written = tmp_path / f".{the_file_in(tmp_path).name}.0123.unfinished"
+    being_written.write_bytes(b"half")
+    report_on(SmallStore(), checkpoint_dir=tmp_path)
+    assert being_written.exists()
 
 
 class LongStore:
@@ -200,7 +233,7 @@ def test_a_report_killed_at_twenty_random_moments_ends_equal_to_one_that_was_not
     # Processes are forked from one that has everything imported.
     context = multiprocessing.get_context("forkserver")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    context.set_forkserver_preload(["reports.small_store"])
+    context.set_forkserver_preload(["support.small_store"])
     rng = np.random.default_rng(0)
     starts = []
     for n_shards in [*rng.integers(0, 4, size=20).tolist(), None]:

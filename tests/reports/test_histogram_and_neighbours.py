@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from skfactors.dictionaries.adapters import as_factor_model
 from skfactors.reports import FactorReport
 from skfactors.reports.neighbours import nearest_by_contexts, nearest_directions
 
@@ -82,7 +83,7 @@ def test_without_contexts_no_factor_is_near():
 
 def test_a_streamed_report_knows_the_directions_of_its_dictionary(make_extractor, fitted_dictionary):
     report = FactorReport.from_texts(make_extractor(), fitted_dictionary, ["left mind park", "light of left"])
-    expected = nearest_directions(fitted_dictionary.components_)
+    expected = nearest_directions(as_factor_model(fitted_dictionary).components_)
     pd.testing.assert_frame_equal(report.neighbours(), expected)
     assert not expected.empty
 

@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.small_store import SmallStore, fitted_axes
+from support.dictionaries import scaled
+from support.small_store import SmallStore, fitted_model
 
 from skfactors.reports import FactorReport
-from skfactors.reports.saliency_records import context_key, saliency_series
+from skfactors.reports.saliency.records import context_key, saliency_series
 
 COMPONENTS = np.random.default_rng(1).normal(size=(5, 3))
 
@@ -46,14 +47,16 @@ def test_merged_reports_equal_the_report_made_in_one_pass(
 
 @pytest.mark.parametrize("rows_a_shard", [2, 17, 70])
 @pytest.mark.parametrize("n_reports", [1, 2, 3, 5])
-def test_reports_on_every_nth_shard_merge_to_the_report_on_all(n_reports, rows_a_shard):
+@pytest.mark.parametrize("make", [lambda store: fitted_model(), lambda store: scaled(store.X)])
+def test_reports_on_every_nth_shard_merge_to_the_report_on_all(n_reports, rows_a_shard, make):
     store = SmallStore(n_documents=50, rows_a_shard=rows_a_shard)
+    dictionary = make(store)
     reports = [
-        FactorReport.from_store(store, fitted_axes(), k=3, top=4, shards=range(number, store.n_shards, n_reports))
+        FactorReport.from_store(store, dictionary, k=3, top=4, shards=range(number, store.n_shards, n_reports))
         for number in reversed(range(n_reports))
     ]
     merged = FactorReport.merge(iter(reports))
-    assert merged == FactorReport.from_store(store, fitted_axes(), k=3, top=4)
+    assert merged == FactorReport.from_store(store, dictionary, k=3, top=4)
     assert merged.summary().equals(FactorReport.merge(reports[::-1]).summary())
 
 
@@ -112,7 +115,7 @@ def test_a_merged_report_has_the_saliency_of_all(make_corpus):
     for report in reports:
         context = next(report.top_contexts().itertuples())
         key = context_key(context)
-        report._saliency[key] = saliency_series([context.token], key[-1], [1.0], facts | {"position": key[-1]})
+        report._tables.saliency[key] = saliency_series([context.token], key[-1], [1.0], facts | {"position": key[-1]})
     merged = FactorReport.merge(reports)
     assert len(merged.saliency()) == 2
     assert merged == FactorReport.merge(reports[::-1])
@@ -122,8 +125,8 @@ def test_a_merged_report_has_the_saliency_of_all(make_corpus):
     ("other", "message"),
     [
         ({"k": 4}, "reports 0 and 1 were made with different parameters: k=3 and k=4"),
-        ({"components": COMPONENTS * 2}, "reports 0 and 1 are of different dictionaries: their components differ"),
-        ({"components": None}, "only one report was made with components"),
+        ({"components": COMPONENTS * 2}, "reports 0 and 1 are of different dictionaries: their fingerprints differ"),
+        ({"components": None}, "only one report was made with a dictionary"),
     ],
 )
 def test_reports_that_do_not_belong_together_are_refused(make_corpus, other, message):
@@ -133,6 +136,32 @@ def test_reports_that_do_not_belong_together_are_refused(make_corpus, other, mes
     second = report_on(corpus, slice(half, None), **{"components": COMPONENTS, **other})
     with pytest.raises(ValueError, match=message):
         FactorReport.merge([first, second])
+
+
+@pytest.mark.parametrize("other", [scaled(SmallStore().X * 2), fitted_model(threshold=1.0)])
+def test_reports_of_dictionaries_that_code_otherwise_are_refused(other):
+    first = FactorReport.from_store(SmallStore(), scaled(SmallStore().X), shards=[0, 1])
+    second = FactorReport.from_store(SmallStore(), other, shards=[2, 3])
+    with pytest.raises(ValueError, match="of different dictionaries"):
+        FactorReport.merge([first, second])
+
+
+def test_reports_on_different_stores_are_refused():
+    another = SmallStore()
+    another.fingerprint = "another"
+    first = FactorReport.from_store(SmallStore(), fitted_model(), shards=[0, 1])
+    second = FactorReport.from_store(another, fitted_model(), shards=[2, 3])
+    assert first.origin == {"dictionary": fitted_model().fingerprint(), "corpus": "small"}
+    with pytest.raises(ValueError, match="of different corpora"):
+        FactorReport.merge([first, second])
+
+
+def test_codes_at_hand_merge_with_a_report_on_the_rest_of_the_store():
+    store, model = SmallStore(), fitted_model()
+    rest = FactorReport.from_store(store, model, shards=range(1, store.n_shards))
+    first = store.read_shard(0)
+    at_hand = FactorReport.from_codes(model.transform(first.X), first, dictionary=model)
+    assert FactorReport.merge([at_hand, rest]) == FactorReport.from_store(store, model)
 
 
 def test_dictionaries_of_other_sizes_are_refused(make_corpus):
@@ -206,7 +235,8 @@ def test_the_tally_of_another_report_is_not_taken_for_this_ones(saved, make_corp
 def test_a_report_of_a_version_without_tallies_loads(saved):
     report, folder = saved
     content = json.loads((folder / "report.json").read_text())
-    del content["tally"]
+    del content["tally"], content["sha256"]
+    content["format_version"] = 2
     (folder / "report.json").write_text(json.dumps(content))
     (folder / "tally.safetensors").unlink()
     assert FactorReport.load(folder) == report

@@ -191,7 +191,7 @@ def test_hostile_tokens_are_drawn_as_they_are():
         (plot_frontier, ([[1.0, 2.0]],), ValueError, "shape"),
         (plot_frontier, ("rows",), TypeError, "rows of alpha"),
         (plot_frontier, ([[0.5, 0.6, 20]],), ValueError, "in this order"),
-        (plot_token_saliency, ([0.5],), TypeError, "no string"),
+        (plot_token_saliency, ([0.5],), TypeError, "not a string"),
         (plot_token_saliency, (WEIGHTS, 3), ValueError, "target"),
     ],
 )

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skfactors.reports.ranking import largest_in_groups, largest_of_each_member
+from skfactors.reports.counting.entries import largest_in_groups, largest_of_each_member
 
 ENTRIES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.sampled_from([0.5, 1.0, 2.0, 2.5])), max_size=30)
 

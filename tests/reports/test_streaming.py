@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 
 from skfactors.metrics import dead_fraction, explained_variance, l0
 from skfactors.reports import importance_by_layer, top_contexts
-from skfactors.reports.accumulator import ReportAccumulator
-from skfactors.reports.streaming import TopValues
+from skfactors.reports.counting.strongest import TopValues
+from skfactors.reports.counting.tally import Tally
 
 PARAMETERS = {"k": 3, "top": 4, "window": 2, "unique_documents": True}
 
 
 def accumulate(corpus, cuts, parameters, **extra):
     """Feed rows in the parts that the cuts make; each part's texts hold its own documents only."""
-    accumulator = ReportAccumulator(corpus.codes.shape[1], **parameters)
+    accumulator = Tally(corpus.codes.shape[1], **parameters)
     bounds = [0, *sorted(cuts), len(corpus.provenance)]
     for start, end in zip(bounds[:-1], bounds[1:], strict=True):
         provenance = corpus.provenance.iloc[start:end].reset_index(drop=True)
@@ -86,7 +86,7 @@ def test_rows_in_any_order_of_documents_and_layers_are_reported(make_corpus):
 
 def test_a_document_continued_in_the_next_part_keeps_one_place_with_its_strongest_context():
     provenance = pd.DataFrame({"document": [0, 1], "layer": 0, "position": [0, 0], "start": 0, "end": 1})
-    accumulator = ReportAccumulator(1, k=2, top=2, window=1, unique_documents=True)
+    accumulator = Tally(1, k=2, top=2, window=1, unique_documents=True)
     for activations in ([1.0, 2.0], [3.0, 1.5], [2.5, 2.0]):
         accumulator.add(np.array(activations)[:, None], provenance, ["a", "b"])
 
@@ -98,7 +98,7 @@ def test_a_document_continued_in_the_next_part_keeps_one_place_with_its_stronges
 
 def test_a_document_dropped_from_a_full_list_comes_back_with_a_stronger_context():
     provenance = pd.DataFrame({"document": [0], "layer": 0, "position": 0, "start": 0, "end": 1})
-    accumulator = ReportAccumulator(1, k=1, top=2, window=1, unique_documents=True)
+    accumulator = Tally(1, k=1, top=2, window=1, unique_documents=True)
     for document, activation in [(0, 1.0), (1, 2.0), (0, 1.5), (0, 4.0)]:
         accumulator.add(np.array([[activation]]), provenance.assign(document=document), ["a", "b"])
     assert accumulator.contexts()[["document", "activation"]].to_numpy().tolist() == [[0, 4.0]]
@@ -107,7 +107,7 @@ def test_a_document_dropped_from_a_full_list_comes_back_with_a_stronger_context(
 def test_a_layer_first_met_in_a_later_part_gets_its_place(make_corpus):
     late = make_corpus(1, layers=(8,))
     early = make_corpus(2, layers=(2,))
-    accumulator = ReportAccumulator(5, **PARAMETERS)
+    accumulator = Tally(5, **PARAMETERS)
     accumulator.add(late.codes, late.provenance, late.texts)
     accumulator.add(early.codes, early.provenance, early.texts)
 
@@ -156,12 +156,12 @@ def test_explained_variance_over_parts_is_the_metrics_over_the_whole(make_corpus
     components = np.random.default_rng(1).normal(size=(5, 3))
     corpus.X = corpus.X.astype(np.float64) + offset
 
-    def reconstruct(codes):
+    def reconstruct(X, codes):
         return codes @ components + offset
 
     totals = accumulate(corpus, [3, 20], PARAMETERS, reconstruct=reconstruct).totals()
 
-    expected = explained_variance(corpus.X, reconstruct(corpus.codes))
+    expected = explained_variance(corpus.X, reconstruct(corpus.X, corpus.codes))
     assert totals["explained_variance"] == pytest.approx(expected, rel=1e-6)
 
 
@@ -170,11 +170,15 @@ def test_rows_that_are_all_equal_have_the_metrics_explained_variance(make_corpus
     corpus = make_corpus(3)
     corpus.X = np.full((len(corpus.X), 3), 0.1, dtype=np.float32)
 
-    def reconstruct(codes):
+    def reconstruct(X, codes):
         return np.full((codes.shape[0], 3), 0.1, dtype=np.float32) + (0 if exact else 1)
 
     totals = accumulate(corpus, [4], PARAMETERS, reconstruct=reconstruct).totals()
-    assert totals["explained_variance"] == explained_variance(corpus.X, reconstruct(corpus.codes)) == float(exact)
+    assert (
+        totals["explained_variance"]
+        == explained_variance(corpus.X, reconstruct(corpus.X, corpus.codes))
+        == float(exact)
+    )
 
 
 def test_explained_variance_is_none_where_nothing_was_reconstructed(make_corpus):
@@ -183,7 +187,7 @@ def test_explained_variance_is_none_where_nothing_was_reconstructed(make_corpus)
 
 def test_memory_does_not_grow_with_the_number_of_parts():
     rng = np.random.default_rng(0)
-    accumulator = ReportAccumulator(4, k=3, top=5, window=4, unique_documents=True)
+    accumulator = Tally(4, k=3, top=5, window=4, unique_documents=True)
 
     def add(document):
         text = f"{document} " * 100_000
@@ -217,6 +221,6 @@ def test_top_values_keep_the_largest_of_all_parts(parts, top):
 
 def test_parts_of_different_width_are_refused(make_corpus):
     corpus = make_corpus(0)
-    accumulator = ReportAccumulator(9, **PARAMETERS)
+    accumulator = Tally(9, **PARAMETERS)
     with pytest.raises(ValueError, match="codes have 5 factors; those before had 9"):
         accumulator.add(corpus.codes, corpus.provenance, corpus.texts)

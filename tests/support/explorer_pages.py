@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from skfactors.reports import FactorReport
-from skfactors.reports.saliency_records import saliency_series
+from skfactors.reports.saliency.records import saliency_series
 
 HOSTILE = [
     "<script>window.executed = true</script>",
@@ -74,4 +74,4 @@ def shade(report, factor, layer, tokens, target):
     attrs = {"method": "lime", "n_samples": 10, "start": starts, "end": ends}
     first_position = int(context["position"]) - target
     key = (factor, layer, int(context["document"]), int(context["position"]))
-    report._saliency[key] = saliency_series(["?"] * len(tokens), first_position, weights, attrs)
+    report._tables.saliency[key] = saliency_series(["?"] * len(tokens), first_position, weights, attrs)

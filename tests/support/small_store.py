@@ -4,8 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
-from sklearn.base import BaseEstimator
+from support.dictionaries import StandInModel
 
 from skfactors.reports import FactorReport
 
@@ -54,32 +53,12 @@ class SmallStore:
         return SimpleNamespace(X=self.X[rows], provenance=provenance, texts=texts)
 
 
-class ShiftedAxes(BaseEstimator):
-    """A factor for every feature, active where that is above `alpha`; the last one never is."""
-
-    def __init__(self, alpha=0.5):
-        self.alpha = alpha
-
-    def fit(self, X, y=None):
-        self.components_ = np.eye(X.shape[1]) * 0.9
-        self.components_[-1] = 0
-        return self
-
-    def transform(self, X):
-        codes = np.maximum(X - self.alpha, 0)
-        codes[:, -1] = 0
-        return sparse.csr_array(codes)
-
-    def inverse_transform(self, codes):
-        return codes @ self.components_
-
-
-def fitted_axes(alpha=0.5):
-    return ShiftedAxes(alpha).fit(np.empty((0, N_FEATURES)))
+def fitted_model(**parameters):
+    return StandInModel(**parameters).fit(np.zeros((1, N_FEATURES)))
 
 
 def report_aloud(messages, checkpoint_dir, path):
     """Report on a store of many shards, naming each before it is read, and save."""
     store = SmallStore(n_documents=100, rows_a_shard=5, before_shard=messages.send)
     options = {"k": 3, "top": 4, "checkpoint_dir": checkpoint_dir, "checkpoint_every": 1}
-    FactorReport.from_store(store, fitted_axes(), **options).save(path)
+    FactorReport.from_store(store, fitted_model(), **options).save(path)

@@ -1,6 +1,5 @@
 """Rows to codes with a given dictionary, and what codes say of their rows, a batch at a time."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +7,8 @@ import scipy.sparse
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
+from skfactors.callers import warn_caller
+from skfactors.devices import free_memory
 from skfactors.dictionaries.rows import batches_of, dense
 from skfactors.dictionaries.sparse_coding.objective import relative_duality_gap
 from skfactors.dictionaries.sparse_coding.solvers import SOLVERS
@@ -15,6 +16,9 @@ from skfactors.dictionaries.sparse_coding.solvers.pursuit import Pursuit, refit
 from skfactors.learning.batches import slices
 
 _ROWS_MEASURED_AT_A_TIME = 1024
+# An accelerator is kept busy by no fewer rows, if there is the memory for some arrays of their codes.
+_ROWS_ON_AN_ACCELERATOR = 8192
+_ARRAYS_OF_CODES = 16
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ def encode(X: np.ndarray, components: np.ndarray, coding: Coding, *, batch_size:
     components : ndarray of shape (n_components, n_features)
     coding : Coding
     batch_size : int
+        Rows at a time; on an accelerator, whose memory they fit in, more.
     sparse : bool
         Whether to return a CSR array.
 
@@ -96,7 +101,7 @@ def encode(X: np.ndarray, components: np.ndarray, coding: Coding, *, batch_size:
     components = coding.tensor(components)
     solver = coding.solver_for(components)
     n_open, batches = 0, []
-    for rows in batches_of(X, batch_size):
+    for rows in batches_of(X, _rows_at_a_time(batch_size, components)):
         batch = coding.tensor(rows)
         codes, gaps = solver.solve_sparse(batch) if sparse or coding.debias else solver.solve(batch)
         n_open += int((gaps > coding.tol).sum())
@@ -107,15 +112,21 @@ def encode(X: np.ndarray, components: np.ndarray, coding: Coding, *, batch_size:
     return scipy.sparse.vstack(batches, format="csr") if sparse else np.concatenate(batches)
 
 
+def _rows_at_a_time(batch_size: int, components: torch.Tensor) -> int:
+    if components.device.type == "cpu":
+        return batch_size
+    bytes_of_a_row = _ARRAYS_OF_CODES * len(components) * components.itemsize
+    return max(batch_size, int(min(_ROWS_ON_AN_ACCELERATOR, free_memory(components.device) / 2 / bytes_of_a_row)))
+
+
 def warn_of_open_rows(n_open: int, n_rows: int, coding: Coding) -> None:
     """Say how many rows the solver left above the tolerance."""
     if n_open:
-        warnings.warn(
+        warn_caller(
             f"The codes of {n_open} of {n_rows} rows have a relative duality gap above tol={coding.tol:g} "
             f"after max_solver_iter={coding.max_iter} steps: raise max_solver_iter, tol, or alpha, "
             "or set dtype='float64'.",
             ConvergenceWarning,
-            stacklevel=4,
         )
 
 

@@ -12,9 +12,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from skfactors.codes import check_codes
 from skfactors.devices import resolve_device
 from skfactors.dictionaries.base import FactorModel
-from skfactors.dictionaries.rows import check_codes, check_rows, check_weight
+from skfactors.dictionaries.rows import check_rows, check_weight
 from skfactors.dictionaries.sparse_coding.encoding import Coding, encode, row_gaps, warn_of_open_rows
 from skfactors.dictionaries.sparse_coding.module import SparseCodingModule
 from skfactors.dictionaries.sparse_coding.solvers import SOLVERS, fastest_solver
@@ -402,6 +403,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         Parameters
         ----------
         device : str, default="cpu"
+            Where its tensors are.
 
         Returns
         -------

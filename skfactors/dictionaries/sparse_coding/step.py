@@ -131,7 +131,7 @@ class SparseCodingStep(Step):
         """Return all else that a later step depends on."""
         tensors = {"idle_weight": self.idle_weight, "n_steps": torch.tensor(self.n_steps)}
         tensors |= {f"update.{name}": tensor for name, tensor in self.update.state.items()}
-        return {name: tensor.cpu().numpy().copy() for name, tensor in tensors.items()}
+        return {name: tensor.to("cpu", copy=True).numpy() for name, tensor in tensors.items()}
 
     def restore(self, learned: dict[str, np.ndarray], state: dict[str, np.ndarray]) -> None:
         """Take up where these were taken; what another kind of update left behind is not used."""

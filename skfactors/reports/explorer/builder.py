@@ -38,7 +38,7 @@ def write_page(path, report, *, examples=()):
     if os.path.isdir(path):
         raise IsADirectoryError(f"{path} is a folder; name a file, such as {path / 'factors.html'}.")
     if not os.path.isdir(path.parent):
-        raise FileNotFoundError(f"{path} cannot be written: {path.parent} is no folder; make it first.")
+        raise FileNotFoundError(f"{path} cannot be written: {path.parent} is not a folder; make it first.")
     page = page_of(sections_of(report) | {"examples": examples_section(examples)})
     try:
         with replaced_file(path, text=True) as file:

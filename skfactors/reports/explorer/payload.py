@@ -6,9 +6,10 @@ import json
 import numpy as np
 import pandas as pd
 
-from skfactors.reports.display import coverage, visible
-from skfactors.reports.explanation import FACTORS_SHOWN, Explanation, first_token
-from skfactors.reports.histogram import BIN_EDGES
+from skfactors.reports.counting.histogram import BIN_EDGES
+from skfactors.reports.display import coverage, visible_token
+from skfactors.reports.explanation import FACTORS_SHOWN, Explanation
+from skfactors.reports.naming import first_token
 
 TEXT_COLUMNS = ["document", "position", "left", "token", "right"]
 
@@ -70,7 +71,7 @@ def _example(number, example):
         return {"title": example, "columns": [], "rows": []}
     if isinstance(example, Explanation):
         columns = ["token", *(f"layer {layer}" for layer in example.layers)]
-        rows = [[visible(token), *map(_explained, cells)] for token, cells in example.lines(FACTORS_SHOWN)]
+        rows = [[visible_token(token), *map(_explained, cells)] for token, cells in example.lines(FACTORS_SHOWN)]
         return {"title": example.text, "columns": columns, "rows": rows}
     if not isinstance(example, pd.DataFrame):
         raise TypeError(f"examples[{number}] is a {type(example).__name__}; pass texts, explanations or DataFrames.")
@@ -153,16 +154,19 @@ def _saliency(saliency, contexts):
         tokens = of_context.get((context.factor, context.layer, context.document, context.position))
         if tokens is not None:
             key = f"{context.factor} {context.layer} {context.rank}"
-            held[key] = _spans(tokens, context.left, context.token + context.right)
+            held[key] = _spans(tokens, context.left, context.token, context.right)
     return held
 
 
-def _spans(tokens, left, rest):
+def _spans(tokens, left, token, right):
     """Return the tokens within a context, with places in JavaScript's characters from its start."""
-    target = tokens.loc[tokens["token_position"] == tokens["position"], "start"].iloc[0]
-    text, shift = left + rest, len(left) - target
+    target = tokens[tokens["token_position"] == tokens["position"]].iloc[0]
+    text, shift = left + token + right, len(left) - target["start"]
+    # A long token is shown without its middle, and what comes after it stands so much nearer.
+    left_out = max(0, target["end"] - target["start"] - len(token))
+    starts, ends = (tokens[side] + shift - left_out * (tokens[side] >= target["end"]) for side in ("start", "end"))
     spans = []
-    for start, end, weight in zip(tokens["start"] + shift, tokens["end"] + shift, tokens["saliency"], strict=True):
+    for start, end, weight in zip(starts, ends, tokens["saliency"], strict=True):
         start, end = max(0, start), min(len(text), end)
         if start < end:
             spans.append([_utf16_length(text[:start]), _utf16_length(text[:end]), float(f"{weight:.4g}")])

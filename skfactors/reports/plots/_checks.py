@@ -38,7 +38,7 @@ def check_factors(factors, known):
     Raises
     ------
     TypeError, ValueError
-        If none is asked for, or one is no integer or not known.
+        If none is asked for, or one is not an integer or not known.
     """
     known = np.asarray(known)
     is_range = np.array_equal(known, np.arange(len(known)))
@@ -55,7 +55,7 @@ def check_numbers(values, name):
     Raises
     ------
     ValueError
-        If there are none, they are no flat sequence of numbers, or one is NaN or infinite.
+        If there are none, they are not a flat sequence of numbers, or one is NaN or infinite.
     """
     values = np.asarray(values)
     if values.ndim != 1 or values.dtype.kind not in "buif":

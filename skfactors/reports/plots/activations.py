@@ -5,7 +5,8 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils import check_scalar
 
-from skfactors.reports.entries import check_codes, positive_entries
+from skfactors.codes import check_codes
+from skfactors.reports.counting.entries import positive_entries
 from skfactors.reports.plots._axes import PALETTE, axes_or_new, layer_colors, legend_outside
 from skfactors.reports.plots._checks import check_factors
 

@@ -34,7 +34,7 @@ def plot_density(frequency, *, bins=30, ax=None):
     ImportError
         If matplotlib is not installed.
     TypeError, ValueError
-        If frequency is empty, holds what is no share, or is zero throughout, or `bins` is out of range.
+        If frequency is empty, holds a value that is not a share, or is zero throughout, or `bins` is out of range.
 
     Examples
     --------

@@ -84,7 +84,7 @@ def _check_tokens(tokens, n_tokens):
     strange = [token for token in tokens if not isinstance(token, str)]
     if strange:
         raise TypeError(
-            f"tokens hold {strange[0]!r}, which is no string; pass the tokens, or a Series that they index."
+            f"tokens hold {strange[0]!r}, which is not a string; pass the tokens, or a Series that they index."
         )
     if len(tokens) != n_tokens:
         raise ValueError(f"there are {len(tokens)} tokens and {n_tokens} weights; each token needs one.")

@@ -7,7 +7,8 @@ Nearly all the time goes into reading rows of G, so sums over them take four at 
 """
 
 import numpy as np
-from numba import njit
+
+from skfactors.compiled import compile_with
 
 _FIRST_CAPACITY = 64
 _MOST_NEW_FACTORS = 64
@@ -23,7 +24,7 @@ _GAP_TO_SOLVE_EXACTLY = 0.02
 
 # Everything is compiled into the function that is called from Python. A function with code of its own would have it
 # twice, optimised apart and so rounded apart: the process that compiles runs the one, those that load the other.
-compiled = njit(cache=True, nogil=True, forceinline=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+compiled = compile_with(forceinline=True)
 
 
 @compiled

@@ -1,4 +1,7 @@
-"""Working sets for many rows at once, in plain tensor operations: for accelerators."""
+"""Working sets for many rows at once: for accelerators."""
+
+import warnings
+from functools import cache
 
 import torch
 
@@ -8,44 +11,48 @@ from skfactors.dictionaries.sparse_coding.solvers.fista import accelerate
 
 _MOST_NEW_FACTORS = 64
 _STEPS_A_ROUND = 50
+# Of tol: how exactly a working set is solved, so that what is left of the gap is due to factors outside of it.
+_SHARE_OF_TOL = 0.3
 
 
 class BatchedActiveSet(Solver):
     """
-    Code rows by accelerated gradient steps on the few factors of each row that matter, until the duality gap closes.
+    Code rows on the few factors of each that matter, many rows at a time, until the duality gap closes.
 
     Each round measures the gap, lets rows go that are done, and gives every other row a working set: its active
-    factors, and those whose correlation with the residual most exceeds the penalty. Their part of the Gram matrix is
-    gathered, and a number of FISTA steps are taken on these small problems, all rows together. One such step costs a
-    hundredth of a step on all factors.
+    factors, and those whose correlation with the residual most exceeds the penalty. On a GPU one kernel then solves all
+    these small problems, by coordinate descent that moves the code with furthest to go. Where there is no Triton to
+    compile that kernel, some accelerated gradient steps are taken on them, in many small tensor operations.
 
     Parameters as in :class:`~skfactors.dictionaries.sparse_coding.solvers.base.Solver`, `max_iter` counting rounds.
 
     References
     ----------
     Massias, Gramfort, Salmon (2018), "Celer: a fast solver for the lasso with dual extrapolation", for working sets.
+    Li, Osher (2009), "Coordinate descent optimization for l1 minimization with application to compressed sensing; a
+    greedy algorithm", for the order of the descent.
     """
 
     def __init__(self, components: torch.Tensor, **problem):
         super().__init__(components, **problem)
         self.gram = components @ components.T
+        self._descend = fused_descent(str(components.device))
+        self._limits = components.new_tensor([self.alpha, self.alpha * self.tol * _SHARE_OF_TOL])
 
     def solve(self, X: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Code rows, all of them a round at a time."""
-        codes = X.new_zeros(len(X), len(self.components))
+        codes, current = X.new_zeros(2, len(X), len(self.components))
         gaps = X.new_zeros(len(X))
-        open_rows = torch.arange(len(X), device=X.device)
-        current = codes
+        rows = torch.arange(len(X), device=X.device)
         for n_rounds in range(self.max_iter + 1):
-            rows, current_gaps, correlations = X[open_rows], *self._measure(X[open_rows], current)
-            done = current_gaps <= self.tol
-            if n_rounds == self.max_iter:
-                done[:] = True
-            codes[open_rows[done]], gaps[open_rows[done]] = current[done], current_gaps[done]
-            open_rows = open_rows[~done]
-            if not len(open_rows):
+            current_gaps, correlations = self._measure(X, current)
+            codes[rows], gaps[rows] = current, current_gaps
+            # Gaps that are not a number stay open.
+            open_ = (~(current_gaps <= self.tol)).nonzero()[:, 0]
+            if len(open_) == 0 or n_rounds == self.max_iter:
                 break
-            current = self._improve(rows[~done] @ self.components.T, current[~done], correlations[~done])
+            rows, X = rows[open_], X[open_]
+            current = self._improve(current[open_], correlations[open_])
         return codes, gaps
 
     def _measure(self, X, codes):
@@ -54,21 +61,26 @@ class BatchedActiveSet(Solver):
         gaps = gap_from_residual(X, residual, correlations, codes.abs().sum(1), self.alpha, self.positive)
         return gaps, correlations
 
-    def _improve(self, data_correlations, codes, correlations):
+    def _improve(self, codes, correlations):
         """Choose each row's working set, and improve its codes in there."""
         strength = correlations if self.positive else correlations.abs()
         active = codes != 0
-        score = torch.where(active, torch.inf, torch.where(strength > self.alpha, strength, -torch.inf))
-        width = min(int(active.sum(1).max()) + _MOST_NEW_FACTORS, score.shape[1])
-        score, factors = score.topk(width, dim=1)
-        inside = (score > -torch.inf).to(codes)
-        gram = self.gram[factors[:, :, None], factors[:, None, :]] * inside[:, :, None] * inside[:, None, :]
-        data = data_correlations.gather(1, factors) * inside
-        improved = self._minimise(gram, data, codes.gather(1, factors))
+        score = torch.where(active, torch.inf, strength)
+        # Each by its own row, so that its company does not matter.
+        sizes = torch.minimum((score > self.alpha).sum(1), active.sum(1) + _MOST_NEW_FACTORS)
+        factors = score.topk(max(int(sizes.max()), 1), dim=1).indices
+        problem = factors, sizes, codes.gather(1, factors), correlations.gather(1, factors)
+        if self._descend is None:
+            improved = self._step_along_gradients(*problem)
+        else:
+            improved = self._descend(self.gram, *problem, self._limits, self.positive)
         return torch.zeros_like(codes).scatter(1, factors, improved)
 
-    def _minimise(self, gram, data, codes):
+    def _step_along_gradients(self, factors, sizes, codes, correlations):
         """Take FISTA steps on small problems, of as long a step as each allows."""
+        inside = (torch.arange(factors.shape[1], device=sizes.device) < sizes[:, None]).to(codes)
+        gram = self.gram[factors[:, :, None], factors[:, None, :]] * inside[:, :, None] * inside[:, None, :]
+        data = correlations * inside + torch.bmm(gram, codes[:, :, None])[:, :, 0]
         # The largest eigenvalue of G is at most the fourth root of the trace of its fourth power.
         bound = torch.linalg.matrix_norm(gram @ gram).sqrt()[:, None]
         bound = torch.where(bound > 0, bound * (1 + 1e3 * torch.finfo(bound.dtype).eps), 1)
@@ -81,3 +93,42 @@ class BatchedActiveSet(Solver):
             codes = shrunk.clamp_min(0) if self.positive else shrunk
             ahead, momentum = accelerate(ahead, previous, codes, momentum)
         return codes
+
+
+@cache
+def fused_descent(device: str):
+    """
+    Compile the kernel that solves small problems.
+
+    Parameters
+    ----------
+    device : str
+        A torch device string.
+
+    Returns
+    -------
+    callable or None
+        ``_descent.descend``; None on devices that are no GPU of CUDA or ROCm, and where Triton is missing.
+
+    Warns
+    -----
+    RuntimeWarning
+        If Triton cannot compile here: it needs a C compiler, Python's header files and a GPU that it knows.
+    """
+    if torch.device(device).type != "cuda":
+        return None
+    try:
+        from skfactors.dictionaries.sparse_coding.solvers._descent import descend
+
+        one, factor = torch.ones(1, 1, device=device), torch.zeros(1, 1, dtype=torch.int64, device=device)
+        descend(one, factor, factor[0], one, one, one.expand(2, 1), True)
+    except ImportError:
+        return None
+    except Exception as error:  # Compilers and drivers raise what they like.
+        warnings.warn(
+            f"Triton cannot compile for {device}, and coding on it is several times slower without: {error}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    return descend

@@ -1,9 +1,10 @@
 """The compiled part of the block update: sums over sparse codes, and one atom after the other."""
 
 import numpy as np
-from numba import njit
 
-_compiled = njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"})
+from skfactors.compiled import compile_with
+
+_compiled = compile_with()
 
 
 @_compiled

@@ -6,12 +6,14 @@ from skfactors.dictionaries.sparse_coding.updates._atoms import add_rows, change
 from skfactors.dictionaries.sparse_coding.updates.base import Update
 from skfactors.learning.threads import torch_threads_for
 
-# Atoms whose mutual corrections are worked out among them; between blocks they are one matrix product.
-_ATOMS_IN_A_BLOCK = 64
+# Atoms whose mutual corrections are worked out among them; between blocks they are one matrix product. Many together on
+# an accelerator, where a small product takes as long as a large one.
+_ATOMS_MOVED_IN_TURN = 64
+_ATOMS_MOVED_TOGETHER = 2048
 # After t batches the statistics are those of the last t / 4, about: longer memories keep codes of dictionaries long
 # gone, shorter ones are short of rows.
 _SHARE_REMEMBERED = 1 / 4
-_MAJORIZED_STEPS = 4
+_MAJORIZED_STEPS = 8
 
 
 class BlockUpdate(Update):
@@ -48,18 +50,20 @@ class BlockUpdate(Update):
         kept = kept if processes.rank == 0 else 0.0
         codes_codes, codes_data = self.state["codes_codes"].mul_(kept), self.state["codes_data"].mul_(kept)
         if isinstance(codes, torch.Tensor):
-            codes = codes.to(codes_codes)
+            # Only sums over many batches need double precision, in which most accelerators are slow.
             weighted = (codes * weight.to(codes)[:, None]).T
-            codes_codes.addmm_(weighted, codes)
-            codes_data.addmm_(weighted, X.to(codes))
+            codes_codes += weighted @ codes
+            codes_data += weighted @ X
         else:
             arrays = (tensor.numpy() for tensor in (X, weight, codes_codes, codes_data))
             add_rows(codes.indptr, codes.indices, codes.data, *arrays)
         processes.sum_(codes_codes)
         processes.sum_(codes_data)
-        move = _in_turn if components.device.type == "cpu" else _together
+        way = (
+            (_in_turn, _ATOMS_MOVED_IN_TURN) if components.device.type == "cpu" else (_together, _ATOMS_MOVED_TOGETHER)
+        )
         with torch_threads_for(len(components) * components.numel()):
-            return sweep(components, codes_codes, codes_data, move)
+            return sweep(components, codes_codes, codes_data, *way)
 
     def forget(self, factors: torch.Tensor) -> None:
         """Drop what is remembered of some factors, which start anew."""
@@ -68,7 +72,9 @@ class BlockUpdate(Update):
         self.state["codes_data"][factors] = 0
 
 
-def sweep(components: torch.Tensor, codes_codes: torch.Tensor, codes_data: torch.Tensor, move) -> torch.Tensor:
+def sweep(
+    components: torch.Tensor, codes_codes: torch.Tensor, codes_data: torch.Tensor, move, n_at_once: int
+) -> torch.Tensor:
     """
     Improve every component once, block by block. A component that no row uses stays as it is.
 
@@ -81,14 +87,16 @@ def sweep(components: torch.Tensor, codes_codes: torch.Tensor, codes_data: torch
         Σ w·a xᵀ.
     move : callable
         From a block's atoms, its gradient and its part of `codes_codes` to the change of its atoms.
+    n_at_once : int
+        Atoms in a block.
 
     Returns
     -------
     components : Tensor of shape (n_components, n_features)
     """
     components = components.clone()
-    for start in range(0, len(components), _ATOMS_IN_A_BLOCK):
-        block = slice(start, start + _ATOMS_IN_A_BLOCK)
+    for start in range(0, len(components), n_at_once):
+        block = slice(start, start + n_at_once)
         with_all = codes_codes[block].to(components)
         gradient = codes_data[block].to(components).addmm(with_all, components, alpha=-1)
         components[block] += move(components[block], gradient, with_all[:, block].contiguous())

@@ -1,20 +1,27 @@
 """What a report is made of, gathered from a corpus part by part."""
 
+from itertools import combinations
+
 import numpy as np
 from sklearn.utils import gen_batches
 
+from skfactors.codes import check_codes
+from skfactors.metrics.reconstruction import VarianceSums
 from skfactors.reports.contexts import context_table
-from skfactors.reports.documents import DocumentsMet
-from skfactors.reports.entries import check_codes, check_places, check_texts, positive_entries
-from skfactors.reports.histogram import ActivationHistogram
+from skfactors.reports.counting.documents import DocumentsMet
+from skfactors.reports.counting.entries import by_number, check_places, positive_entries
+from skfactors.reports.counting.groups import LayerGroups
+from skfactors.reports.counting.histogram import ActivationHistogram
+from skfactors.reports.counting.strongest import TopContexts, TopValues
+from skfactors.reports.counting.sums import ActivitySums
 from skfactors.reports.importance import factor_by_layer
-from skfactors.reports.streaming import LayerGroups, TopContexts, TopValues
-from skfactors.reports.sums import ActivitySums, ReconstructionSums
 
 ROWS_AT_ONCE = 32_768
+ROWS_RECONSTRUCTED_AT_ONCE = 4096
+SIGNIFICANT_DIGITS = 9
 
 
-class ReportAccumulator:
+class Tally:
     """
     Gather contexts, importance, histograms and sums over a corpus in one pass; its size does not grow with the corpus.
 
@@ -31,8 +38,8 @@ class ReportAccumulator:
         Words of context on either side, at most.
     unique_documents : bool
         Whether a document appears in a list of contexts at most once.
-    dictionary : str, default=None
-        What identifies the dictionary of the codes.
+    dictionary, corpus : str, default=None
+        Fingerprints of what the codes and the rows are of, where they are known.
 
     Notes
     -----
@@ -41,16 +48,16 @@ class ReportAccumulator:
     the last bit.
     """
 
-    def __init__(self, n_components, *, k, top, window, unique_documents, dictionary=None):
+    def __init__(self, n_components, *, k, top, window, unique_documents, dictionary=None, corpus=None):
         self.n_components = n_components
         self.parameters = {"k": k, "top": top, "window": window, "unique_documents": unique_documents}
-        self.dictionary = dictionary
+        self.dictionary, self.corpus = dictionary, corpus
         self._groups = LayerGroups(n_components)
         self._contexts = TopContexts(k, window, unique_documents)
         self._values = TopValues(top)
         self._histogram = ActivationHistogram()
         self._activity = ActivitySums(n_components)
-        self._reconstruction = ReconstructionSums()
+        self._variance = VarianceSums()
         self._documents = DocumentsMet()
 
     def add(self, codes, provenance, texts, *, X=None, reconstruct=None, follows=False):
@@ -66,7 +73,7 @@ class ReportAccumulator:
         X : ndarray of shape (n_rows, n_features), default=None
             The rows that were coded; with `reconstruct`, for the explained variance.
         reconstruct : callable, default=None
-            From some rows of codes to a dense array of the same rows of X.
+            From some rows of X and their codes to a dense array of what the rows are reconstructed as.
         follows : bool, default=False
             Whether the part is known to follow the one before, no row of the corpus between them being left out. It
             then costs no memory to know which documents may have rows elsewhere.
@@ -80,28 +87,22 @@ class ReportAccumulator:
         if codes.shape[1] != self.n_components:
             raise ValueError(f"codes have {codes.shape[1]} factors; those before had {self.n_components}.")
         places = check_places(provenance, codes.shape[0])
-        check_texts(texts)
+        texts = by_number(texts)
         if len(places) == 0:
             return
         self._documents.add(places, follows=follows)
         for batch in gen_batches(len(places), ROWS_AT_ONCE):
             self._add_batch(codes[batch], places[batch], texts)
         if reconstruct is not None:
-            self._reconstruction.add(X, codes, reconstruct)
+            for batch in gen_batches(len(places), ROWS_RECONSTRUCTED_AT_ONCE):
+                self._variance.add(X[batch], reconstruct(X[batch], codes[batch]))
 
     def overlap(self, other) -> list[int]:
         """List documents of which another may hold the same rows, a few at most."""
         return self._documents.overlap(other._documents)
 
     def merge(self, other):
-        """
-        Add what was gathered from other rows of the same corpus.
-
-        Parameters
-        ----------
-        other : ReportAccumulator
-            Of the same parameters and dictionary, and of other rows.
-        """
+        """Add what another, of the same parameters and dictionary, gathered from other rows of the same corpus."""
         slots, groups = self._groups.places_of(other._groups)
         n_groups = len(self._groups)
         for mine, others in (
@@ -111,7 +112,7 @@ class ReportAccumulator:
         ):
             mine.merge(others, groups, n_groups)
         self._activity.merge(other._activity, slots, groups, n_groups)
-        self._reconstruction.merge(other._reconstruction)
+        self._variance.merge(other._variance)
         self._documents.merge(other._documents)
 
     def state(self) -> tuple[dict, dict[str, np.ndarray]]:
@@ -120,19 +121,23 @@ class ReportAccumulator:
             "n_components": self.n_components,
             "parameters": self.parameters,
             "dictionary": self.dictionary,
+            "corpus": self.corpus,
         }
         arrays = {f"{name}.{key}": array for name, part in self._parts().items() for key, array in part.state().items()}
         return description, arrays
 
     @classmethod
-    def from_state(cls, description, arrays) -> "ReportAccumulator":
-        """Return the accumulator whose :meth:`state` this is."""
-        accumulator = cls(
-            description["n_components"], dictionary=description["dictionary"], **description["parameters"]
+    def from_state(cls, description, arrays) -> "Tally":
+        """Return the tally whose :meth:`state` this is."""
+        tally = cls(
+            description["n_components"],
+            dictionary=description["dictionary"],
+            corpus=description["corpus"],
+            **description["parameters"],
         )
-        for name, part in accumulator._parts().items():
+        for name, part in tally._parts().items():
             part.restore({key: arrays[f"{name}.{key}"] for key in part.state()})
-        return accumulator
+        return tally
 
     def _parts(self):
         return {
@@ -141,7 +146,7 @@ class ReportAccumulator:
             "values": self._values,
             "histogram": self._histogram,
             "activity": self._activity,
-            "reconstruction": self._reconstruction,
+            "variance": self._variance,
             "documents": self._documents,
         }
 
@@ -189,10 +194,63 @@ class ReportAccumulator:
             "n_rows": n_rows,
             "layers": self._groups.layers,
             "n_components": self.n_components,
-            "explained_variance": self._reconstruction.explained_variance(),
+            "explained_variance": self._explained_variance(),
             "l0": self._activity.n_nonzero / n_rows if n_rows else 0.0,
             "dead_fraction": 1 - np.count_nonzero(self._activity.used) / self.n_components,
         }
 
     def _by_layer(self, values):
         return factor_by_layer(self._groups.by_layer(values), self._groups.layers)
+
+    def _explained_variance(self):
+        """Round the share that is not explained: beyond nine digits it would show how the rows were divided."""
+        explained = self._variance.explained_variance()
+        return None if explained is None else 1 - float(f"{1 - explained:.{SIGNIFICANT_DIGITS}g}")
+
+
+def merged(tallies) -> Tally:
+    """
+    Put partial tallies of one corpus, at least one, together; they stay as they are.
+
+    Raises
+    ------
+    ValueError
+        If parameters, dictionaries or corpora differ, or two tallies have rows in common.
+    """
+    first = tallies[0]
+    for number, tally in enumerate(tallies[1:], start=1):
+        _check_same_kind(first, tally, number)
+    corpora = {tally.corpus for tally in tallies}
+    if len(corpora - {None}) > 1:
+        raise ValueError("the reports are of different corpora: they were made from different stores.")
+    for (number, tally), (other_number, other) in combinations(enumerate(tallies), 2):
+        documents = tally.overlap(other)
+        if documents:
+            raise ValueError(
+                f"reports {number} and {other_number} both have rows of documents {', '.join(map(str, documents))}"
+                "; merge reports on disjoint parts of one corpus, with the corpus's document numbers."
+            )
+    corpus = first.corpus if len(corpora) == 1 else None
+    total = Tally(first.n_components, dictionary=first.dictionary, corpus=corpus, **first.parameters)
+    for tally in tallies:
+        total.merge(tally)
+    return total
+
+
+def _check_same_kind(first, other, number):
+    for name, value in first.parameters.items():
+        if other.parameters[name] != value:
+            raise ValueError(
+                f"reports 0 and {number} were made with different parameters: {name}={value!r} and "
+                f"{name}={other.parameters[name]!r}."
+            )
+    if first.n_components != other.n_components:
+        raise ValueError(
+            f"reports 0 and {number} are of different dictionaries: one has {first.n_components} factors, the other "
+            f"{other.n_components}."
+        )
+    if first.dictionary != other.dictionary:
+        raise ValueError(
+            f"reports 0 and {number} are of different dictionaries: their fingerprints differ, or only one report was "
+            "made with a dictionary."
+        )

@@ -35,16 +35,7 @@ class DocumentsMet:
         return int((self.runs[:, 1] - self.runs[:, 0] + 1).sum())
 
     def add(self, places, *, follows):
-        """
-        Take in one part.
-
-        Parameters
-        ----------
-        places : Places
-            At least one.
-        follows : bool
-            Whether the part follows the one before, no row between them being left out.
-        """
+        """Take in the places of one part, at least one; `follows` where no row was left out since the part before."""
         documents = np.unique(places.document)
         opens = np.flatnonzero(np.diff(documents, prepend=documents[0] - 2) > 1)
         runs = np.column_stack([documents[opens], documents[np.append(opens[1:], len(documents)) - 1]])

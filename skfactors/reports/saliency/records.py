@@ -6,12 +6,7 @@ from skfactors.reports.levels import context_span
 
 PLACE = ("factor", "layer", "document", "position")
 TABLE_COLUMNS = (*PLACE, "token_position", "token", "start", "end", "saliency")
-FACTS = {
-    "activation": (float,),
-    "method": (str,),
-    "n_samples": (int, type(None)),
-    "masking": (str,),
-}
+FACTS = ("activation", "method", "n_samples", "masking")
 
 
 def context_key(context) -> tuple[int, int, int, int]:
@@ -125,47 +120,23 @@ def to_records(saliencies) -> list[dict]:
 
 def from_records(records, n_components, layers) -> dict:
     """
-    Turn what :func:`to_records` made back into saliencies.
-
-    Parameters
-    ----------
-    records : list of dict
-    n_components : int
-    layers : list of int
-        Of the report.
-
-    Returns
-    -------
-    dict of context key to Series
+    Turn what :func:`to_records` made, of a report with so many factors and these layers, back into saliencies.
 
     Raises
     ------
     KeyError, TypeError, ValueError
-        If a record is altered.
+        If a record does not fit together.
     """
     saliencies = {}
     for record in records:
-        place = {name: _checked(record[name], name, int) for name in (*PLACE, "first_position")}
-        facts = {name: _checked(record[name], name, *kinds) for name, kinds in FACTS.items()}
-        columns = {
-            name: [_checked(value, name, kind) for value in record[name]]
-            for name, kind in {"token": str, "start": int, "end": int, "saliency": float}.items()
-        }
-        first = place.pop("first_position")
-        n_tokens = len(columns["token"])
-        if {len(column) for column in columns.values()} != {n_tokens}:
+        key, first = tuple(record[name] for name in PLACE), record["first_position"]
+        attrs = {name: record[name] for name in ("factor", "layer", "position", *FACTS, "start", "end")}
+        n_tokens = len(record["token"])
+        if {len(record[name]) for name in ("start", "end", "saliency")} != {n_tokens}:
             raise ValueError("the columns of a saliency differ in length")
-        if place["position"] not in range(first, first + n_tokens):
+        if record["position"] not in range(first, first + n_tokens):
             raise ValueError("a saliency is not of a token that it explains")
-        if place["factor"] not in range(n_components) or place["layer"] not in layers:
-            raise ValueError("a saliency is of a factor or layer that there is none of")
-        attrs = {name: place[name] for name in ("factor", "layer", "position")} | facts
-        attrs |= {"start": columns["start"], "end": columns["end"]}
-        saliencies[tuple(place.values())] = saliency_series(columns["token"], first, columns["saliency"], attrs)
+        if record["factor"] not in range(n_components) or record["layer"] not in layers:
+            raise ValueError("a saliency is of a factor or a layer that does not exist")
+        saliencies[key] = saliency_series(record["token"], first, record["saliency"], attrs)
     return saliencies
-
-
-def _checked(value, name, *kinds):
-    if type(value) not in kinds:
-        raise TypeError(f"the {name} of a saliency is {value!r}")
-    return value

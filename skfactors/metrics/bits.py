@@ -6,11 +6,12 @@ import numpy as np
 from scipy import sparse
 from scipy.special import entr
 
-from skfactors.metrics._arrays import check_codes, check_dense, row_batches, squared_deviations
+from skfactors.codes import check_codes
+from skfactors.metrics._arrays import check_dense, row_batches
 from skfactors.metrics.sparsity import density
 
 
-def description_length(X, codes, components, *, precision: float = 0.1) -> float:
+def description_length(X, codes, components, *, reconstruction=None, precision: float = 0.1) -> float:
     """Return the bits a row that it takes to send `X` as its codes and what they leave over.
 
     Sparse codes are short but leave a large residual, dense codes are long and leave little. Where the factors
@@ -23,7 +24,9 @@ def description_length(X, codes, components, *, precision: float = 0.1) -> float
     codes : array-like or sparse array of shape (n_rows, n_components)
         Activations of the factors in each row.
     components : array-like of shape (n_components, n_features)
-        The factors; ``codes @ components`` is the reconstruction of `X`.
+        The factors, in the space of `X`.
+    reconstruction : array-like of shape (n_rows, n_features), default=None
+        What the codes stand for, where that is not ``codes @ components``: a dictionary with an intercept adds it.
     precision : float, default=0.1
         Width of a step of the grid on which numbers are sent, as a share of the root-mean-square deviation of
         the entries of `X` from the mean of their feature.
@@ -87,13 +90,17 @@ def description_length(X, codes, components, *, precision: float = 0.1) -> float
     codes = check_codes(codes)
     components = check_dense(components, "components").astype(np.float64)
     _require_matching_shapes(X, codes, components)
+    if reconstruction is not None:
+        reconstruction = check_dense(reconstruction, "reconstruction")
+        if reconstruction.shape != X.shape:
+            raise ValueError(f"X has shape {X.shape} and its reconstruction {reconstruction.shape}.")
     if not (math.isfinite(precision) and precision > 0):
         raise ValueError(f"precision must be a positive number, got {precision!r}.")
     step = precision * _typical_deviation(X)
     return (
         _position_bits(density(codes))
         + _value_bits(codes, np.linalg.norm(components, axis=1), step)
-        + _residual_bits(_mean_square_residuals(X, codes, components), step)
+        + _residual_bits(_mean_square_residuals(X, codes, components, reconstruction), step)
     )
 
 
@@ -114,8 +121,17 @@ def _require_matching_shapes(X, codes, components):
 
 def _typical_deviation(X):
     """Return the root-mean-square deviation of `X`, or what stands in for it where `X` does not vary."""
-    deviation = math.sqrt(squared_deviations(X) / X.size)
+    deviation = math.sqrt(_squared_deviations(X) / X.size)
     return deviation or float(np.sqrt(np.mean(np.square(X[0], dtype=np.float64)))) or 1.0
+
+
+def _squared_deviations(X):
+    """Return Σ‖x - μ‖² over the rows of `X`, μ being their mean; exactly 0 where all rows are equal."""
+    # Means are taken of differences from the first row: equal rows then differ from their mean by exactly
+    # nothing, and a large common offset costs no digits.
+    origin = X[0].astype(np.float64)
+    mean = origin + sum((X[rows] - origin).sum(axis=0) for rows in row_batches(X)) / len(X)
+    return float(sum(np.square(X[rows] - mean).sum() for rows in row_batches(X)))
 
 
 def _position_bits(densities):
@@ -135,9 +151,13 @@ def _value_bits(codes, component_norms, step):
     return float(n_values / codes.shape[0] * (size_bits + sign_bits))
 
 
-def _mean_square_residuals(X, codes, components):
+def _mean_square_residuals(X, codes, components, reconstruction):
     """Return the mean square residual of each feature."""
-    return sum(np.square(X[rows] - codes[rows] @ components).sum(axis=0) for rows in row_batches(X)) / len(X)
+    squares = np.zeros(X.shape[1])
+    for rows in row_batches(X):
+        told = codes[rows] @ components if reconstruction is None else reconstruction[rows]
+        squares += np.square(np.subtract(X[rows], told, dtype=np.float64)).sum(axis=0)
+    return squares / len(X)
 
 
 def _residual_bits(mean_squares, step):

@@ -1,16 +1,80 @@
-"""Sums that come out the same in whatever order, and in however many parts, the numbers are added."""
-
-from fractions import Fraction
+"""Running sums over the rows of a corpus, the same in whatever order and in however many parts the rows come."""
 
 import numpy as np
+from scipy import sparse
 
-from skfactors.reports.growth import grown
+from skfactors.reports.counting.groups import added, grown
 
 DIGIT_BITS = 32
 # A number in float64 has 53 significant bits; wherever they lie, three digits in a row hold them.
 DIGITS_A_NUMBER = 3
 # Digits are below 2**32, so that 64 bits hold the sum of so many before any is carried.
 ADDITIONS_BEFORE_CARRYING = 2**30
+
+
+class ActivitySums:
+    """
+    How often and how strongly the factors are active.
+
+    Parameters
+    ----------
+    n_components : int
+
+    Attributes
+    ----------
+    rows_by_slot : ndarray of int of shape (n_slots,)
+        Rows of each layer.
+    active_rows : ndarray of int of shape (n_groups,)
+        Rows of a layer in which a factor is above zero.
+    activations : ExactSums
+        Sum of a factor's activations above zero in a layer.
+    n_nonzero : int
+        Codes that are not zero.
+    used : ndarray of bool of shape (n_components,)
+        Factors with a code that is not zero.
+    """
+
+    def __init__(self, n_components):
+        self.rows_by_slot = np.empty(0, dtype=np.int64)
+        self.active_rows = np.empty(0, dtype=np.int64)
+        self.activations = ExactSums()
+        self.n_nonzero = 0
+        self.used = np.zeros(n_components, dtype=bool)
+
+    def add(self, codes, slots, groups, activations, n_groups):
+        """Take in one part: its codes, the slot of each row's layer, and the group and size of each positive code."""
+        self.rows_by_slot = grown(self.rows_by_slot, n_groups // len(self.used))
+        self.rows_by_slot += np.bincount(slots, minlength=len(self.rows_by_slot))
+        self.active_rows = grown(self.active_rows, n_groups)
+        self.active_rows += np.bincount(groups, minlength=n_groups)
+        self.activations.add(groups, activations, n_groups)
+        factors = codes.indices[codes.data != 0] if sparse.issparse(codes) else np.nonzero(codes)[1]
+        self.n_nonzero += len(factors)
+        self.used[factors] = True
+
+    def merge(self, other, slots, groups, n_groups):
+        """Add what another holds; `slots` and `groups` are the slot and the group here of each of its own."""
+        self.rows_by_slot = added(self.rows_by_slot, other.rows_by_slot, slots, n_groups // len(self.used))
+        self.active_rows = added(self.active_rows, other.active_rows, groups, n_groups)
+        self.activations.merge(other.activations, groups, n_groups)
+        self.n_nonzero += other.n_nonzero
+        self.used = self.used | other.used
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return everything there is to keep, as arrays."""
+        return {
+            "rows_by_slot": self.rows_by_slot,
+            "active_rows": self.active_rows,
+            "n_nonzero": np.array([self.n_nonzero]),
+            "used": self.used,
+            **self.activations.state(),
+        }
+
+    def restore(self, state):
+        """Take the place of the sums whose :meth:`state` this is."""
+        self.rows_by_slot, self.active_rows = state["rows_by_slot"], state["active_rows"]
+        self.n_nonzero, self.used = int(state["n_nonzero"][0]), state["used"]
+        self.activations.restore(state)
 
 
 class ExactSums:
@@ -32,17 +96,7 @@ class ExactSums:
         self._n_uncarried = 0
 
     def add(self, groups, values, n_groups):
-        """
-        Add values to the sums of their groups.
-
-        Parameters
-        ----------
-        groups : ndarray of int of shape (n_values,)
-        values : ndarray of float64 of shape (n_values,)
-            Finite, none below zero.
-        n_groups : int
-            Groups opened so far.
-        """
+        """Add values of float64, finite and none below zero, to the sums of their groups."""
         counts = values > 0
         groups, rest = groups[counts], values[counts]
         if len(rest) == 0:
@@ -61,17 +115,7 @@ class ExactSums:
             self._carry()
 
     def merge(self, other, groups, n_groups):
-        """
-        Add the sums of another.
-
-        Parameters
-        ----------
-        other : ExactSums
-        groups : ndarray of int of shape (n_groups_of_other,)
-            The group here of each of its groups.
-        n_groups : int
-            Groups opened so far.
-        """
+        """Add the sums of another, of whose groups `groups` are the numbers here."""
         self._carry()
         other._carry()
         self._open(n_groups, other.lowest, other.lowest + len(other.digits))
@@ -86,14 +130,6 @@ class ExactSums:
         for place, digits in enumerate(self.digits, start=self.lowest):
             total += np.ldexp(digits.astype(np.float64), DIGIT_BITS * place)
         return total
-
-    def exact(self) -> list[Fraction]:
-        """Return the sums as they are."""
-        unit = Fraction(2) ** (DIGIT_BITS * self.lowest)
-        return [
-            unit * sum(digit << (DIGIT_BITS * place) for place, digit in enumerate(column))
-            for column in self.digits.T.tolist()
-        ]
 
     def state(self) -> dict[str, np.ndarray]:
         """Return everything there is to keep, as arrays."""
@@ -126,52 +162,3 @@ class ExactSums:
                 self.digits[place + 1] += carried
             place += 1
         self._n_uncarried = 0
-
-
-class SignedExactSums:
-    """Sums of numbers of either sign without any rounding, kept as what is above zero and what is below it."""
-
-    def __init__(self):
-        self._sums = ExactSums()
-
-    def add(self, values):
-        """
-        Add a number to the sum of each group.
-
-        Parameters
-        ----------
-        values : ndarray of float64 of shape (n_groups,)
-            Finite.
-        """
-        groups = 2 * np.arange(len(values)) + (values < 0)
-        self._sums.add(groups, np.abs(values), 2 * len(values))
-
-    def merge(self, other):
-        """Add the sums of another, group by group."""
-        groups = np.arange(other._sums.digits.shape[1])
-        self._sums.merge(other._sums, groups, len(groups))
-
-    def exact(self) -> list[Fraction]:
-        """Return the sums as they are."""
-        sums = self._sums.exact()
-        return [above - below for above, below in zip(sums[::2], sums[1::2], strict=True)]
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Return everything there is to keep, as arrays."""
-        return self._sums.state()
-
-    def restore(self, state):
-        """Take the place of the sums whose :meth:`state` this is."""
-        self._sums.restore(state)
-
-
-def halves(values):
-    """Split numbers of 53 bits into two of 26 bits that add up to them, so that products of halves are exact."""
-    fractions, exponents = np.frexp(values)
-    high = np.ldexp(np.rint(np.ldexp(fractions, 26)), exponents - 26)
-    return high, values - high
-
-
-def exact_products(first, second):
-    """Return arrays whose sum is the product of two arrays of float64, without rounding."""
-    return [left * right for left in halves(first) for right in halves(second)]

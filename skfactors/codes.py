@@ -1,0 +1,69 @@
+"""Codes as they come in, checked."""
+
+import numpy as np
+from scipy import sparse
+
+
+def check_codes(codes, n_components: int | None = None, n_rows: int | None = None):
+    """
+    Check codes, dense or sparse, and leave the caller's as they are.
+
+    Parameters
+    ----------
+    codes : array-like, DataFrame or sparse array of shape (n_rows, n_components)
+    n_components : int, default=None
+        Of the dictionary that they belong to, where it is known.
+    n_rows : int, default=None
+        Of the rows that they belong to, where they are known.
+
+    Returns
+    -------
+    codes : csr_array, without duplicate entries, or ndarray
+
+    Raises
+    ------
+    ValueError
+        If `codes` is not a table of real numbers, holds NaN or infinite values, or its shape does not fit.
+    """
+    if sparse.issparse(codes):
+        codes = sparse.csr_array(codes)
+        if not codes.has_canonical_format:
+            codes = codes.copy()
+            codes.sum_duplicates()
+        numbers = codes.data
+    else:
+        codes = numbers = np.asarray(codes)
+    if codes.ndim != 2 or numbers.dtype.kind not in "buif":
+        raise ValueError(
+            "codes must be a 2D array of real numbers, with one row per row of X and one column per factor, got a "
+            f"{codes.ndim}D array of {numbers.dtype}."
+        )
+    require_finite(numbers, "codes")
+    if n_components is not None and codes.shape[1] != n_components:
+        raise ValueError(f"codes of shape {codes.shape} do not fit a dictionary of {n_components} components.")
+    if n_rows is not None and codes.shape[0] != n_rows:
+        raise ValueError(f"X has {n_rows} rows and codes {codes.shape[0]}.")
+    return codes
+
+
+def require_finite(values: np.ndarray, name: str) -> None:
+    """
+    Refuse NaN and infinite values.
+
+    Parameters
+    ----------
+    values : ndarray
+    name : str
+        What the message calls them.
+
+    Raises
+    ------
+    ValueError
+        If there are any; their number is named.
+    """
+    n_bad = values.size - np.count_nonzero(np.isfinite(values))
+    if n_bad:
+        raise ValueError(
+            f"{name} holds {n_bad} NaN or infinite value{'s' if n_bad > 1 else ''}; "
+            "remove or repair the rows concerned first."
+        )

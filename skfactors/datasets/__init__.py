@@ -1,0 +1,17 @@
+"""
+The offline demo model and corpora.
+
+Weights and texts are read from the files of installed packages, which are found without importing them, so
+everything here works without a model hub and without network.
+"""
+
+from skfactors._lazy import attach
+
+_HOMES = {
+    "demo_model": "skfactors.datasets.encoder",
+    "load_reviews": "skfactors.datasets.reviews",
+    "load_wikipedia": "skfactors.datasets.wikipedia",
+    "load_wordnet_examples": "skfactors.datasets.wordnet",
+}
+__all__ = list(_HOMES)
+__getattr__, __dir__ = attach(__name__, _HOMES)

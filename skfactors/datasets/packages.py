@@ -1,0 +1,42 @@
+"""Files of installed packages."""
+
+import importlib.util
+from pathlib import Path
+
+
+def file_in_package(module: str, name: str, install: str) -> Path:
+    """
+    Find a file of an installed package without importing the package, which may take seconds.
+
+    Parameters
+    ----------
+    module : str
+        The name that the package is imported by.
+    name : str
+        The file's path inside the package.
+    install : str
+        The command that installs the package.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If the package is not installed.
+    FileNotFoundError
+        If it has no such file.
+    """
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(
+            f"{Path(name).name} is read from the package {module}, which is not installed. Run `{install}`.",
+            name=module,
+        )
+    path = Path(next(iter(spec.submodule_search_locations)), name)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"The installed package {module} lacks {path}. Run `{install} --force-reinstall --no-deps`."
+        )
+    return path
