@@ -9,8 +9,13 @@ _ways = multiprocessing.get_all_start_methods()
 _context = multiprocessing.get_context("forkserver" if "forkserver" in _ways else "spawn")
 # The modules and not only the package, which loads nothing until it is used: processes that are killed after a moment
 # must have got to their work by then.
-_WORK = ["skfactors.extraction.text.extractor", "skfactors.dictionaries.sparse_coding.sparse_dictionary"]
-_context.set_forkserver_preload([*_WORK, "skfactors.reports", "support.processes"])
+_WORK = [
+    "skfactors.dictionaries.sparse_coding.sparse_dictionary",
+    "skfactors.extraction.text.extractor",
+    "skfactors.reports",
+    "transformers.models.bert.modeling_bert",
+]
+_context.set_forkserver_preload([*_WORK, "support.processes"])
 
 
 def start(target, *arguments, environment=(), **keywords):
