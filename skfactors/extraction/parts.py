@@ -11,7 +11,7 @@ from skfactors.extraction.activations import Activations
 from skfactors.extraction.provenance import NUMBER_COLUMNS, sites_of
 from skfactors.extraction.sites import Place
 from skfactors.extraction.text.corpus import Texts
-from skfactors.extraction.text.windows import Window
+from skfactors.extraction.windows import Window
 
 
 @dataclass

@@ -4,7 +4,7 @@ import numpy as np
 
 from skfactors.extraction.forward import HiddenStateRunner
 from skfactors.extraction.models import OpenModel
-from skfactors.extraction.text.windows import Window, windows_of_model
+from skfactors.extraction.windows import Window, windows_of_model
 
 
 class ModelProbe:

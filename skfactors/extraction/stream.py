@@ -16,7 +16,7 @@ from skfactors.extraction.models import ModelSource, OpenModel
 from skfactors.extraction.parts import Part, assemble, split_into_parts
 from skfactors.extraction.sites import Place
 from skfactors.extraction.text.corpus import iter_texts
-from skfactors.extraction.text.windows import Window, windows_of_model
+from skfactors.extraction.windows import Window, windows_of_model
 from skfactors.progress import progress_bar
 
 

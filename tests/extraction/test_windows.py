@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from support.tiny_models import byte_level_tokenizer, word_piece_tokenizer
 
 from skfactors import Activations, TransformerFeatureExtractor
-from skfactors.extraction.text.windows import check_windowing, iter_windows
+from skfactors.extraction.windows import check_windowing, iter_windows
 
 CORPUS = ["the bank of the river was muddy and the left bank was not", "naïve café, 12 km (7 mi)"]
 TOKENIZERS = {"word pieces": word_piece_tokenizer(CORPUS), "bytes": byte_level_tokenizer(CORPUS)}

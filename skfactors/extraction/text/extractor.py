@@ -29,7 +29,7 @@ from skfactors.extraction.store import ActivationStore
 from skfactors.extraction.store.filling import fill, open_folder
 from skfactors.extraction.stream import ActivationStream, n_characters, warn_of_rowless
 from skfactors.extraction.text.corpus import check_is_collection, held, iter_texts, open_corpus
-from skfactors.extraction.text.windows import check_windowing
+from skfactors.extraction.windows import check_windowing
 from skfactors.output import framed
 from skfactors.progress import progress_bar
 
