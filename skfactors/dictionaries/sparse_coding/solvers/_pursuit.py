@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skfactors.dictionaries.sparse_coding.solvers._working_set import (
+from skfactors.dictionaries.sparse_coding.solvers._small_problem import (
     compiled,
     copy,
     dot,

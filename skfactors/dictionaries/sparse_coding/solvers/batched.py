@@ -6,8 +6,8 @@ from functools import cache
 import torch
 
 from skfactors.dictionaries.sparse_coding.objective import gap_from_residual
+from skfactors.dictionaries.sparse_coding.solvers.acceleration import accelerate
 from skfactors.dictionaries.sparse_coding.solvers.base import Solver
-from skfactors.dictionaries.sparse_coding.solvers.fista import accelerate
 
 _MOST_NEW_FACTORS = 64
 _STEPS_A_ROUND = 50

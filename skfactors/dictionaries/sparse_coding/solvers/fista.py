@@ -5,6 +5,7 @@ import math
 import torch
 
 from skfactors.dictionaries.sparse_coding.objective import gap_from_residual
+from skfactors.dictionaries.sparse_coding.solvers.acceleration import accelerate
 from skfactors.dictionaries.sparse_coding.solvers.base import Solver
 
 _STEPS_BETWEEN_CHECKS = 10
@@ -67,14 +68,6 @@ class Fista(Solver):
         residual = X - codes @ self.components
         correlations = residual @ self.components.T
         return gap_from_residual(X, residual, correlations, codes.abs().sum(1), self.alpha, self.positive)
-
-
-def accelerate(ahead, previous, current, momentum):
-    """Extrapolate, starting afresh in the rows where the last extrapolation led uphill."""
-    uphill = ((ahead - current) * (current - previous)).sum(1, keepdim=True) > 0
-    momentum = torch.where(uphill, 1, momentum)
-    following = (1 + (1 + 4 * momentum.square()).sqrt()) / 2
-    return current + ((momentum - 1) / following) * (current - previous), following
 
 
 def largest_eigenvalue_bound(components: torch.Tensor, doublings: int = 6) -> float:
