@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import scipy.sparse
-import torch
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from skfactors.learning.batches import check_finite, is_streamed, slices
@@ -36,7 +35,9 @@ def check_rows(estimator, X, *, reset: bool) -> np.ndarray:
     """
     if is_streamed(X):
         return _check_store(estimator, X, reset=reset)
-    if isinstance(X, torch.Tensor):
+    if hasattr(X, "detach"):
+        import torch
+
         X = X.detach().to("cpu", torch.promote_types(X.dtype, torch.float32)).numpy()
     X = validate_data(estimator, X, reset=reset, dtype=_DTYPES, ensure_all_finite=False)
     check_finite(X)
@@ -96,6 +97,6 @@ def check_weight(sample_weight, X):
 
 def dense(codes) -> np.ndarray:
     """Return codes, sparse or not, in NumPy or torch, as an ndarray."""
-    if isinstance(codes, torch.Tensor):
+    if hasattr(codes, "cpu"):
         return codes.cpu().numpy()
     return codes.toarray() if scipy.sparse.issparse(codes) else codes

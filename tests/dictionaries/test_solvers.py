@@ -152,8 +152,9 @@ def test_the_order_and_company_of_rows_change_no_code(real_problem, solver):
     together, _ = solve(X, components, 1.0, solver=solver)
     backwards, _ = solve(X[::-1].copy(), components, 1.0, solver=solver)
     alone = torch.cat([solve(row[None], components, 1.0, solver=solver)[0] for row in X[:10]])
-    np.testing.assert_allclose(together.flip(0), backwards, atol=1e-5)
-    np.testing.assert_allclose(together[:10], alone, atol=1e-5)
+    # A product of one row may be rounded otherwise than one of many, and steps end a rounding sooner or later.
+    np.testing.assert_allclose(together.flip(0), backwards, atol=1e-4)
+    np.testing.assert_allclose(together[:10], alone, atol=1e-4)
 
 
 @pytest.mark.parametrize(("solver", "max_iter"), [("fista", 5), ("active_set", 1)])
