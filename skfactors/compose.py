@@ -131,7 +131,7 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         texts = held(texts)
         model = as_factor_model(self.dictionary_)
-        pool = GroupPool(len(texts), len(model.components_), self.pooling, dtype=np.float32)
+        pool = GroupPool(len(texts), len(self.get_feature_names_out()), self.pooling, dtype=np.float32)
         for acts in self.extractor_.iter_extract(texts):
             documents = acts.provenance["document"].to_numpy()
             for start in range(0, len(acts), _ROWS_CODED_AT_A_TIME):

@@ -1,9 +1,12 @@
 """Where a tensor goes: the device that a string names, and what fits there."""
 
 import math
+import os
 from pathlib import Path
 
 import torch
+
+_process = os.getpid()
 
 
 def resolve_device(device: str) -> str:
@@ -76,3 +79,11 @@ def free_memory(device: str) -> float:
             if name == "MemAvailable":
                 return int(amount.split()[0]) * 1024
     return math.inf
+
+
+def keep_to_one_thread_if_forked() -> None:
+    """Hold torch to one thread in a forked process, which would wait for ever for threads that only its parent has."""
+    global _process
+    if _process != os.getpid():
+        torch.set_num_threads(1)
+        _process = os.getpid()

@@ -3,12 +3,16 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence, Set
+from functools import partial
 from numbers import Integral, Real
 from os import PathLike, fspath
 
 import numpy as np
 import scipy.sparse
 from sklearn.base import BaseEstimator
+
+# Attributes of estimators that decide no number.
+_SAY_NOTHING_OF_OUTPUT = {"feature_names_in_", "n_features_in_", "n_jobs", "verbose"}
 
 
 def fingerprint(content) -> str:
@@ -34,10 +38,19 @@ def fingerprint(content) -> str:
     return hashlib.sha256(described.encode()).hexdigest()[:32]
 
 
+def name_of(thing) -> str:
+    """Return the full name of a class or function."""
+    return f"{thing.__module__}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
+
+
 def fitted_state(estimator) -> dict:
-    """Return the parameters of an estimator, and its public fitted attributes, by name."""
-    fitted = {name: value for name, value in vars(estimator).items() if name.endswith("_") and not name.startswith("_")}
-    return estimator.get_params(deep=False) | fitted
+    """Return the parameters of an estimator and all that it has learned, private parts included, by name."""
+    parameters = estimator.get_params(deep=False) if hasattr(estimator, "get_params") else {}
+    return {
+        name: value
+        for name, value in (parameters | vars(estimator)).items()
+        if name not in _SAY_NOTHING_OF_OUTPUT and not name.startswith("_sklearn")
+    }
 
 
 def _described(value):
@@ -46,7 +59,8 @@ def _described(value):
     if isinstance(value, (Integral, np.bool_)):
         return bool(value) if isinstance(value, np.bool_) else int(value)
     if isinstance(value, Real):
-        return ["float", float(value).hex()]
+        # 1 and 1.0 are one parameter.
+        return int(value) if float(value).is_integer() else ["float", float(value).hex()]
     if isinstance(value, bytes):
         return ["bytes", hashlib.sha256(value).hexdigest()]
     if isinstance(value, PathLike):
@@ -61,9 +75,9 @@ def _described(value):
     if isinstance(value, Set):
         return ["set", sorted((_described(item) for item in value), key=json.dumps)]
     if isinstance(value, BaseEstimator):
-        return ["estimator", type(value).__name__, _described(fitted_state(value))]
+        return ["estimator", name_of(type(value)), _described(fitted_state(value))]
     if isinstance(value, type) or callable(value):
-        return ["name", f"{value.__module__}.{value.__qualname__}"]
+        return _described_function(value)
     if scipy.sparse.issparse(value):
         csr = scipy.sparse.csr_array(value)
         return ["sparse", list(csr.shape), *(_described(part) for part in (csr.indptr, csr.indices, csr.data))]
@@ -72,14 +86,33 @@ def _described(value):
     return _described_array(value)
 
 
+def _described_function(function):
+    """Describe a function by its name; one without a name that can be imported by what it does, too."""
+    if isinstance(function, partial):
+        return ["partial", *(_described(part) for part in (function.func, function.args, function.keywords))]
+    description = ["name", name_of(function)]
+    code = getattr(function, "__code__", None)
+    if code is None or "<" not in description[1]:
+        return description
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    return [*description, _described_code(code), _described([function.__defaults__, function.__kwdefaults__, cells])]
+
+
+def _described_code(code) -> list:
+    constants = [_described_code(one) if hasattr(one, "co_code") else repr(one) for one in code.co_consts]
+    return [code.co_code.hex(), list(code.co_names), constants]
+
+
 def _described_array(value):
     """Describe a NumPy array, and whatever becomes one: DataFrames, Series, tensors."""
     if hasattr(value, "detach"):
-        value = value.detach().cpu().numpy()
+        value = value.detach().cpu()
+        value = value.float().numpy() if value.element_size() == 2 else value.numpy()
     if not isinstance(value, np.ndarray):
         if not hasattr(value, "__array__"):
             raise TypeError(f"no fingerprint can be made of {type(value).__name__}: pass an array, a number or a str.")
         value = np.asarray(value)
     if value.dtype == object:
         return ["objects", list(value.shape), [_described(item) for item in value.ravel().tolist()]]
-    return ["array", list(value.shape), value.dtype.str, hashlib.sha256(np.ascontiguousarray(value)).hexdigest()]
+    value = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("="))
+    return ["array", list(value.shape), value.dtype.str, hashlib.sha256(value).hexdigest()]

@@ -61,3 +61,10 @@ def twin_of(estimator):
 def as_array(values):
     """Return an array, dense or sparse, where a transformer may have made a DataFrame."""
     return values.to_numpy() if hasattr(values, "to_numpy") else values
+
+
+def without_feature_names(estimator):
+    """Return a twin of an estimator that has not learned names of features, and so does not ask arrays for them."""
+    twin = twin_of(estimator)
+    vars(twin).pop("feature_names_in_", None)
+    return twin

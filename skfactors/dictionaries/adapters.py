@@ -1,14 +1,15 @@
 """Pipelines that end in a dictionary, and dictionaries of other libraries, with the methods of a FactorModel."""
 
+import joblib
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skfactors.dictionaries.base import FactorModel
-from skfactors.fingerprints import fingerprint, fitted_state
+from skfactors.fingerprints import fingerprint, fitted_state, name_of
 from skfactors.metrics.reconstruction import VarianceSums
-from skfactors.output import as_array, twin_of, with_plain_output
+from skfactors.output import as_array, with_plain_output, without_feature_names
 
 _NEEDED = ("transform", "inverse_transform", "components_")
 
@@ -117,7 +118,11 @@ class OtherModel:
 
     def fingerprint(self):
         """Return a digest of everything that decides codes and reconstructions."""
-        return fingerprint([type(self.estimator).__name__, fitted_state(self.estimator)])
+        try:
+            return fingerprint([name_of(type(self.estimator)), fitted_state(self.estimator)])
+        except TypeError:
+            # It holds what only its own library can tell apart.
+            return joblib.hash(self.estimator)
 
 
 class PipelineModel(OtherModel):
@@ -133,14 +138,8 @@ class PipelineModel(OtherModel):
     def __init__(self, steps):
         first, *others = steps
         # Steps give each other arrays here, and would warn of names that they have learned from DataFrames.
-        *self.before, last = first, *map(_without_feature_names, others)
+        *self.before, last = first, *map(without_feature_names, others)
         self.model = as_factor_model(last)
-        for step in self.before:
-            if not hasattr(step, "inverse_transform"):
-                raise TypeError(
-                    f"the step {type(step).__name__} cannot be undone (it has no inverse_transform), so what the "
-                    "dictionary after it reconstructs cannot be compared with rows: take it out of the pipeline."
-                )
 
     @property
     def verbose(self):
@@ -168,7 +167,7 @@ class PipelineModel(OtherModel):
     def fingerprint(self):
         """Return a digest of everything that decides codes and reconstructions."""
         return fingerprint(
-            [*([type(step).__name__, fitted_state(step)] for step in self.before), self.model.fingerprint()]
+            [*([name_of(type(step)), fitted_state(step)] for step in self.before), self.model.fingerprint()]
         )
 
     def _done(self, X):
@@ -178,6 +177,11 @@ class PipelineModel(OtherModel):
 
     def _undone(self, X):
         for step in reversed(self.before):
+            if not hasattr(step, "inverse_transform"):
+                raise TypeError(
+                    f"the step {type(step).__name__} cannot be undone (it has no inverse_transform), so what the "
+                    "dictionary after it reconstructs cannot be compared with rows: take it out of the pipeline."
+                )
             X = np.asarray(step.inverse_transform(X))
         return X
 
@@ -190,12 +194,6 @@ def steps_of(estimator) -> list:
         return [estimator]
     steps = (step for _, step in estimator.steps if step is not None and not isinstance(step, str))
     return [inner for step in steps for inner in steps_of(step)]
-
-
-def _without_feature_names(step):
-    step = twin_of(step)
-    vars(step).pop("feature_names_in_", None)
-    return step
 
 
 def reconstruction_of(model, X, codes):

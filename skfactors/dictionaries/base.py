@@ -13,13 +13,15 @@ from skfactors.callers import warn_caller
 from skfactors.codes import check_codes
 from skfactors.dictionaries.persistence import read_dictionary, write_dictionary
 from skfactors.dictionaries.rows import batches_of, check_rows
-from skfactors.fingerprints import fingerprint
+from skfactors.fingerprints import fingerprint, name_of
 from skfactors.metrics.reconstruction import VarianceSums
-from skfactors.output import with_plain_output
+from skfactors.output import with_plain_output, without_feature_names
 
 # Where the classes are that a saved folder can name. Others are found once they are imported.
 MODELS = {"SparseDictionary": "skfactors.dictionaries.sparse_coding.sparse_dictionary"}
 _ROWS_AT_A_TIME = 16_384
+# Fitted attributes that tell of the fit, and decide no code.
+_OF_THE_FIT = {"device_", "feature_names_in_", "history_", "n_features_in_", "n_iter_", "n_steps_"}
 
 
 class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
@@ -126,9 +128,9 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """
         check_is_fitted(self)
         X = check_rows(self, X, reset=False)
-        sums = VarianceSums()
+        sums, model = VarianceSums(), without_feature_names(self)
         for batch in batches_of(X, _ROWS_AT_A_TIME):
-            sums.add(batch, self.reconstruct(batch))
+            sums.add(batch, model.reconstruct(batch))
         return sums.explained_variance()
 
     def fingerprint(self):
@@ -146,7 +148,7 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             for name, value in self.get_params(deep=False).items()
             if name not in self._no_effect_on_codes | self._not_saved
         }
-        return fingerprint([type(self).__name__, parameters, self._arrays_that_decide()])
+        return fingerprint([_name_of_class(type(self)), parameters, self._fitted_that_decides()])
 
     @abstractmethod
     def to_torch(self, device="cpu"):
@@ -215,7 +217,7 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             If a file was cut short or altered, or a later version of skfactors wrote it.
         """
         config, arrays = read_dictionary(path)
-        kind = _class_named(config["estimator"], path)
+        kind = _class_named(config["estimator"], cls, path)
         known = set(kind._get_param_names())
         parameters = {name: value for name, value in config["parameters"].items() if name not in kind._not_saved}
         parameters |= {name: array for name, array in arrays.items() if name in known}
@@ -229,9 +231,10 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         model._restore(config["fitted"], arrays)
         return model
 
-    def _arrays_that_decide(self) -> dict[str, np.ndarray]:
-        """Return the fitted arrays that codes and reconstructions depend on."""
-        return self._saved_arrays()
+    def _fitted_that_decides(self) -> dict:
+        """Return the fitted attributes that codes and reconstructions depend on."""
+        fitted = {name: value for name, value in vars(self).items() if _is_fitted_name(name)}
+        return {name: value for name, value in fitted.items() if name not in _OF_THE_FIT}
 
     def _saved_arrays(self) -> dict[str, np.ndarray]:
         """Return the fitted arrays to save: those that are public."""
@@ -258,19 +261,30 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return len(self.components_)
 
 
-def _class_named(name: str, path) -> type[FactorModel]:
+def _name_of_class(kind: type) -> str:
+    """Return the name of a class of this package, wherever it lies in it, or the full name of another."""
+    return kind.__name__ if kind.__name__ in MODELS else name_of(kind)
+
+
+def _class_named(name: str, asked: type[FactorModel], path) -> type[FactorModel]:
+    """Find a class by the name that a folder has: one of this package, the one that is asked for, or a subclass."""
     if name in MODELS:
         return getattr(import_module(MODELS[name]), name)
-    waiting = [FactorModel]
+    if asked.__name__ == name:
+        return asked
+    found, waiting = [], [FactorModel]
     while waiting:
         kind = waiting.pop()
-        if kind.__name__ == name:
-            return kind
         waiting += kind.__subclasses__()
-    raise ValueError(
-        f"{str(path)!r} holds a {name}, which this version of skfactors does not know: update skfactors, or import the "
-        "module that defines it first."
+        found += [kind] if kind.__name__ == name else []
+    if len(found) == 1:
+        return found[0]
+    trouble = (
+        "several classes here are called: load it by the one that it was saved from."
+        if found
+        else "this version of skfactors does not know: update skfactors, or import the module that defines it first."
     )
+    raise ValueError(f"{str(path)!r} holds a {name}, which {trouble}")
 
 
 def _is_fitted_name(name: str) -> bool:

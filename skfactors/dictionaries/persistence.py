@@ -11,7 +11,9 @@ from skfactors.files import replaced_file
 
 _CONFIG = "config.json"
 _TENSORS = "dictionary.safetensors"
-_FORMAT = 1
+_FORMAT = 2
+_READ = (1, 2)
+_REMEDY = "Save the dictionary again, or copy the folder anew."
 
 
 def write_dictionary(path, config: dict, arrays: dict[str, np.ndarray]) -> None:
@@ -30,6 +32,7 @@ def write_dictionary(path, config: dict, arrays: dict[str, np.ndarray]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tensors = save({name: np.asarray(array, order="C") for name, array in arrays.items()})
     config = {"format": _FORMAT, "sha256": hashlib.sha256(tensors).hexdigest(), **config}
+    config["sha256_of_this"] = _checksum_of(config)
     # The configuration, which vouches for the tensors, comes last: a write that is cut off is seen by its checksum.
     for name, content in ((_TENSORS, tensors), (_CONFIG, json.dumps(config, indent=2).encode())):
         with replaced_file(folder / name) as file:
@@ -55,18 +58,27 @@ def read_dictionary(path) -> tuple[dict, dict[str, np.ndarray]]:
     folder = Path(path)
     for name in (_CONFIG, _TENSORS):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"{str(folder)!r} is no saved dictionary: it holds no {name}.")
+            raise FileNotFoundError(f"{str(folder)!r} is not a saved dictionary: it holds no {name}.")
     try:
         config = json.loads((folder / _CONFIG).read_bytes())
         version, checksum = config["format"], config["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{str(folder / _CONFIG)!r} is damaged: {error}.") from error
-    if version != _FORMAT:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{str(folder / _CONFIG)!r} is damaged: {error}. {_REMEDY}") from error
+    if version not in _READ:
         raise ValueError(f"{str(folder)!r} has format {version!r}; this version reads {_FORMAT}: update skfactors.")
+    # Format 1 had no checksum of the configuration itself.
+    if version > 1 and config.pop("sha256_of_this", None) != _checksum_of(config):
+        raise ValueError(f"{str(folder / _CONFIG)!r} was altered: its checksum is not that of its content. {_REMEDY}")
+    missing = [name for name in ("estimator", "parameters", "fitted") if name not in config]
+    if missing:
+        raise ValueError(f"{str(folder / _CONFIG)!r} is damaged: it lacks {', '.join(missing)}. {_REMEDY}")
     tensors = (folder / _TENSORS).read_bytes()
     if hashlib.sha256(tensors).hexdigest() != checksum:
         raise ValueError(
-            f"{str(folder / _TENSORS)!r} was cut short or altered: its checksum is not the one in {_CONFIG}. "
-            "Save the dictionary again, or copy the folder anew."
+            f"{str(folder / _TENSORS)!r} was cut short or altered: its checksum is not the one in {_CONFIG}. {_REMEDY}"
         )
     return config, load(tensors)
+
+
+def _checksum_of(config: dict) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()

@@ -1,17 +1,17 @@
 """The only place that runs a model."""
 
 import logging
-import os
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import nn
 
+from skfactors.devices import keep_to_one_thread_if_forked
+
 logger = logging.getLogger(__name__)
 
 _OUT_OF_MEMORY = "out of memory"
-_process = os.getpid()
 
 
 def run_model(model: nn.Module, facts, **inputs) -> tuple[torch.Tensor, ...]:
@@ -30,7 +30,7 @@ def run_model(model: nn.Module, facts, **inputs) -> tuple[torch.Tensor, ...]:
     tuple of tensor of shape (n_windows, longest, width)
         For each layer, the embeddings first. Whether autograd follows is as the caller has it.
     """
-    _keep_to_one_thread_if_forked()
+    keep_to_one_thread_if_forked()
     with facts.turns:
         facts.as_loaded.put_back()
         states = model(**inputs, output_hidden_states=True).hidden_states
@@ -41,14 +41,6 @@ def run_model(model: nn.Module, facts, **inputs) -> tuple[torch.Tensor, ...]:
         embeddings = model.get_input_embeddings()(inputs["input_ids"])
     named = (embeddings, *states)
     return tuple(named[number] for number in facts.taken)
-
-
-def _keep_to_one_thread_if_forked() -> None:
-    """Hold torch to one thread in a forked process, which would wait for ever for threads that only its parent has."""
-    global _process
-    if _process != os.getpid():
-        torch.set_num_threads(1)
-        _process = os.getpid()
 
 
 class HiddenStateRunner:

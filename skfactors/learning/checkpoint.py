@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,11 +65,13 @@ class Checkpoint:
         Steps from one writing to the next.
     processes : Processes
         The first of them writes and reads.
+    name_before : callable
+        Gives the name that an earlier version gave the file, or None.
     """
 
-    def __init__(self, folder, name: str, every: int, processes: Processes, name_before: str | None = None):
+    def __init__(self, folder, name: str, every: int, processes: Processes, name_before=lambda: None):
         self._path = None if folder is None else Path(folder) / f"{name}.safetensors"
-        self._path_before = None if None in (folder, name_before) else Path(folder) / f"{name_before}.safetensors"
+        self._name_before = name_before
         self._every = every
         self._processes = processes
 
@@ -91,7 +94,7 @@ class Checkpoint:
                 "the processes of the group were given different rows or parameters: give all the same, or learn alone "
                 "in each with distributed=False."
             )
-        return cls(folder, name, every, processes, _name_before(identity))
+        return cls(folder, name, every, processes, partial(_name_before, identity))
 
     def read(self) -> Saved | None:
         """
@@ -105,7 +108,7 @@ class Checkpoint:
         if self._path is None:
             return None
         content = None
-        path = next((path for path in (self._path, self._path_before) if path is not None and path.is_file()), None)
+        path = self._path if self._path.is_file() else self._path_of_before()
         if self._processes.rank == 0 and path is not None:
             with advised_errors(path):
                 content = path.read_bytes()
@@ -123,6 +126,13 @@ class Checkpoint:
             f"the checkpoint {str(path or self._path)!r} was cut short or altered. "
             "Delete it, and fit again from the start."
         )
+
+    def _path_of_before(self) -> Path | None:
+        """Find the file that version 0.1.0 wrote of the same fit."""
+        if not any(self._path.parent.glob("*.safetensors")):
+            return None
+        path = self._path.with_name(f"{self._name_before()}.safetensors")
+        return path if path.is_file() else None
 
     def write_if_due(self, step, standing) -> None:
         """Write after every so many steps."""
@@ -182,7 +192,7 @@ def _records(columns: dict[str, np.ndarray]) -> list[dict]:
 def _name_before(identity: list) -> str | None:
     """Return the name that version 0.1.0 gave the checkpoint of a fit; None where its names were ambiguous."""
     parameters, start, X, weight = identity
-    if not isinstance(parameters.get("dict_init"), (np.ndarray, type(None))) or not isinstance(weight, np.ndarray):
+    if not all(isinstance(array, (np.ndarray, type(None))) for array in (parameters.get("dict_init"), weight)):
         return None
     content = json.dumps([parameters, X, weight, start], sort_keys=True, default=_described_before)
     return hashlib.sha256(content.encode()).hexdigest()[:32]

@@ -3,17 +3,21 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.optimize import check_grad
 from sklearn.decomposition import NMF
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import Normalizer, PowerTransformer, StandardScaler
+from support.dictionaries import StandInModel
 from support.problems import random_problem
 
 from skfactors import FactorModel, SparseDictionary
+from skfactors.commands import main
 from skfactors.dictionaries import as_factor_model
+from skfactors.dictionaries.persistence import read_dictionary, write_dictionary
 from skfactors.metrics import explained_variance
 
 
@@ -45,8 +49,10 @@ def test_a_folder_opens_where_its_device_is_not(X, tmp_path):
 
 
 def rewritten(folder, **changes):
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    """Write a configuration as a program would that knows of its checksum."""
+    _, arrays = read_dictionary(folder)
+    config = json.loads((folder / "config.json").read_text()) | changes
+    write_dictionary(folder, {name: config[name] for name in ("estimator", "parameters", "fitted")}, arrays)
 
 
 def test_a_folder_of_a_later_version_says_so(X, tmp_path):
@@ -62,6 +68,63 @@ def test_a_folder_with_parameters_of_a_later_version_says_so(X, tmp_path):
     rewritten(tmp_path, parameters=config["parameters"] | {"curvature": 3})
     with pytest.raises(ValueError, match="curvature.*Update skfactors"):
         FactorModel.load(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"parameters": {"alpha": 0.5}}, {"fitted": {"n_features_in_": 3}}, {"spare": 1}])
+def test_an_edited_configuration_is_refused_and_not_sound(X, tmp_path, change, capsys):
+    fitted(X).save(tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    for name, value in change.items():
+        config[name] = config[name] | value if name in config else value
+    path.write_text(json.dumps(config, indent=2))
+    with pytest.raises(ValueError, match="config.json.*was altered"):
+        FactorModel.load(tmp_path)
+    assert main(["verify", str(tmp_path)]) == 1
+    assert "was altered" in capsys.readouterr().out
+
+
+def test_a_configuration_that_lacks_a_part_is_damaged(X, tmp_path):
+    fitted(X).save(tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    del config["fitted"]
+    path.write_text(json.dumps(config | {"format": 1}))
+    with pytest.raises(ValueError, match="lacks fitted"):
+        FactorModel.load(tmp_path)
+
+
+def test_scoring_rows_with_names_warns_of_nothing(X, recwarn):
+    frame = pd.DataFrame(X, columns=[f"unit {number}" for number in range(X.shape[1])])
+    assert fitted(frame).score(frame) > 0
+    assert not [str(warning.message) for warning in recwarn]
+
+
+def test_a_pipeline_that_cannot_be_undone_codes_and_does_not_reconstruct(X):
+    model = as_factor_model(make_pipeline(Normalizer(), SparseDictionary(10, alpha=0.05, device="cpu")).fit(X))
+    assert model.transform(X).shape == (len(X), 10)
+    with pytest.raises(TypeError, match="Normalizer cannot be undone"):
+        model.reconstruct(X)
+
+
+def test_scalars_that_a_model_has_learned_are_part_of_its_fingerprint():
+    one, other = StandInModel(), StandInModel()
+    for model, limit in ((one, 1.0), (other, 2.0)):
+        model.fit(np.ones((3, 4)))
+        model.limit_ = limit
+    assert one.fingerprint() != other.fingerprint()
+
+
+def test_steps_that_differ_in_what_they_keep_to_themselves_have_different_fingerprints(X):
+    dictionary = fitted(X)
+    one, other = (PowerTransformer().fit(rows) for rows in (X, X + 1))
+    other.lambdas_ = one.lambdas_
+    pipelines = (make_pipeline(step, dictionary) for step in (one, other))
+    assert len({as_factor_model(pipeline).fingerprint() for pipeline in pipelines}) == 2
+
+
+def test_no_rows_have_no_codes_in_torch(X):
+    assert fitted(X).to_torch().encode(torch.zeros(0, X.shape[1])).shape == (0, 10)
 
 
 def test_an_unfitted_model_has_no_fingerprint():

@@ -1,5 +1,8 @@
 """How many threads torch has while others compute, and afterwards."""
 
+import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -70,3 +73,22 @@ def test_fits_in_several_threads_leave_the_numbers_as_they_were():
 def test_a_fit_leaves_the_number_of_threads_as_it_was():
     SparseDictionary(4, alpha=0.5, batch_size=50).fit(np.random.default_rng(0).standard_normal((200, 8)))
     assert torch.get_num_threads() == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_that_was_forked_after_a_fit_fits_and_codes():
+    code = """
+import os, signal, numpy as np, torch
+from skfactors import SparseDictionary
+torch.set_num_threads(2)
+X = np.random.default_rng(0).standard_normal((2000, 256)).astype("f")
+dictionary = SparseDictionary(1500, alpha=5.0, max_iter=1, random_state=0, device="cpu", solver="fista").fit(X)
+torch.randn(1000, 1000) @ torch.randn(1000, 1000)
+if os.fork() == 0:
+    signal.alarm(60)
+    assert dictionary.transform(X[:50]).shape == (50, 1500)
+    os._exit(0)
+print(os.wait()[1])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+    assert done.stdout.strip() == "0", done.stderr

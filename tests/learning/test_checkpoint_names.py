@@ -1,5 +1,7 @@
 """A checkpoint is taken up by the same fit and by no other, whatever types its arguments have."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,6 +31,10 @@ def test_what_cannot_be_told_apart_is_refused():
         fingerprint([object()])
 
 
+def scaled_by(factor):
+    return lambda x: x * factor
+
+
 @pytest.mark.parametrize(
     "one, other",
     [
@@ -41,6 +47,10 @@ def test_what_cannot_be_told_apart_is_refused():
         ({"a": 1}, {"a": 2}),
         (np.random.RandomState(0), np.random.RandomState(1)),
         (pd.Series(["a", "b"]), pd.Series(["b", "a"])),
+        (lambda x: x * 1.0, lambda x: x * 0.2),
+        (scaled_by(1), scaled_by(2)),
+        (partial(np.multiply, 2), partial(np.multiply, 3)),
+        (torch.zeros(3, dtype=torch.bfloat16), torch.ones(3, dtype=torch.bfloat16)),
     ],
 )
 def test_different_content_has_different_fingerprints(one, other):
@@ -50,4 +60,6 @@ def test_different_content_has_different_fingerprints(one, other):
 def test_equal_content_has_one_fingerprint_whatever_its_layout():
     array = np.arange(6.0).reshape(2, 3)
     assert fingerprint(array) == fingerprint(np.asfortranarray(array)) == fingerprint(torch.tensor(array))
-    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert fingerprint(array) == fingerprint(array.astype(">f8"))
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2.0, "a": np.int64(1)})
+    assert fingerprint(scaled_by(2)) == fingerprint(scaled_by(2))

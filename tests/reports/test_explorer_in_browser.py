@@ -399,7 +399,7 @@ def test_hostile_text_is_shown_and_executes_nothing(open_page, tmp_path):
         # A browser shows a lone surrogate as the replacement character, and of a long token the beginning.
         expected = token.encode("utf-16", "replace" if "\ud800" in token else "surrogatepass").decode("utf-16")
         shown = page.text_content("#contexts mark").replace("\ufffd", "?")
-        assert shown.startswith(expected[:300]) or re.sub(r"[^ a-z]", "", shown) == " lone "
+        assert shown.startswith(expected[:79]) or re.sub(r"[^ a-z]", "", shown) == " lone "
     assert page.evaluate("window.executed") is None
     assert page.locator("img, iframe, object, main script, aside script, [onerror]").count() == 0
 
@@ -409,14 +409,14 @@ def test_hostile_text_widens_nothing(open_page, tmp_path):
     report_of_tokens(HOSTILE).to_html(path)
     page = open_page(path, f"#factor={len(HOSTILE) - 1}", viewport={"width": 360, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") == 360
-    assert "10,000 characters" in page.text_content("#contexts mark")
+    assert len(page.text_content("#contexts mark")) == 160
 
 
 def test_every_token_of_hostile_texts_can_be_found(open_page, tmp_path):
     path = tmp_path / "hostile.html"
     report_of_tokens(HOSTILE).to_html(path)
     page = open_page(path)
-    for query, factor in (("<img src=x", 2), ("WINDOW.executed=TRUE", 6), ("w" * 400, 13), ("\u05dc\u05d5", 8)):
+    for query, factor in (("<img src=x", 2), ("WINDOW.executed=TRUE", 6), ("w" * 70, 13), ("\u05dc\u05d5", 8)):
         page.fill("[name=query]", query)
         assert listed_factors(page) == [factor]
 

@@ -141,7 +141,7 @@ def row_gaps(X: np.ndarray, codes, components: np.ndarray, alpha: float, positiv
     atoms = torch.tensor(components, dtype=torch.float64)
     gaps = np.empty(len(X))
     for rows in slices(len(X), _ROWS_MEASURED_AT_A_TIME):
-        batch = torch.tensor(X[rows], dtype=torch.float64)
+        batch = torch.tensor(np.asarray(X[rows]), dtype=torch.float64)
         batch_codes = torch.tensor(dense(codes[rows]), dtype=torch.float64)
         gaps[rows] = relative_duality_gap(batch, batch_codes, atoms, alpha, positive).numpy()
     return gaps

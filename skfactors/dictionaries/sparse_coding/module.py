@@ -29,6 +29,8 @@ class SparseCodingModule(torch.nn.Module):
     def encode(self, X: torch.Tensor) -> torch.Tensor:
         """Return codes of shape (n_rows, n_components)."""
         X = X.to(self.components)
+        if len(X) == 0:
+            return X.new_zeros(0, len(self.components))
         with torch.no_grad():
             codes = self._codes_of(self.components.detach(), X.detach())
             width = max(int((codes != 0).sum(1).max()), 1)

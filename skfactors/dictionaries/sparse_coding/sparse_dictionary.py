@@ -418,7 +418,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
     def _saved_arrays(self):
         return super()._saved_arrays() | {f"state.{name}": array for name, array in self._learner_state.items()}
 
-    def _arrays_that_decide(self):
+    def _fitted_that_decides(self):
         return {"components_": self.components_}
 
     def _restore(self, facts, arrays):
