@@ -10,8 +10,6 @@ from threading import Lock
 import torch
 from threadpoolctl import ThreadpoolController
 
-from skfactors.devices import keep_to_one_thread_if_forked
-
 _TASKS_WORTH_NO_THREADS = 2
 _PRODUCTS_WORTH_THREADS = 3e8
 
@@ -22,7 +20,6 @@ _held_back: list[int] = []
 
 def n_threads() -> int:
     """Return how many threads torch may use, also where it is held to one for the time being."""
-    keep_to_one_thread_if_forked()
     if _n_threads.get() is not None:
         return _n_threads.get()
     number = torch.get_num_threads()

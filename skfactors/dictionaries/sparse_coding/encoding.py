@@ -8,7 +8,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from skfactors.callers import warn_caller
-from skfactors.devices import free_memory
+from skfactors.devices import free_memory, keep_to_one_thread_if_forked
 from skfactors.dictionaries.rows import batches_of, dense
 from skfactors.dictionaries.sparse_coding.objective import relative_duality_gap
 from skfactors.dictionaries.sparse_coding.solvers import SOLVERS
@@ -61,6 +61,7 @@ class Coding:
 
     def solver_for(self, components: torch.Tensor):
         """Prepare the solver for a dictionary."""
+        keep_to_one_thread_if_forked()
         if self.n_nonzero_coefs is not None:
             return Pursuit(components, n_nonzero_coefs=self.n_nonzero_coefs, positive=self.positive)
         return SOLVERS[self.solver](
