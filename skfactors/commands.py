@@ -129,13 +129,16 @@ def _verify(options) -> int:
 
 
 def _problems_of(path: Path) -> list[str]:
+    # Help should not wait for it.
+    from skfactors.reports.persistence import read_report
+
     kinds = {
         "manifest.json": lambda: [
             f"shard {shard}: {problem}"
             for shard, problem in skfactors.ActivationStore(path).verify().itertuples(index=False)
         ],
         "config.json": lambda: skfactors.FactorModel.load(path) and [],
-        "report.json": lambda: skfactors.FactorReport.load(path) and [],
+        "report.json": lambda: read_report(path, whole=True) and [],
     }
     for name, problems_of in kinds.items():
         if (path / name).is_file():
