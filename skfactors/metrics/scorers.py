@@ -57,7 +57,7 @@ def explained_variance_scorer(estimator, X, y=None) -> float:
 
 
 def l0_scorer(estimator, X, y=None) -> float:
-    """Return the negated mean number of active factors a row.
+    """Return the negated mean number of active factors per row.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def dead_fraction_scorer(estimator, X, y=None) -> float:
 
 
 def description_length_scorer(estimator, X, y=None) -> float:
-    """Return the negated bits a row that it takes to send the rows through their factors.
+    """Return the negated bits per row that it takes to send the rows through their factors.
 
     Parameters
     ----------
