@@ -3,8 +3,8 @@ Choose the sparsity by grid search
 ==================================
 
 A pipeline from texts to codes, searched over `alpha` like any other. Folds are split by document, so no text is on both
-sides. Three figures tell what a sparsity buys: explained variance, the number of active factors a row (L0), and the
-description length, in bits a row, which is shortest somewhere in between.
+sides. Three figures tell what a sparsity buys: explained variance, the number of active factors per row (L0), and the
+description length, in bits per row, which is shortest somewhere in between.
 """
 
 from rich.console import Console
@@ -36,7 +36,7 @@ search = GridSearchCV(
 
 results = search.cv_results_
 table = Table(title="Sparsity, three-fold cross-validation over documents")
-for heading in ("alpha", "bits a row", "explained variance", "L0"):
+for heading in ("alpha", "bits per row", "explained variance", "L0"):
     table.add_column(heading, justify="right")
 for row, alpha in enumerate(results["param_sparsedictionary__alpha"]):
     table.add_row(
@@ -51,4 +51,4 @@ console.print(table)
 console.print(f"Shortest description: alpha = {search.best_params_['sparsedictionary__alpha']:g}")
 
 chosen = best_below_l0(10)(results)
-console.print(f"Most explained with ten factors a row: alpha = {results['param_sparsedictionary__alpha'][chosen]:g}")
+console.print(f"Most explained with ten factors per row: alpha = {results['param_sparsedictionary__alpha'][chosen]:g}")

@@ -81,7 +81,7 @@ def _fit(options) -> None:
         last = dictionary.history_[-1]
         print(
             f"{options.dictionary}: {len(dictionary.components_)} factors, {dictionary.n_steps_} steps; in the last, "
-            f"{last['explained_variance']:.3f} of the variance explained by {last['l0']:.1f} factors a row"
+            f"{last['explained_variance']:.3f} of the variance explained by {last['l0']:.1f} factors per row"
         )
 
 
@@ -129,13 +129,16 @@ def _verify(options) -> int:
 
 
 def _problems_of(path: Path) -> list[str]:
+    # Help should not wait for it.
+    from skfactors.reports.persistence import read_report
+
     kinds = {
         "manifest.json": lambda: [
             f"shard {shard}: {problem}"
             for shard, problem in skfactors.ActivationStore(path).verify().itertuples(index=False)
         ],
         "config.json": lambda: skfactors.FactorModel.load(path) and [],
-        "report.json": lambda: skfactors.FactorReport.load(path) and [],
+        "report.json": lambda: read_report(path, whole=True) and [],
     }
     for name, problems_of in kinds.items():
         if (path / name).is_file():
@@ -220,7 +223,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("dictionary", help="folder that the dictionary is saved to")
     fit.add_argument("--n-components", type=int, help="factors; as many as features unless given")
     fit.add_argument("--alpha", type=float, default=1.0, help="sparsity penalty (%(default)s)")
-    fit.add_argument("--n-nonzero-coefs", type=int, help="code by pursuit, with at most so many factors a row")
+    fit.add_argument("--n-nonzero-coefs", type=int, help="code by pursuit, with at most so many factors per row")
     fit.add_argument("--max-iter", type=int, default=2, help="epochs (%(default)s)")
     fit.add_argument("--batch-size", type=int, default=1024, help="rows in a minibatch, of all processes (%(default)s)")
     fit.add_argument("--random-state", type=int, default=0, help="seed (%(default)s)")

@@ -110,6 +110,21 @@ def test_verify_names_what_is_bad_and_fails(folder, tmp_path, capsys):
     assert "cut short or altered" in printed and "neither a store nor" in printed
 
 
+@pytest.mark.parametrize("other", [None, "another report"])
+def test_verify_misses_what_a_report_was_counted_from(folder, tmp_path, capsys, other):
+    import shutil
+
+    report = shutil.copytree(folder / "report", tmp_path / "report")
+    (report / "tally.safetensors").unlink()
+    if other is not None:
+        store = ActivationStore(folder / "store")
+        FactorReport.from_store(store, SparseDictionary.load(folder / "dictionary"), k=1).save(tmp_path / "other")
+        shutil.copy(tmp_path / "other" / "tally.safetensors", report)
+    assert FactorReport.load(report) == FactorReport.load(folder / "report")
+    assert run("verify", report) == 1
+    assert "tally.safetensors is missing or that of another report" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

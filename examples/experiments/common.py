@@ -202,7 +202,7 @@ def random_dictionary(dictionary, X, seed=0):
     Returns
     -------
     SparseDictionary
-        Its `alpha` is the one, found by bisection, at which it has as many active factors a row.
+        Its `alpha` is the one, found by bisection, at which it has as many active factors per row.
     """
     directions = np.random.default_rng(seed).standard_normal(dictionary.components_.shape)
     random = copy(dictionary)

@@ -119,7 +119,7 @@ def main():
     n_components = min(arguments.n_components, len(X), len(second[0]))
     mean = X.mean(axis=0)
     k = max(1, round(l0(learn_dictionary(*first, arguments).transform(X[:2000]))))
-    print(f"{len(X):,} rows a half, {(X < 0).mean():.0%} of their entries negative; {k} active factors a row")
+    print(f"{len(X):,} rows in each half, {(X < 0).mean():.0%} of their entries negative; {k} active factors per row")
 
     def centers(rows, seed):
         return MiniBatchKMeans(n_components, random_state=seed, batch_size=4096, n_init=1).fit(rows[0]).cluster_centers_

@@ -179,7 +179,7 @@ def ways_to_replace(dictionary, states):
     Returns
     -------
     n_active : int
-        Active factors a row, and the number of principal components.
+        Active factors per row, and the number of principal components.
     ways : dict of str to callable
     """
     n_active = max(1, round(l0(dictionary.transform(states))))
@@ -217,7 +217,7 @@ def main():
                 {
                     "layer": layer,
                     "replaced by": name,
-                    "numbers a token": 0 if name == "mean" else n_active,
+                    "numbers per token": 0 if name == "mean" else n_active,
                     "explained variance": explained_variance(*replacements[0]),
                     "cosine of embeddings": mean_cosine(embeddings, original),
                     "loss": loss,

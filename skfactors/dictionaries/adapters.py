@@ -154,7 +154,7 @@ class PipelineModel(OtherModel):
 
     def transform(self, X):
         """Return codes of shape (n_rows, n_components)."""
-        return self.model.transform(self._done(X))
+        return self.model.transform(self.prepared(X))
 
     def inverse_transform(self, codes):
         """Return rows of shape (n_rows, n_features), as they go into the pipeline."""
@@ -162,7 +162,7 @@ class PipelineModel(OtherModel):
 
     def reconstruct(self, X):
         """Return what the codes of rows stand for, of the shape of X."""
-        return self._undone(self.model.reconstruct(self._done(X)))
+        return self._undone(self.model.reconstruct(self.prepared(X)))
 
     def fingerprint(self):
         """Return a digest of everything that decides codes and reconstructions."""
@@ -170,7 +170,8 @@ class PipelineModel(OtherModel):
             [*([name_of(type(step)), fitted_state(step)] for step in self.before), self.model.fingerprint()]
         )
 
-    def _done(self, X):
+    def prepared(self, X):
+        """Return rows as the dictionary at the end of the pipeline gets them."""
         for step in self.before:
             X = as_array(with_plain_output(step).transform(X))
         return X

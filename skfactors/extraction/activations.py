@@ -151,16 +151,20 @@ class Activations:
         -------
         Activations
             Of shape (n_tokens, width of the place), ordered by document, then position, whatever the order of these
-            rows: tokens are in the same order for every place.
+            rows: tokens are in the same order for every place. A view, where the rows already follow each other so.
 
         Raises
         ------
         ValueError
             If there is no such place, or more than one; the message names those that there are.
         """
-        rows = np.flatnonzero(is_at(self.provenance, find_place(self.places, site, layer)))
+        return self[self._rows_at(find_place(self.places, site, layer))]
+
+    def _rows_at(self, place: Place) -> np.ndarray | slice:
+        rows = np.flatnonzero(is_at(self.provenance, place))
         document, position = (self.provenance[name].to_numpy()[rows] for name in ("document", "position"))
-        return self[rows[np.lexsort((position, document))]]
+        rows = rows[np.lexsort((position, document))]
+        return slice(rows[0], rows[-1] + 1) if (np.diff(rows) == 1).all() else rows
 
     def side_by_side(self, layers=None, sites=None) -> np.ndarray:
         """
@@ -186,15 +190,20 @@ class Activations:
         places = find_places(self.places, layers, sites)
         if not places:
             raise ValueError("There are no rows to put side by side.")
-        blocks = [self.at(*place) for place in places]
-        tokens = [block.provenance[["document", "position"]].to_numpy() for block in blocks]
+        rows = [self._rows_at(place) for place in places]
+        numbers = self.provenance[["document", "position"]].to_numpy()
+        tokens = [numbers[of_place] for of_place in rows]
         for place, its_tokens in zip(places, tokens, strict=True):
             if not np.array_equal(its_tokens, tokens[0]):
                 raise ValueError(
                     f"The {len(its_tokens)} tokens at {tuple(place)} are not the {len(tokens[0])} tokens at "
                     f"{tuple(places[0])}: select whole tokens, with all their rows."
                 )
-        return np.hstack([block.X for block in blocks])
+        widths = list(map(self.widths.get, places))
+        X = np.empty((len(tokens[0]), sum(widths)), self.dtype)
+        for columns, of_place, width in zip(np.split(X, np.cumsum(widths)[:-1], axis=1), rows, widths, strict=True):
+            columns[:] = self.padded[of_place, :width]
+        return X
 
     @cached_property
     def sample_weight(self) -> np.ndarray:

@@ -20,7 +20,7 @@ def check_provenance(provenance: pd.DataFrame, n_rows: int) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If columns are missing, or there are more or fewer than `n_rows` rows.
+        If columns are missing, a row has no site, or there are more or fewer than `n_rows` rows.
     """
     missing = [name for name in NUMBER_COLUMNS if name not in provenance]
     if missing:
@@ -30,7 +30,10 @@ def check_provenance(provenance: pd.DataFrame, n_rows: int) -> pd.DataFrame:
     if "site" not in provenance:
         return provenance.assign(site=sites_of(np.zeros(n_rows, dtype=np.int8), [HIDDEN_STATES]))
     if not isinstance(provenance["site"].dtype, pd.CategoricalDtype):
-        return provenance.assign(site=provenance["site"].astype("category"))
+        provenance = provenance.assign(site=provenance["site"].astype("category"))
+    without_site = np.flatnonzero(provenance["site"].isna())
+    if without_site.size:
+        raise ValueError(f"row {without_site[0]} of the provenance has no site.")
     return provenance
 
 

@@ -1,6 +1,7 @@
 """The places inside a model that rows are read from: what they are called, and how one is asked for."""
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import NamedTuple
 
 HIDDEN_STATES = "hidden_states"
@@ -37,7 +38,8 @@ def find_place(places: Sequence[Place], site: str | None = None, layer: int | No
         return found[0]
     asked = " and ".join(f"{name}={value!r}" for name, value in (("site", site), ("layer", layer)) if value is not None)
     if not found:
-        raise ValueError(f"There are no rows of {asked or 'any place'}. There are {named(places)}.")
+        counting = " Layers are counted from 0." if isinstance(layer, Integral) and layer < 0 else ""
+        raise ValueError(f"There are no rows of {asked or 'any place'}. There are {named(places)}.{counting}")
     raise ValueError(f"Name the site and the layer of one place. There are {named(found)}.")
 
 

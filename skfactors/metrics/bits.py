@@ -12,7 +12,7 @@ from skfactors.metrics.sparsity import density
 
 
 def description_length(X, codes, components, *, reconstruction=None, precision: float = 0.1) -> float:
-    """Return the bits a row that it takes to send `X` as its codes and what they leave over.
+    """Return the bits per row that it takes to send `X` as its codes and what they leave over.
 
     Sparse codes are short but leave a large residual, dense codes are long and leave little. Where the factors
     suit the activations the sum is smallest in between, so that a search over the sparsity penalty has an answer.
@@ -34,7 +34,7 @@ def description_length(X, codes, components, *, reconstruction=None, precision: 
     Returns
     -------
     float
-        Bits a row, not negative; smaller is better.
+        Bits per row, not negative; smaller is better.
 
     Raises
     ------
@@ -135,12 +135,12 @@ def _squared_deviations(X):
 
 
 def _position_bits(densities):
-    """Return the bits a row that say which factors are active: a biased coin for each factor."""
+    """Return the bits per row that say which factors are active: a biased coin for each factor."""
     return float((entr(densities) + entr(1 - densities)).sum() / math.log(2))
 
 
 def _value_bits(codes, component_norms, step):
-    """Return the bits a row for the values of the nonzero codes, each in units of the activations."""
+    """Return the bits per row for the values of the nonzero codes, each in units of the activations."""
     codes = sparse.csr_array(codes)
     n_values = np.count_nonzero(codes.data)
     if n_values == 0:
@@ -161,5 +161,5 @@ def _mean_square_residuals(X, codes, components, reconstruction):
 
 
 def _residual_bits(mean_squares, step):
-    """Return the bits a row for the residual, each feature Gaussian with its own variance."""
+    """Return the bits per row for the residual, each feature Gaussian with its own variance."""
     return float(0.5 * np.log2(1 + 2 * math.pi * math.e * mean_squares / step**2).sum())

@@ -16,7 +16,7 @@ def factor_match(components_a, components_b, *, return_matching: bool = False):
     Parameters
     ----------
     components_a : array-like of shape (n_components_a, n_features)
-        Factors of one dictionary, one a row.
+        Factors of one dictionary, one per row.
     components_b : array-like of shape (n_components_b, n_features)
         Factors of the other.
     return_matching : bool, default=False

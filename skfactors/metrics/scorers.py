@@ -13,7 +13,7 @@ it negated and says so. Matching compares two dictionaries, so :func:`~skfactors
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import get_tags
 
-from skfactors.dictionaries.adapters import as_factor_model, steps_of
+from skfactors.dictionaries.adapters import as_factor_model, reconstruction_of, steps_of
 from skfactors.metrics.bits import description_length
 from skfactors.metrics.reconstruction import explained_variance
 from skfactors.metrics.sparsity import dead_fraction, density, l0
@@ -57,7 +57,7 @@ def explained_variance_scorer(estimator, X, y=None) -> float:
 
 
 def l0_scorer(estimator, X, y=None) -> float:
-    """Return the negated mean number of active factors a row.
+    """Return the negated mean number of active factors per row.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def dead_fraction_scorer(estimator, X, y=None) -> float:
 
 
 def description_length_scorer(estimator, X, y=None) -> float:
-    """Return the negated bits a row that it takes to send the rows through their factors.
+    """Return the negated bits per row that it takes to send the rows through their factors.
 
     Parameters
     ----------
@@ -193,9 +193,6 @@ def description_length_scorer(estimator, X, y=None) -> float:
     >>> round(description_length_scorer(dictionary, X), 1)
     -15.6
     """
-    # It brings torch along.
-    from skfactors.dictionaries.adapters import reconstruction_of
-
     rows, model = _rows_and_model(estimator, X)
     codes = model.transform(rows)
     return -description_length(rows, codes, model.components_, reconstruction=reconstruction_of(model, rows, codes))

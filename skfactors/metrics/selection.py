@@ -38,7 +38,7 @@ def sparsest_within(loss: str = "explained_variance", tolerance: float = 0.02) -
 
 
 def best_below_l0(k: float, loss: str = "explained_variance") -> "BestBelowL0":
-    """Make a `refit` rule: the best candidate with at most `k` active factors a row.
+    """Make a `refit` rule: the best candidate with at most `k` active factors per row.
 
     Parameters
     ----------

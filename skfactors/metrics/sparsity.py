@@ -7,7 +7,7 @@ from skfactors.codes import check_codes
 
 
 def l0(codes) -> float:
-    """Return the mean number of active factors a row.
+    """Return the mean number of active factors per row.
 
     Parameters
     ----------

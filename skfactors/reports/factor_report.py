@@ -48,7 +48,7 @@ class FactorReport:
     totals : dict
         What the report covers: `n_documents` (that gave rows), `n_tokens` (rows of the layer that has most), `n_rows`,
         `layers`, `n_components`, `explained_variance` (None where rows and codes were not compared), `l0` (mean
-        number of non-zero codes a row), `dead_fraction` (share of factors whose code is zero in every row).
+        number of non-zero codes per row), `dead_fraction` (share of factors whose code is zero in every row).
     parameters : dict
         `k`, `top`, `window` and `unique_documents` that the tables were made with.
 

@@ -66,13 +66,15 @@ def write_report(path, tables, tally, summary):
         (folder / TALLY_FILE).unlink(missing_ok=True)
 
 
-def read_report(path):
+def read_report(path, *, whole=False):
     """
     Read what :func:`write_report` wrote.
 
     Parameters
     ----------
     path : path-like
+    whole : bool, default=False
+        Whether a tally that was saved with the report must be there.
 
     Returns
     -------
@@ -85,7 +87,8 @@ def read_report(path):
     FileNotFoundError
         If the folder holds no report.
     ValueError
-        If a file is cut short or altered, or of a format that this version does not read.
+        If a file is cut short or altered, or of a format that this version does not read; if `whole`, also if the
+        tally is missing or that of another report.
     """
     folder = Path(path)
     tables, expected = read_json(folder / REPORT_FILE)
@@ -94,6 +97,11 @@ def read_report(path):
         remedy = "save the report again, or delete this file to load the report without being able to merge it"
         found, _, checksum = read_tally(folder / TALLY_FILE, remedy=remedy)
         tally = found if checksum == expected else None
+    if whole and tally is None and expected is not None:
+        raise ValueError(
+            f"{folder / TALLY_FILE} is missing or that of another report: this report opens, but cannot be merged. "
+            "Save it again."
+        )
     return tables, tally
 
 

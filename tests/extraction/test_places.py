@@ -78,6 +78,18 @@ def test_tokens_that_lack_a_place_do_not_go_side_by_side(acts):
         acts[np.arange(len(acts)) != len(acts) - 1].side_by_side()
 
 
+def test_rows_of_a_place_that_follow_each_other_in_order_are_not_copied():
+    in_order = Activations(np.arange(12.0).reshape(6, 2), provenance_of([3, 4]), ["a"])
+    assert np.shares_memory(in_order.at(layer=4).X, in_order.X)
+    backwards = in_order[::-1].at(layer=4)
+    np.testing.assert_array_equal(backwards.X, in_order.X[3:])
+
+
+def test_a_negative_layer_is_told_that_layers_count_from_0(acts):
+    with pytest.raises(ValueError, match="no rows of layer=-1.* Layers are counted from 0"):
+        acts.at(layer=-1)
+
+
 def test_rows_of_a_single_place_need_no_name(acts):
     of_layer = acts.at(layer=0)
     np.testing.assert_array_equal(of_layer.at().X, of_layer.X)
@@ -92,6 +104,14 @@ def test_the_site_is_a_category_of_a_byte_a_row(acts):
 def test_provenance_without_a_site_is_of_the_hidden_states():
     acts = Activations(np.eye(3), provenance_of([4]), ["abc"])
     assert acts.at("hidden_states", 4).shape == (3, 3)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan])
+@pytest.mark.parametrize("dtype", [object, "category"])
+def test_a_row_without_a_site_is_refused(missing, dtype):
+    sites = pd.Series(["mlp_output", missing, "mlp_output"], dtype=dtype)
+    with pytest.raises(ValueError, match="row 1 of the provenance has no site"):
+        Activations(np.eye(3), provenance_of([3], site=sites), ["a"])
 
 
 def test_sites_of_one_layer_are_different_places():

@@ -64,6 +64,14 @@ def test_a_place_of_a_store_is_indexed_by_its_own_rows(store, of_layer):
         assert part.tokens() == of_layer[rows].tokens()
 
 
+def test_a_shard_stays_on_disk_when_a_place_of_it_is_indexed(store):
+    at = store.at(layer=2)
+    np.testing.assert_array_equal(at[3:5].X, np.asarray(at)[3:5])
+    rows, *_ = at._mapped(0)
+    # A copy in memory could be written to, and a file that is mapped for reading cannot.
+    assert not rows.flags.writeable and not rows.flags.owndata
+
+
 def test_a_place_of_a_store_is_shuffled_whole(store, of_layer):
     seen = []
     for rows, X in store.at(layer=2).iter_shuffled(7, np.random.RandomState(0), buffer_rows=32):

@@ -194,6 +194,15 @@ def test_provenance_without_a_column_is_refused_by_name(make_corpus):
         top_contexts(corpus.codes, corpus.provenance.drop(columns="start"), corpus.texts)
 
 
+def test_rows_of_several_sites_are_refused_since_layers_would_mix_them(make_corpus):
+    corpus = make_corpus()
+    one_site = corpus.provenance.assign(site=pd.Categorical(["mlp_output"] * len(corpus.provenance)))
+    assert len(top_contexts(corpus.codes, one_site, corpus.texts))
+    several = corpus.provenance.assign(site=np.where(corpus.provenance["layer"] == 0, "hidden_states", "mlp_output"))
+    with pytest.raises(ValueError, match=r"sites 'hidden_states', 'mlp_output'.*at\(site="):
+        top_contexts(corpus.codes, several, corpus.texts)
+
+
 def test_provenance_that_is_not_of_integers_is_refused(make_corpus):
     corpus = make_corpus(0)
     provenance = corpus.provenance.assign(start=corpus.provenance["start"] + 0.5)

@@ -219,6 +219,13 @@ def test_top_values_keep_the_largest_of_all_parts(parts, top):
     assert values.means().tolist() == ([sum(largest) / top] if parts else [])
 
 
+def test_a_part_of_several_sites_is_refused(make_corpus):
+    corpus = make_corpus()
+    corpus.provenance["site"] = ["hidden_states", *["mlp_output"] * (len(corpus.provenance) - 1)]
+    with pytest.raises(ValueError, match="sites 'hidden_states', 'mlp_output'"):
+        accumulate(corpus, [], PARAMETERS)
+
+
 def test_parts_of_different_width_are_refused(make_corpus):
     corpus = make_corpus(0)
     accumulator = Tally(9, **PARAMETERS)

@@ -109,7 +109,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
     sparse_output : bool, default=True
         Whether codes are a `scipy.sparse.csr_array`; dense codes are needed for pandas output.
     verbose : bool, default=False
-        Show a progress bar with explained variance, the number of active factors a row and of silent factors.
+        Show a progress bar with explained variance, active factors per row and the number of silent factors.
 
     Attributes
     ----------

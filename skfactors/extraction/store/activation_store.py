@@ -301,8 +301,8 @@ class ActivationStore:
         for number in np.unique(numbers):
             places = np.flatnonzero(numbers == number)
             within = rows[places] - (self._ends[number] - self._shards[number].n_rows)
-            of_shard, its_provenance, its_texts = self._mapped(int(number))
-            X[places] = widened(of_shard[within], self._manifest["dtype"])
+            of_shard, its_numbers, its_provenance, its_texts = self._mapped(int(number))
+            X[places] = widened(of_shard[its_numbers[within]], self._manifest["dtype"])
             provenance.append(its_provenance.iloc[within].set_index(places))
             texts |= {document: its_texts[document] for document in provenance[-1]["document"].unique().tolist()}
         if not provenance:

@@ -139,32 +139,45 @@ class Shard:
 
     def read(self) -> Activations:
         """Read all of it, after checking that it is what was written."""
-        X, provenance, texts = self._parts(self._checked_bytes(".safetensors"))
-        return Activations(widened(X, self._dtype), provenance, texts, self._widths)
+        X, rows, provenance, texts = self._parts(self._checked_bytes(".safetensors"))
+        return Activations(widened(X[rows], self._dtype), provenance, texts, self._widths)
 
-    def map(self) -> tuple[np.ndarray, pd.DataFrame, Texts]:
-        """Check it once, and return X as it lies on disk, memory-mapped, with provenance and texts."""
+    def map(self) -> tuple[np.ndarray, np.ndarray, pd.DataFrame, Texts]:
+        """
+        Check it once, and map it to memory.
+
+        Returns
+        -------
+        X : ndarray
+            All rows as they lie on disk.
+        numbers : ndarray of int
+            Which of them are read.
+        provenance : DataFrame
+            Of those that are read.
+        texts : Texts
+        """
         problem = trouble_with(self._store, self.record)
         if problem is not None:
             raise self.damaged(problem)
         with self._opened(".safetensors") as file:
-            return self._parts(mmap(file.fileno(), 0, access=ACCESS_READ))
+            X, rows, provenance, texts = self._parts(mmap(file.fileno(), 0, access=ACCESS_READ))
+        return X, np.arange(len(X))[rows], provenance, texts
 
     def columns(self, names: list[str]) -> pd.DataFrame:
         """Read some columns of the provenance, after checking that they are what was written."""
         columns = self._provenance(None, names)
         return columns if self._place is None else columns.iloc[self._numbers()].reset_index(drop=True)
 
-    def _parts(self, content) -> tuple[np.ndarray, pd.DataFrame, Texts]:
+    def _parts(self, content) -> tuple[np.ndarray, np.ndarray | slice, pd.DataFrame, Texts]:
         arrays = _arrays(content)
         encoded, ends = arrays["texts"].tobytes(), arrays["text_ends"].tolist()
         texts = [encoded[start:end].decode("utf-8", "surrogatepass") for start, end in pairwise([0, *ends])]
         texts = Texts(dict(zip(arrays["documents"].tolist(), texts, strict=True)))
         X, provenance = arrays["X"].reshape(-1, self._width_on_disk), self._provenance(arrays, list(PROVENANCE_COLUMNS))
-        if self._place is not None:
-            rows = np.flatnonzero(is_at(provenance, self._place))
-            X, provenance = X[rows, : self._widths[self._place]], provenance.iloc[rows].reset_index(drop=True)
-        return X, provenance, texts
+        if self._place is None:
+            return X, slice(None), provenance, texts
+        rows = np.flatnonzero(is_at(provenance, self._place))
+        return X[:, : self._widths[self._place]], rows, provenance.iloc[rows].reset_index(drop=True), texts
 
     def _provenance(self, arrays: dict | None, names: list[str]) -> pd.DataFrame:
         numbers = [name for name in names if name != "site"]

@@ -6,7 +6,6 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -250,9 +249,9 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         acts = self.extract(texts)
         if self.arrange == "rows":
             return framed(self, acts.X, texts, acts.provenance[["document", "layer", "position"]])
-        if not len(acts):
-            return framed(self, np.empty((0, sum(self._widths)), acts.dtype), texts, _tokens_of(acts))
-        return framed(self, acts.side_by_side(), texts, _tokens_of(acts.at(layer=self.layers_[0])))
+        X = acts.side_by_side() if len(acts) else np.empty((0, sum(self._widths)), acts.dtype)
+        tokens = acts.provenance.loc[acts.provenance["layer"] == self.layers_[0], ["document", "position"]]
+        return framed(self, X, texts, tokens)
 
     def extract(self, texts) -> Activations:
         """
@@ -430,7 +429,3 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-
-def _tokens_of(acts: Activations) -> pd.DataFrame:
-    return acts.provenance[["document", "position"]]

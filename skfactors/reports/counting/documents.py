@@ -20,7 +20,8 @@ class DocumentsMet:
     -----
     Parts that follow one another without a gap are a stretch. Its first and its last document may have been cut, so
     that others have rows of them too; for these it is kept from where to where their positions go in each layer.
-    Hence the size grows by 16 bytes for each gap in the numbers of documents, and by 64 bytes a layer for each stretch.
+    Hence the size grows by 16 bytes for each gap in the numbers of documents, and by 64 bytes for each
+    stretch and layer.
     """
 
     def __init__(self):

@@ -10,7 +10,7 @@ PLACE_COLUMNS = ("document", "layer", "position", "start", "end")
 
 @dataclass(frozen=True)
 class Places:
-    """Where each row of some codes came from, a column an array."""
+    """Where each row of some codes came from, each column as an array."""
 
     document: np.ndarray
     layer: np.ndarray
@@ -32,7 +32,8 @@ def check_places(provenance, n_rows):
     Raises
     ------
     ValueError
-        If a column is missing or holds anything but integers, or there are more or fewer than `n_rows` rows.
+        If a column is missing or holds anything but integers, there are more or fewer than `n_rows` rows, or they are
+        of several sites, which tables by layer would mix.
     """
     missing = [name for name in PLACE_COLUMNS if name not in provenance]
     if missing:
@@ -40,6 +41,12 @@ def check_places(provenance, n_rows):
     if len(provenance) != n_rows:
         raise ValueError(
             f"codes have {n_rows} rows and provenance has {len(provenance)}; pass those of one extraction."
+        )
+    sites = provenance["site"].unique().tolist() if "site" in provenance else []
+    if len(sites) > 1:
+        raise ValueError(
+            f"the rows are of the sites {', '.join(map(repr, sites))}, and reports tell rows apart by layer only: take "
+            "those of one site, as with at(site=..., layer=...)."
         )
     columns = {name: provenance[name].to_numpy() for name in PLACE_COLUMNS}
     for name, column in columns.items():

@@ -118,7 +118,7 @@ class TopValues(Gathered):
 
     def __init__(self, top):
         self.top = top
-        # A row a group, in no order, padded with zeros.
+        # A row for each group, in no order, padded with zeros.
         self.table = np.empty((0, top))
         self.thresholds = np.empty(0)
 

@@ -79,7 +79,7 @@ class ActivitySums:
 
 class ExactSums:
     """
-    Sums of numbers that are not negative, one sum a group, without any rounding.
+    Sums of numbers that are not negative, one sum for each group, without any rounding.
 
     Attributes
     ----------

@@ -156,11 +156,12 @@ def _variance_of_first_version(arrays):
         return [above - below for above, below in zip(totals[::2], totals[1::2], strict=True)]
 
     n_rows = int(arrays["reconstruction.n_rows"][0])
+    divisor = max(n_rows, 1)
     sums, squares, unexplained = exact("sums"), exact("squares"), sum(exact("squared_residual"))
-    variation = sum(squares) - sum(total**2 for total in sums) / max(n_rows, 1)
+    variation = sum(squares) - sum(total**2 for total in sums) / divisor
     return {
         "variance.n_rows": np.array([n_rows]),
-        "variance.mean": np.array([float(total / n_rows) for total in sums]),
+        "variance.mean": np.array([float(total / divisor) for total in sums]),
         "variance.sums": np.array([float(variation), float(unexplained)]),
     }
 

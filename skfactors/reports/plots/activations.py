@@ -76,7 +76,7 @@ def plot_activations(codes, factor, *, layers=None, bins=30, ax=None):
 def _check_layers(layers, n_rows):
     layers = np.asarray(layers)
     if layers.shape != (n_rows,):
-        raise ValueError(f"codes have {n_rows} rows and layers has shape {layers.shape}; pass one layer a row.")
+        raise ValueError(f"codes have {n_rows} rows and layers has shape {layers.shape}; pass one layer per row.")
     return layers
 
 

@@ -15,7 +15,7 @@ LABEL_WIDTH, LABEL_HEIGHT = 34, 11
 
 def plot_frontier(results, *, ax=None):
     """
-    Plot the explained variance over the number of active factors a row (L0), a point for each `alpha`.
+    Plot the explained variance over the number of active factors per row (L0), a point for each `alpha`.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def plot_frontier(results, *, ax=None):
     >>> from skfactors.reports.plots import plot_frontier
     >>> ax = plot_frontier([[2.0, 5.0, 0.4], [1.0, 12.0, 0.6], [0.5, 30.0, 0.75]])
     >>> ax.get_xlabel(), ax.get_ylabel()
-    ('L0 (mean number of active factors a row)', 'explained variance')
+    ('L0 (mean number of active factors per row)', 'explained variance')
     """
     results = getattr(results, "cv_results_", results)
     table = _from_search(results) if isinstance(results, Mapping) else _from_rows(results)
@@ -70,7 +70,7 @@ def plot_frontier(results, *, ax=None):
             elinewidth=0.8,
             label=setting,
         )
-    ax.set_xlabel("L0 (mean number of active factors a row)")
+    ax.set_xlabel("L0 (mean number of active factors per row)")
     ax.set_ylabel("explained variance")
     # Room for the labels, which stand to the lower right of their points.
     ax.margins(x=0.12, y=0.1)

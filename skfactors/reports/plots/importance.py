@@ -6,7 +6,7 @@ from skfactors.reports.plots._checks import check_factors, check_importance
 
 def plot_importance(importance, factors, *, ax=None):
     """
-    Plot the importance of some factors over the layers, a line each.
+    Plot the importance of some factors over the layers, with a line for each.
 
     Up to seven factors are told apart by colour and marker, with a legend. More are thin lines, coloured by the layer
     where each peaks.

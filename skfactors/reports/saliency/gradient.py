@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from sklearn import config_context
 
 from skfactors.dictionaries.adapters import PipelineModel
 from skfactors.reports.saliency.targets import chunks, factor_activations
@@ -41,19 +40,11 @@ def directions_at(model, states, factors) -> np.ndarray:
     """
     if isinstance(model, PipelineModel):
         n_features = states.shape[1]
-        matrix = _before(model, np.eye(n_features)) - _before(model, np.zeros((1, n_features)))
-        return directions_at(model.model, _before(model, states), factors) @ matrix.T
+        matrix = model.prepared(np.eye(n_features)) - model.prepared(np.zeros((1, n_features)))
+        return directions_at(model.model, model.prepared(states), factors) @ matrix.T
     if hasattr(model, "encoder_"):
         return _code_derivatives(model, states, factors)
     return np.asarray(model.components_)[factors]
-
-
-def _before(pipeline, X):
-    """Return rows as the dictionary at the end of a pipeline gets them."""
-    with config_context(transform_output="default"):
-        for step in pipeline.before:
-            X = step.transform(X)
-    return np.asarray(X)
 
 
 def _code_derivatives(model, states, factors):
