@@ -85,7 +85,7 @@ class OtherModel:
 
     @property
     def verbose(self):
-        """Whether it wants to be heard."""
+        """Whether it shows progress."""
         return getattr(self.estimator, "verbose", False)
 
     @property
@@ -143,7 +143,7 @@ class PipelineModel(OtherModel):
 
     @property
     def verbose(self):
-        """Whether the dictionary wants to be heard."""
+        """Whether the dictionary shows progress."""
         return getattr(self.model, "verbose", False)
 
     @property

@@ -1,4 +1,4 @@
-"""Callbacks of scikit-learn, where the installed version has them: a task an epoch, and one a minibatch in it."""
+"""Callbacks of scikit-learn, where the installed version has them: one task for each epoch, and in it one for each batch."""
 
 from skfactors.learning.step import Step
 
