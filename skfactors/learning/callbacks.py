@@ -1,4 +1,4 @@
-"""Callbacks of scikit-learn, where the installed version has them: one task for each epoch, and in it one for each batch."""
+"""Callbacks of scikit-learn, where it has them: one task for each epoch, and in it one for each minibatch."""
 
 from skfactors.learning.step import Step
 
