@@ -189,6 +189,7 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         config = {
             "skfactors": __version__,
             "estimator": type(self).__name__,
+            "module": type(self).__module__,
             "parameters": parameters,
             "fitted": self._saved_facts(),
         }
@@ -217,7 +218,7 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
             If a file was cut short or altered, or a later version of skfactors wrote it.
         """
         config, arrays = read_dictionary(path)
-        kind = _class_named(config["estimator"], cls, path)
+        kind = _class_named(config["estimator"], config.get("module"), cls, path)
         known = set(kind._get_param_names())
         parameters = {name: value for name, value in config["parameters"].items() if name not in kind._not_saved}
         parameters |= {name: array for name, array in arrays.items() if name in known}
@@ -266,7 +267,7 @@ def _name_of_class(kind: type) -> str:
     return kind.__name__ if kind.__name__ in MODELS else name_of(kind)
 
 
-def _class_named(name: str, asked: type[FactorModel], path) -> type[FactorModel]:
+def _class_named(name: str, module: str | None, asked: type[FactorModel], path) -> type[FactorModel]:
     """Find a class by the name that a folder has: one of this package, the one that is asked for, or a subclass."""
     if name in MODELS:
         return getattr(import_module(MODELS[name]), name)
@@ -274,11 +275,13 @@ def _class_named(name: str, asked: type[FactorModel], path) -> type[FactorModel]
         return asked
     found, waiting = [], [FactorModel]
     while waiting:
-        kind = waiting.pop()
+        kind = waiting.pop(0)
         waiting += kind.__subclasses__()
         found += [kind] if kind.__name__ == name else []
-    if len(found) == 1:
-        return found[0]
+    # Of classes that were defined again, as in a notebook, the last. No module is imported because a file names it.
+    found = [kind for kind in found if kind.__module__ == module] or found
+    if len({kind.__module__ for kind in found}) == 1:
+        return found[-1]
     trouble = (
         "several classes here are called: load it by the one that it was saved from."
         if found

@@ -212,3 +212,17 @@ def test_gradients_of_torch_codes_are_those_of_finite_differences(X):
 def test_codes_have_indices_that_every_estimator_takes(X):
     assert fitted(X).transform(X).indices.dtype == np.int32
     assert fitted(X, n_nonzero_coefs=2).transform(X).indptr.dtype == np.int32
+
+
+def test_a_class_that_was_defined_again_is_found_as_it_is_now(tmp_path):
+    def defined():
+        class Notebook(StandInModel):
+            """As a cell of a notebook makes it, each time that it is run."""
+
+        return Notebook
+
+    old = defined()
+    old().fit(np.ones((3, 4))).save(tmp_path)
+    new = defined()
+    assert type(FactorModel.load(tmp_path)) is new
+    assert type(old.load(tmp_path)) is old
