@@ -1,7 +1,5 @@
 """What decides the rows that come out of an extraction, told by content and not by name."""
 
-import hashlib
-import json
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,11 +33,6 @@ def model_content(source: ModelSource) -> dict[str, str]:
     weights = next((found for found in (sorted(folder.glob(pattern)) for pattern in _WEIGHTS) if found), [])
     others = {path for pattern in ("config.json", "*.py", *_TOKENIZER) for path in folder.glob(pattern)}
     return {path.name: _checksum_of_version(path, *_version(path)) for path in [*weights, *sorted(others)]}
-
-
-def digest(content) -> str:
-    """Return the SHA-256 of anything that JSON can hold, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def differences(asked: dict, found: dict, prefix: str = "") -> list[str]:

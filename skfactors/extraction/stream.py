@@ -11,13 +11,14 @@ from skfactors.callers import warn_caller
 from skfactors.extraction.activations import Activations
 from skfactors.extraction.cache import CachedRunner, HiddenStateCache
 from skfactors.extraction.forward import HiddenStateRunner
-from skfactors.extraction.identity import digest, model_content
+from skfactors.extraction.identity import model_content
 from skfactors.extraction.models import ModelSource, OpenModel
 from skfactors.extraction.parts import Part, assemble, split_into_parts
 from skfactors.extraction.sites import Place
 from skfactors.extraction.text.corpus import iter_texts
 from skfactors.extraction.windows import Window, windows_of_model
 from skfactors.progress import progress_bar
+from skfactors.records import digest
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import pandas as pd
 from sklearn.utils import check_scalar
 
 from skfactors.extraction.activations import Activations
-from skfactors.extraction.identity import digest
 from skfactors.extraction.indexing import row_numbers, selected_rows
 from skfactors.extraction.provenance import no_provenance
 from skfactors.extraction.sites import Place, find_place, named
@@ -27,6 +26,7 @@ from skfactors.extraction.store.shards import Shard, widened
 from skfactors.extraction.store.shuffling import shuffled_batches
 from skfactors.extraction.store.weights import FrequencyWeights
 from skfactors.extraction.text.corpus import Texts
+from skfactors.records import digest
 
 _SHARDS_MAPPED = 16
 

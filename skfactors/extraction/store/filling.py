@@ -7,7 +7,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from skfactors._version import __version__
-from skfactors.extraction.identity import differences, digest
+from skfactors.extraction.identity import differences
 from skfactors.extraction.sites import Place
 from skfactors.extraction.store.layout import (
     COMPLETE,
@@ -27,6 +27,7 @@ from skfactors.extraction.store.layout import (
 from skfactors.extraction.store.shards import provenance_format, write_shard
 from skfactors.extraction.stream import ActivationStream
 from skfactors.files import UNFINISHED
+from skfactors.records import digest
 
 # Texts whose shards one process makes: enough that few runs are in hand at a time, and little to do again.
 CHARACTERS_IN_A_BLOCK = 250_000

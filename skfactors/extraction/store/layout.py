@@ -4,9 +4,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from skfactors.extraction.identity import digest
 from skfactors.extraction.sites import HIDDEN_STATES, Place
 from skfactors.files import checksum, replaced_file
+from skfactors.records import digest
 
 FORMAT = "skfactors activation store"
 FORMAT_VERSION = 2
