@@ -1,16 +1,23 @@
-"""Functions compiled by numba and kept on disk, where there is a place; what is damaged there is compiled again."""
+"""Functions compiled by numba and kept on disk, where there is a safe place; what is damaged there is compiled again."""
 
 import hashlib
+import os
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 
 from numba import njit
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.dispatcher import Dispatcher
 
+from skfactors.files import open_plain
+
 _DIGEST = hashlib.sha256
 _DIGEST_SIZE = _DIGEST().digest_size
+_OTHERS_WRITE = 0o022
+_PLAIN = (bool, int, float, str, tuple)
 
 
 def compile_with(**options):
@@ -18,7 +25,7 @@ def compile_with(**options):
     Make a decorator that compiles functions for arithmetic, without the interpreter's lock.
 
     Compiled code is kept where numba keeps it: in ``NUMBA_CACHE_DIR``, beside the source, or in the home folder. Where
-    none of them can be written, every process compiles for itself.
+    none of them can be written, or the one that can belongs to another user, every process compiles for itself.
 
     Parameters
     ----------
@@ -45,8 +52,8 @@ class _CheckedCache(FunctionCache):
 
     def __init__(self, function):
         super().__init__(function)
-        stamp = self._impl.locator.get_source_stamp(), _digest_of_callees(function)
-        self._cache_file = _CheckedFiles(self._cache_path, self._impl.filename_base, stamp)
+        self._cache_file = _CheckedFiles(self._cache_path, self._impl.filename_base, _digest_of(function))
+        self._cache_file.keep_others_out(function.__code__.co_filename)
 
     def save_overload(self, sig, data):
         with suppress(OSError):
@@ -54,32 +61,73 @@ class _CheckedCache(FunctionCache):
 
 
 class _CheckedFiles(IndexDataCacheFile):
-    """An index and its files of code, each ending in its digest. A file that does not is taken for absent."""
+    """
+    An index and its files of code, each ending in its digest. A file that does not is taken for absent.
+
+    So is one that another user may have put there: it is unpickled, and could run anything.
+    """
+
+    def keep_others_out(self, source) -> None:
+        """
+        Let none write to the folder who cannot write to the source.
+
+        Raises
+        ------
+        PermissionError
+            If it belongs to somebody else.
+        """
+        of_source, folder = os.stat(source), os.stat(self._cache_path)
+        self._owners = {0, of_source.st_uid, *([os.geteuid()] if hasattr(os, "geteuid") else [])}
+        self._others = _OTHERS_WRITE & ~os.stat(Path(source).parent).st_mode
+        if folder.st_uid not in self._owners:
+            raise PermissionError(f"{self._cache_path!r} is another user's")
+        if folder.st_mode & self._others:
+            os.chmod(self._cache_path, folder.st_mode & 0o7777 & ~self._others)
 
     def _load_index(self):
-        return super()._load_index() if _is_whole(self._index_path) else {}
+        return super()._load_index() if self._is_good(self._index_path) else {}
 
     def _load_data(self, name):
-        return super()._load_data(name) if _is_whole(self._data_path(name)) else None
+        return super()._load_data(name) if self._is_good(self._data_path(name)) else None
+
+    def _is_good(self, path) -> bool:
+        try:
+            with open_plain(path) as file:
+                found, content = os.fstat(file.fileno()), file.read()
+        except (OSError, ValueError):
+            return False
+        ours = found.st_uid in self._owners and not found.st_mode & self._others
+        return ours and content[-_DIGEST_SIZE:] == _DIGEST(content[:-_DIGEST_SIZE]).digest()
 
     @contextmanager
     def _open_for_write(self, filepath):
         with super()._open_for_write(filepath) as file:
             content = BytesIO()
             yield content
+            if hasattr(os, "fchmod"):
+                os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode & 0o7777 & ~self._others)
             file.write(content.getvalue() + _DIGEST(content.getvalue()).digest())
 
 
-def _digest_of_callees(function) -> str:
-    """Digest the files of the compiled functions that a function may call: they are compiled into it."""
-    callees = (value.py_func for value in function.__globals__.values() if isinstance(value, Dispatcher))
-    files = sorted({callee.__code__.co_filename for callee in callees} - {function.__code__.co_filename})
-    return _DIGEST(b"".join(_DIGEST(Path(file).read_bytes()).digest() for file in files)).hexdigest()
+def _digest_of(function) -> str:
+    """Digest the files of all compiled functions that may be compiled into one, and the plain values that they see."""
+    waiting, files, values = [function], set(), set()
+    while waiting:
+        reached = waiting.pop()
+        if reached.__code__.co_filename in files:
+            continue
+        files.add(reached.__code__.co_filename)
+        for name, value in _seen_by(reached):
+            if isinstance(value, Dispatcher):
+                waiting.append(value.py_func)
+            elif isinstance(value, _PLAIN) and not name.startswith("__"):
+                values.add(f"{reached.__module__}.{name}={value!r}")
+    digests = [_DIGEST(Path(file).read_bytes()).hexdigest() for file in sorted({*files, __file__})]
+    return _DIGEST(repr([digests, sorted(values)]).encode()).hexdigest()
 
 
-def _is_whole(path) -> bool:
-    try:
-        content = Path(path).read_bytes()
-    except OSError:
-        return False
-    return content[-_DIGEST_SIZE:] == _DIGEST(content[:-_DIGEST_SIZE]).digest()
+def _seen_by(function) -> Iterator[tuple[str, object]]:
+    for name, value in function.__globals__.items():
+        yield name, value
+        if isinstance(value, ModuleType):
+            yield from ((name, of) for name, of in vars(value).items() if isinstance(of, Dispatcher))

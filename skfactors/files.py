@@ -213,7 +213,7 @@ def open_plain(path, folder=None, *, size: int | None = None) -> Iterator:
         If it is a folder, a pipe or a device, a link that leads out of the folder, or of another size.
     """
     path = Path(path)
-    if folder is not None and not path.resolve().is_relative_to(Path(folder).resolve()):
+    if folder is not None and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         raise ValueError(f"{str(path)!r} is a link that leads out of its folder; put the file itself there")
     # A pipe would be waited for.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)

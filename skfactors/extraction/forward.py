@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ def run_model(model: nn.Module, facts, **inputs) -> tuple[torch.Tensor, ...]:
         For each layer, the embeddings first. Whether autograd follows is as the caller has it.
     """
     keep_to_one_thread_if_forked()
-    with facts.turns:
+    with facts.turns, _in_its_own_precision(model):
         facts.as_loaded.put_back()
         states = model(**inputs, output_hidden_states=True).hidden_states
     if facts.taken is None:
@@ -41,6 +42,12 @@ def run_model(model: nn.Module, facts, **inputs) -> tuple[torch.Tensor, ...]:
         embeddings = model.get_input_embeddings()(inputs["input_ids"])
     named = (embeddings, *states)
     return tuple(named[number] for number in facts.taken)
+
+
+def _in_its_own_precision(model: nn.Module):
+    """Set aside the lower precision that a caller may have asked of torch: rows are what `dtype` says."""
+    kind = next(model.parameters()).device.type
+    return torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
 
 
 class HiddenStateRunner:
@@ -116,13 +123,13 @@ class HiddenStateRunner:
             numbers = np.flatnonzero(row_of[reads_window] >= 0)
             rows, layers, tokens = row_of[reads_window[numbers]], reads[numbers, 1], reads[numbers, 2]
             hidden_states = self.forward([asked_windows[index] for index in indices])
-            states = np.empty((len(numbers), width), self._numpy_dtype())
+            states = np.empty((len(numbers), width), self.dtype)
             for layer in np.unique(layers):
                 of_layer = layers == layer
                 states[of_layer] = _to_numpy(hidden_states[layer][rows[of_layer], tokens[of_layer]])
             return numbers, states
 
-        states = np.empty((len(reads), width), self._numpy_dtype())
+        states = np.empty((len(reads), width), self.dtype)
         for _, (numbers, found) in self._in_batches(asked_windows, states_of):
             states[numbers] = found
         return states
@@ -165,6 +172,7 @@ class HiddenStateRunner:
         @torch.inference_mode(False)
         @torch.enable_grad()
         def products_of(indices):
+            keep_to_one_thread_if_forked()
             input_ids, attention_mask = padded([windows[index] for index in indices], self.model)
             with torch.no_grad():
                 embeddings = embed(input_ids)
@@ -227,8 +235,10 @@ class HiddenStateRunner:
         input_ids, attention_mask = padded(windows, self.model)
         return run_model(self.model, self.facts, input_ids=input_ids, attention_mask=attention_mask)
 
-    def _numpy_dtype(self):
-        return np.float64 if next(self.model.parameters()).dtype == torch.float64 else np.float32
+    @property
+    def dtype(self) -> np.dtype:
+        """Data type of the states."""
+        return np.dtype(np.float64 if next(self.model.parameters()).dtype == torch.float64 else np.float32)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

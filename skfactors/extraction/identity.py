@@ -2,37 +2,89 @@
 
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
-from transformers.utils import cached_file
-
-from skfactors.extraction.models import ModelSource
 from skfactors.files import checksum
 
-_WEIGHTS = ("*.safetensors", "*.bin")
-_TOKENIZER = ("tokenizer*.json", "vocab.*", "merges.txt", "added_tokens.json", "special_tokens_map.json", "*.model")
+_TOKENIZER = (
+    "tokenizer*.json",
+    "*vocab*.json",
+    "vocab.*",
+    "*.vocab",
+    "merges.txt",
+    "dict.txt",
+    "bpe.codes",
+    "*.bpe",
+    "*.model",
+    "*.spm",
+    "*.tiktoken",
+    "tekken.json",
+    "added_tokens.json",
+    "special_tokens_map.json",
+)
+_OTHERS = ("config.json", "adapter_config.json", "*.py", *_TOKENIZER)
 
 
-def model_content(source: ModelSource) -> dict[str, str]:
+class FileVersion(NamedTuple):
+    """What changes with a file's content, whatever sets its time or its size back."""
+
+    device: int
+    number: int
+    size: int
+    modified: int
+    changed: int
+
+
+def versions_in(folder) -> dict[Path, FileVersion]:
     """
-    Return the checksums of a model's configuration, weights and tokenizer.
+    Find the files of a model that decide its rows: configuration, weights, tokenizer and code.
 
     Parameters
     ----------
-    source : ModelSource
-        Loaded before, so that a hub's files are there.
+    folder : path-like
+
+    Returns
+    -------
+    dict of Path to FileVersion
+    """
+    folder = Path(folder)
+    others = {path for pattern in _OTHERS for path in folder.glob(pattern)}
+    return {path: _version(path) for path in [*_weights(folder), *sorted(others)] if path.is_file()}
+
+
+def _weights(folder: Path) -> list[Path]:
+    # Where weights come in both formats, safetensors are the ones that are loaded.
+    whole = any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json"))
+    return sorted(folder.glob("*.safetensors")) + sorted(folder.glob("adapter*.bin" if whole else "*.bin"))
+
+
+def model_content(files: dict[Path, FileVersion]) -> dict[str, str]:
+    """
+    Return the checksums of a model's files.
+
+    Parameters
+    ----------
+    files : dict of Path to FileVersion
+        As the model was loaded from them.
 
     Returns
     -------
     dict of str to str
         SHA-256 by file name.
+
+    Raises
+    ------
+    OSError
+        If a file is no longer the one that was loaded.
     """
-    folder = Path(source.name)
-    if not folder.is_dir():
-        folder = Path(cached_file(source.name, "config.json", revision=source.revision)).parent
-    # Where weights come in both formats, safetensors are the ones that are loaded.
-    weights = next((found for found in (sorted(folder.glob(pattern)) for pattern in _WEIGHTS) if found), [])
-    others = {path for pattern in ("config.json", "*.py", *_TOKENIZER) for path in folder.glob(pattern)}
-    return {path.name: _checksum_of_version(path, *_version(path)) for path in [*weights, *sorted(others)]}
+    folder = min((path.parent for path in files), key=lambda parent: len(parent.parts), default=Path())
+    content = {}
+    for path, version in files.items():
+        content[path.relative_to(folder).as_posix()] = _checksum_of_version(path, version)
+        # After it was read, too: what is read while it changes is neither the old nor the new one.
+        if _version(path) != version:
+            raise OSError(f"{str(path)!r} was changed after the model had been loaded from it. Start again.")
+    return content
 
 
 def differences(asked: dict, found: dict, prefix: str = "") -> list[str]:
@@ -47,11 +99,11 @@ def differences(asked: dict, found: dict, prefix: str = "") -> list[str]:
     return lines
 
 
-def _version(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_mtime_ns, stat.st_size
+def _version(path: Path) -> FileVersion:
+    found = path.stat()
+    return FileVersion(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 @lru_cache(maxsize=1024)
-def _checksum_of_version(path: Path, modified: int, size: int) -> str:
+def _checksum_of_version(path: Path, version: FileVersion) -> str:
     return checksum(path)

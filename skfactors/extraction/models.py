@@ -1,7 +1,7 @@
 """Models and their tokenizers: found, loaded, shared, and told apart by their content."""
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
@@ -11,9 +11,12 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
+from skfactors.devices import keep_to_one_thread_if_forked
 from skfactors.extraction.facts import ModelFacts, try_out
+from skfactors.extraction.identity import FileVersion, versions_in
 from skfactors.extraction.turns import Turns
 
 DTYPES = {
@@ -45,6 +48,7 @@ class OpenModel(NamedTuple):
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
     facts: ModelFacts
+    files: dict[Path, FileVersion]
 
 
 class ModelSlot:
@@ -57,27 +61,46 @@ class ModelSlot:
 
     def __init__(self):
         self._turns = Turns()
-        self._key = None
+        self._source = None
         self._loaded = None
 
     def get(self, source: ModelSource) -> OpenModel:
         """Return the model, loading it if the slot holds another or if the files have changed."""
-        key = (source, _files(source.name))
+        keep_to_one_thread_if_forked()
         with self._turns:
-            if self._key != key:
-                self._loaded, self._key = None, None
-                model, tokenizer = load_model(source), load_tokenizer(source)
-                self._loaded = OpenModel(model, tokenizer, try_out(model, tokenizer, source.name))
-                self._key = key
+            if self._source != source or self._loaded.files != _files(source, otherwise=self._loaded.files):
+                self._source, self._loaded = None, None
+                self._loaded = open_model(source)
+                self._source = source
             return self._loaded
 
 
-def _files(name: str) -> tuple:
-    folder = Path(name)
-    if not folder.is_dir():
-        return ()
-    stats = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
-    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats)
+def open_model(source: ModelSource) -> OpenModel:
+    """
+    Load a model and its tokenizer, and try them out.
+
+    Raises
+    ------
+    OSError
+        If they cannot be loaded, or their files change meanwhile.
+    ValueError
+        If the model is none that is supported.
+    """
+    before = _files(source, otherwise=None)
+    if before is None:
+        # The commit that a branch stands for now, so that all files are of one.
+        source = replace(source, revision=getattr(load_config(source), "_commit_hash", None) or source.revision)
+    model, tokenizer = load_model(source), load_tokenizer(source)
+    facts = try_out(model, tokenizer, source.name)
+    if before is None:
+        files = versions_in(Path(cached_file(source.name, "config.json", revision=source.revision)).parent)
+    elif before != (files := versions_in(source.name)):
+        raise OSError(f"The files of the model {source.name!r} changed while it was loaded. Load it again.")
+    return OpenModel(model, tokenizer, facts, files)
+
+
+def _files(source: ModelSource, otherwise):
+    return versions_in(source.name) if Path(source.name).is_dir() else otherwise
 
 
 def load_config(source: ModelSource):

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
+import transformers
 
 from skfactors.callers import warn_caller
 from skfactors.extraction.activations import Activations
@@ -70,8 +72,18 @@ class ActivationStream:
     @cached_property
     def _content_of_states(self) -> dict:
         # Asked for by stores and caches only: reading all weights takes long.
-        files = {"files": model_content(self.source), "layers": self._layers, "dtype": self.source.dtype}
+        files = {"files": model_content(self.opened.files), "layers": self._layers, "dtype": self.source.dtype}
         return files | self.opened.facts.content
+
+    @property
+    def _content_of_passes(self) -> dict:
+        """What else decides hidden states, and is no part of the model's files."""
+        return {
+            "places": self.places,
+            "transformers": transformers.__version__,
+            "attention": getattr(self.opened.model.config, "_attn_implementation", None),
+            "products": torch.get_float32_matmul_precision(),
+        }
 
     @cached_property
     def _runner(self) -> HiddenStateRunner | CachedRunner:
@@ -79,7 +91,8 @@ class ActivationStream:
         runner = HiddenStateRunner(self.opened.model, self.opened.facts, self.batch_size)
         if self.cache_dir is None:
             return runner
-        return CachedRunner(runner, HiddenStateCache(self.cache_dir, digest(self._content_of_states), self.cache_limit))
+        identity = digest(self._content_of_states | self._content_of_passes)
+        return CachedRunner(runner, HiddenStateCache(self.cache_dir, identity, self.cache_limit))
 
     def iter_extract(self, texts: Iterable[str], *, max_rows: int | None, verbose: bool) -> Iterator[Activations]:
         """Yield the rows of `texts` in parts; warn at the end of texts that gave none."""
