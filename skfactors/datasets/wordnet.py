@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from skfactors.datasets.packages import named_damage
+
 _PARTS = ("adj", "adv", "noun", "verb")
 _WORD = re.compile(r"[^\W\d_]+")
 
@@ -48,6 +50,8 @@ def load_wordnet_examples(*, path: str = "/usr/share/wordnet") -> pd.DataFrame:
         If nltk, which reads the files, is not installed.
     FileNotFoundError
         If the folder lacks a file of the database.
+    RuntimeError
+        If one is damaged.
 
     Notes
     -----
@@ -65,7 +69,9 @@ def load_wordnet_examples(*, path: str = "/usr/share/wordnet") -> pd.DataFrame:
         raise ModuleNotFoundError(
             "WordNet's files are read by nltk, which is not installed. Run `pip install nltk`.", name="nltk"
         )
-    rows = _iter_located_examples(_wordnet_folder(path))
+    folder = _wordnet_folder(path)
+    with named_damage(folder, "apt-get install --reinstall wordnet-base"):
+        rows = list(_iter_located_examples(folder))
     return pd.DataFrame(rows, columns=["text", "word", "lemma", "pos", "synset", "start", "end"])
 
 

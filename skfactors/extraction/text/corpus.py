@@ -1,11 +1,14 @@
 """Texts as they come in, checked one by one, and as they are looked up, by document number."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from io import TextIOWrapper
 from os import PathLike
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from skfactors.files import open_plain
 
 
 def iter_texts(texts: Iterable[str]) -> Iterator[str]:
@@ -103,28 +106,49 @@ def open_corpus(texts, column: str):
     FileNotFoundError
         If there is no such file.
     TypeError, ValueError
-        If the dataset has no such column, or it is not a collection of texts.
+        If it is a folder, a pipe or a device, the dataset has no such column, or it is not a collection of texts.
     """
     if isinstance(texts, PathLike):
-        if not Path(texts).is_file():
-            raise FileNotFoundError(f"there is no text file {str(texts)!r}.")
+        try:
+            with open_plain(texts):
+                pass
+        except FileNotFoundError:
+            raise FileNotFoundError(f"there is no text file {str(texts)!r}.") from None
         return Corpus(lambda: _lines(texts))
     if hasattr(texts, "column_names"):
         if texts.column_names is not None and column not in texts.column_names:
             raise ValueError(f"the dataset has no column {column!r}: its columns are {texts.column_names}.")
-        return Corpus(lambda: (row[column] for row in texts))
+        return Corpus(lambda: _of_column(texts, column))
     check_is_collection(texts)
     return texts
 
 
 def _lines(path) -> Iterator[str]:
     # Some editors and spreadsheets begin a file with a byte order mark, which is not part of its first text.
-    with open(path, encoding="utf-8-sig") as file:
+    with open_plain(path) as content, TextIOWrapper(content, encoding="utf-8-sig") as file:
+        before = _version(content)
         try:
             for line in file:
                 yield line.removesuffix("\n")
         except UnicodeDecodeError as error:
             raise ValueError(f"{str(path)!r} is not UTF-8 text: {error}. Convert it first.") from error
+        if _version(content) != before:
+            raise ValueError(
+                f"{str(path)!r} was changed while it was read, and what came of it may be partly of the old texts and "
+                "partly of the new ones. Read it again once it stays as it is."
+            )
+
+
+def _version(file) -> tuple[int, int]:
+    found = os.fstat(file.fileno())
+    return found.st_size, found.st_mtime_ns
+
+
+def _of_column(dataset, column: str) -> Iterator[str]:
+    for number, row in enumerate(dataset):
+        if column not in row:
+            raise ValueError(f"row {number} of the dataset has no column {column!r}: its columns are {list(row)}.")
+        yield row[column]
 
 
 def _describe(value) -> str:

@@ -371,6 +371,8 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
 
     def _stream(self, texts, max_rows) -> Iterator[Activations]:
         # All that is wrong with model and parameters is said here, before the first part is asked for.
+        if max_rows is not None:
+            check_scalar(max_rows, "max_rows", Integral, min_val=1)
         self._check_model()
         check_is_collection(texts)
         return self._parts(texts, max_rows)
