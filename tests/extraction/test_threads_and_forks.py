@@ -11,7 +11,8 @@ from sklearn.base import clone
 from support.tiny_kinds import SIZES, save
 
 from skfactors import TransformerFeatureExtractor
-from skfactors.extraction import stream
+from skfactors.devices import resolve_device
+from skfactors.extraction import stream, windows
 
 
 def test_clones_in_threads_cut_their_own_windows(tiny_model, texts):
@@ -38,30 +39,92 @@ def test_threads_share_a_model_that_changes_as_it_reads(tmp_path):
         np.testing.assert_allclose(rows, alone, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux")
-def test_a_forked_process_extracts_after_its_parent_has(tmp_path):
-    wide = {**SIZES, "hidden_size": 256, "intermediate_size": 1024}
-    extractor = TransformerFeatureExtractor(save(tmp_path, "Bert", **wide), layers=[1])
-    texts = ["the left bank of the muddy river " * 10] * 32
+def extract(extractor, texts):
+    return extractor.extract(texts)
+
+
+def extract_by_another(extractor, texts):
+    """Load the model anew, as a parent's clone that has none open would."""
+    return TransformerFeatureExtractor(**extractor.get_params()).extract(texts)
+
+
+def transform(extractor, texts):
+    return extractor.fit_transform(texts)
+
+
+def probe(extractor, texts):
+    asked = extractor.probe()
+    ids = [asked.windows(text)[0].input_ids for text in texts]
+    return asked.states_at(ids, np.array([[number, 1, 1] for number in range(len(ids))]))
+
+
+def gradients(extractor, texts):
+    asked = extractor.probe()
+    ids = [asked.windows(text)[0].input_ids for text in texts]
+    return np.stack(asked.gradients_times_embeddings(ids, np.array([[1, 1]] * len(ids)), np.ones((len(ids), 256))))
+
+
+@pytest.fixture
+def on_two_threads():
     n_threads = torch.get_num_threads()
     torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+@pytest.fixture(scope="module")
+def wide_model(tmp_path_factory):
+    """A model whose passes torch divides among threads."""
+    return save(tmp_path_factory.mktemp("wide"), "Bert", **SIZES | {"hidden_size": 256, "intermediate_size": 1024})
+
+
+def in_a_fork(work):
+    """Do work in a forked process; return what comes of it, and fail where nothing does."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=lambda: sender.send(work()))
+    child.start()
     try:
-        expected = extractor.extract(texts).shape
-        context = multiprocessing.get_context("fork")
-        receiver, sender = context.Pipe(duplex=False)
-        child = context.Process(target=lambda: sender.send(extractor.extract(texts).shape))
-        child.start()
-        assert receiver.poll(60)
-        assert receiver.recv() == expected
+        assert receiver.poll(60), "the forked process has not ended"
+        return receiver.recv()
     finally:
         child.kill()
-        torch.set_num_threads(n_threads)
+
+
+forks = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux")
+
+
+@forks
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("work", [extract, extract_by_another, transform, probe, gradients])
+def test_a_forked_process_works_after_its_parent_has(wide_model, on_two_threads, work):
+    extractor = TransformerFeatureExtractor(wide_model, layers=[1])
+    texts = ["the left bank of the muddy river " * 10] * 32
+    expected = np.shape(work(extractor, texts))
+    assert in_a_fork(lambda: np.shape(work(extractor, texts))) == expected
+
+
+@forks
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_process_forked_while_a_thread_uses_model_and_cache_waits_for_neither(tiny_model, tmp_path):
+    extractor = TransformerFeatureExtractor(tiny_model, layers=[1], cache_dir=tmp_path)
+    expected = extractor.extract(["the bank"]).shape
+    opened = extractor._slot().get(extractor._source())
+    with extractor._slot()._turns, opened.facts.turns, windows._tokenizing:
+        assert in_a_fork(lambda: extractor.extract(["the bank"]).shape) == expected
+
+
+@forks
+def test_cuda_in_a_process_forked_from_one_that_uses_it_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "_is_in_bad_fork", lambda: True)
+    with pytest.raises(RuntimeError, match="forked from one that uses it.*spawn"):
+        resolve_device("cuda:0")
+    assert resolve_device("auto") != "cuda"
 
 
 def test_weights_are_read_for_their_checksums_only_where_rows_are_kept(tiny_model, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(stream, "model_content", lambda source: asked.append(source) or {})
+    monkeypatch.setattr(stream, "model_content", lambda files: asked.append(files) or {})
     extractor = TransformerFeatureExtractor(tiny_model, layers=1)
     extractor.fit(["a bank"]).transform(["a bank"])
     assert not asked
