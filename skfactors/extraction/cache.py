@@ -13,7 +13,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from skfactors.extraction.forward import HiddenStateRunner
-from skfactors.files import is_read_only, leftovers, read_plain, remove_leftovers, replaced_file, waited_for
+from skfactors.files import leftovers, read_plain, remove_leftovers, replaced_file, waited_for
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class HiddenStateCache:
         try:
             (self._folder / "locks").mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            if not (is_read_only(error) and self._folder.is_dir()):
+            if not self._folder.is_dir():
                 raise type(error)(
                     error.errno,
                     f"the folder for hidden states cannot be made ({error.strerror}): choose another cache_dir",
