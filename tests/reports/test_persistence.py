@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from skfactors.records import sealed
 from skfactors.reports import FactorReport
 
 HOSTILE = [
@@ -135,14 +136,14 @@ def test_a_file_cut_short_is_named(report, tmp_path, share):
     file = tmp_path / "report.json"
     content = file.read_bytes()
     file.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ValueError, match="report.json is not complete JSON"):
+    with pytest.raises(ValueError, match="report.json' is damaged: it is not JSON.*Save the report again"):
         FactorReport.load(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"[]", b"{}", b'"text"', b'{"format": "another"}'])
 def test_another_file_by_that_name_is_refused(tmp_path, content):
     (tmp_path / "report.json").write_bytes(content)
-    with pytest.raises(ValueError, match="report.json does not hold a factor report"):
+    with pytest.raises(ValueError, match="report.json' does not hold a factor report"):
         FactorReport.load(tmp_path)
 
 
@@ -158,8 +159,15 @@ def test_a_later_format_is_refused_by_its_number(report, tmp_path):
     file = tmp_path / "report.json"
     content = json.loads(file.read_text())
     file.write_text(json.dumps(content | {"format_version": 99}))
-    with pytest.raises(ValueError, match="report.json holds a report of format version 99"):
+    with pytest.raises(ValueError, match="report.json' holds a report of format version 99"):
         FactorReport.load(tmp_path)
+
+
+def as_before(content, version=2):
+    """Return a report as a version wrote it that had no checksum, or none of the files beside it."""
+    old = {name: value for name, value in content.items() if name not in ("sha256", "origin", "files")}
+    old |= {"format_version": version, "tally": None}
+    return old if version == 2 else sealed(old)
 
 
 def altered(content, *path, value):
@@ -201,19 +209,16 @@ def altered(content, *path, value):
 def test_a_damaged_report_without_a_checksum_is_refused(report, tmp_path, path, value):
     report.save(tmp_path)
     file = tmp_path / "report.json"
-    content = altered(json.loads(file.read_text()), *path, value=value)
-    del content["sha256"]
-    file.write_text(json.dumps(content | {"format_version": 2}))
-    with pytest.raises(ValueError, match="report.json is damaged"):
+    content = altered(as_before(json.loads(file.read_text())), *path, value=value)
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="report.json' is damaged"):
         FactorReport.load(tmp_path)
 
 
 def test_a_report_without_a_checksum_loads_as_versions_before_saved_it(report, tmp_path):
     report.save(tmp_path)
     file = tmp_path / "report.json"
-    content = json.loads(file.read_text())
-    del content["sha256"]
-    file.write_text(json.dumps(content | {"format_version": 2}))
+    file.write_text(json.dumps(as_before(json.loads(file.read_text()))))
     assert FactorReport.load(tmp_path) == report
 
 
@@ -223,11 +228,12 @@ def test_a_report_without_a_checksum_loads_as_versions_before_saved_it(report, t
         (["contexts", "token", 0], "another"),
         (["contexts", "activation", 0], 7.5),
         (["activation_sums", 0, 0], -1.0),
-        (["importance", 0, 0], float("inf")),
+        (["importance", 0, 0], 1e300),
         (["totals", "explained_variance"], 0.99),
         (["parameters", "k"], 4),
         (["histogram", "count", 0], 1_000_000),
-        (["tally"], "0" * 64),
+        (["origin", "corpus"], "another"),
+        (["files", "tally.safetensors", "sha256"], "0" * 64),
         (["sha256"], None),
     ],
 )
@@ -235,7 +241,7 @@ def test_a_report_that_was_edited_is_refused(report, tmp_path, path, value):
     report.save(tmp_path)
     file = tmp_path / "report.json"
     file.write_text(json.dumps(altered(json.loads(file.read_text()), *path, value=value)))
-    with pytest.raises(ValueError, match="report.json is damaged: its checksum"):
+    with pytest.raises(ValueError, match="report.json' is damaged: it was cut short or altered, its checksum"):
         FactorReport.load(tmp_path)
 
 
