@@ -269,29 +269,37 @@ def _column(name, values, kind):
 def _check_lists(tables, layers, n_components):
     """Check the tables whose lines are of a factor and a layer, or of two factors."""
     contexts, histogram, directions = tables.contexts, tables.histogram, tables.directions
-    for name, table in (("contexts", contexts), ("histogram", histogram), ("directions", directions)):
-        for column in ("factor", "neighbour") if table is not None else ():
-            if column in table and not table[column].between(0, n_components - 1).all():
-                raise ValueError(f"{name} names a {column} that does not exist")
-        if table is not None and "layer" in table and not table["layer"].isin(layers).all():
-            raise ValueError(f"{name} names a layer that does not exist")
+    _check_lines("contexts", contexts, ["factor", "layer", "rank"], layers, n_components)
+    _check_lines("histogram", histogram, ["factor", "layer", "bin"], layers, n_components)
     if not (histogram["bin"].between(0, N_BINS - 1) & (histogram["count"] > 0)).all():
         raise ValueError("the histogram names a bin that does not exist, or one that is empty")
     rows = tables.active_rows.stack()
-    counts = histogram.groupby(["factor", "layer"])["count"].sum().reindex(rows.index, fill_value=0)
-    if histogram.duplicated(["factor", "layer", "bin"]).any() or not counts.equals(rows):
+    if not histogram.groupby(["factor", "layer"])["count"].sum().reindex(rows.index, fill_value=0).equals(rows):
         raise ValueError("the histogram counts other activations than active_rows")
     groups = contexts.groupby(["factor", "layer"])
-    follows = contexts["rank"] == groups.cumcount() + 1
-    falls = ~(groups["activation"].diff() > 0) & (contexts["activation"] > 0)
-    if not (follows & falls & (contexts["rank"] <= tables.parameters["k"])).all():
+    if not (contexts["rank"].eq(groups.cumcount() + 1) & (contexts["rank"] <= tables.parameters["k"])).all():
+        raise ValueError("the contexts of a factor are not ranked one after the other")
+    if (contexts["activation"] <= 0).any() or (groups["activation"].diff() > 0).any():
         raise ValueError("the contexts of a factor are not in the order of their activations")
     if (groups.size() > rows.reindex(groups.size().index)).any():
         raise ValueError("there are more contexts of a factor than rows in which it is active")
     if tables.parameters["unique_documents"] and contexts.duplicated(["factor", "layer", "document"]).any():
         raise ValueError("a document is in a list of contexts twice")
-    if directions is not None and not directions["similarity"].between(0, 1).all():
-        raise ValueError("directions holds a similarity that is no cosine")
+    if directions is not None:
+        _check_lines("directions", directions, ["factor"], layers, n_components)
+        if not (directions["similarity"].between(0, 1) & (directions["factor"] != directions["neighbour"])).all():
+            raise ValueError("directions holds a similarity that is none of two factors")
+
+
+def _check_lines(name, table, order, layers, n_components):
+    for column in {"factor", "neighbour"}.intersection(table):
+        if not table[column].between(0, n_components - 1).all():
+            raise ValueError(f"{name} names a {column} that does not exist")
+    if "layer" in table and not table["layer"].isin(layers).all():
+        raise ValueError(f"{name} names a layer that does not exist")
+    places = pd.MultiIndex.from_frame(table[order])
+    if not places.is_monotonic_increasing or (len(order) > 1 and not places.is_unique):
+        raise ValueError(f"the lines of {name} are not in the order of {', '.join(order)}")
 
 
 def _check_totals(tables):

@@ -367,7 +367,7 @@ def test_a_file_without_names_of_these_factors_is_refused(open_page, file, conte
 
 def test_marks_that_turn_the_line_are_taken_out_of_imported_names(open_page, file):
     page = open_page(file, "#factor=1")
-    content = '{"format": "skfactors factor names", "names": {"1": "a\\u202eb"}}'.encode()
+    content = b'{"format": "skfactors factor names", "names": {"1": "a\\u202eb"}}'
     page.set_input_files("#import-names", {"name": "names.json", "mimeType": "", "buffer": content})
     expect(page.locator("#message")).to_have_text("Imported names: 1.")
     assert page.input_value("#name") == "a\ufffdb"

@@ -1,13 +1,14 @@
 import csv
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from skfactors.records import sealed
-from skfactors.reports import FactorReport
+from skfactors.reports import FactorReport, persistence
 
 HOSTILE = [
     '=HYPERLINK("http://x")',
@@ -250,3 +251,155 @@ def test_a_report_that_was_only_laid_out_anew_loads(report, tmp_path):
     file = tmp_path / "report.json"
     file.write_text(json.dumps(json.loads(file.read_text()), indent=2))
     assert FactorReport.load(tmp_path) == report
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (["totals", "n_components"], 2**31),
+        (["totals", "n_components"], True),
+        (["totals", "n_rows"], 1),
+        (["totals", "n_tokens"], 1),
+        (["totals", "l0"], 0.0),
+        (["totals", "dead_fraction"], 1.0),
+        (["totals", "explained_variance"], 1.5),
+        (["totals", "layers"], [2, 0, 10]),
+        (["parameters", "k"], 1),
+        (["contexts", "activation", 0], 0.0),
+        (["contexts", "rank", 0], 2),
+        (["contexts", "layer", 0], 10),
+        (["contexts", "position", 0], "0"),
+        (["active_rows", 0, 0], 1.0),
+        (["activation_sums", 4, 0], 1),
+        (["histogram", "count", 0], 2**60),
+        (["directions", "similarity", 0], 2.0),
+        (["saliency"], [{}]),
+        (["saliency"], {}),
+        (["origin"], {"corpus": None}),
+        (["files", "../tally.safetensors"], {"bytes": 1, "sha256": ""}),
+        (["new"], 1),
+    ],
+)
+def test_a_report_that_contradicts_itself_is_refused_though_its_checksum_is_right(report, tmp_path, path, value):
+    report.save(tmp_path)
+    file = tmp_path / "report.json"
+    content = altered(json.loads(file.read_text()), *path, value=value)
+    del content["sha256"]
+    file.write_text(json.dumps(sealed(content)))
+    with pytest.raises(ValueError, match="report.json' is damaged: .*Save the report again"):
+        FactorReport.load(tmp_path)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_report_of_an_earlier_version_has_no_keys_of_a_later_one(report, tmp_path, version):
+    report.save(tmp_path)
+    file = tmp_path / "report.json"
+    content = json.loads(file.read_text())
+    old = as_before(content, version)
+    file.write_text(json.dumps(old))
+    assert FactorReport.load(tmp_path) == report
+    file.write_text(json.dumps(old | {"origin": content["origin"]}))
+    with pytest.raises(ValueError, match="report.json' is damaged"):
+        FactorReport.load(tmp_path)
+    file.write_text(json.dumps(content | {"format_version": version}))
+    with pytest.raises(ValueError, match="report.json' is damaged"):
+        FactorReport.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["report.json", "tally.safetensors"])
+def test_a_flipped_bit_never_gives_another_report(report, tmp_path, name):
+    report.save(tmp_path)
+    file = tmp_path / name
+    content = file.read_bytes()
+    for bit in np.random.default_rng(0).integers(0, 8 * len(content), 60).tolist():
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(flipped)
+        with pytest.raises(ValueError, match=name):
+            FactorReport.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["report.json", "tally.safetensors"])
+@pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir])
+def test_what_is_no_plain_file_is_refused_at_once(report, tmp_path, name, put):
+    report.save(tmp_path)
+    (tmp_path / name).unlink()
+    put(tmp_path / name)
+    with pytest.raises((ValueError, OSError), match=name):
+        FactorReport.load(tmp_path)
+
+
+def stopped_after(monkeypatch, n_steps):
+    replace = os.replace
+
+    def step(*paths):
+        nonlocal n_steps
+        if n_steps == 0:
+            raise KeyboardInterrupt
+        n_steps -= 1
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", step)
+
+
+@pytest.mark.parametrize("n_steps", range(9))
+def test_a_save_that_is_stopped_leaves_the_old_report_or_the_new_one(
+    report, hostile_report, tmp_path, monkeypatch, n_steps
+):
+    hostile_report.save(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stopped_after(patch, n_steps)
+        report.save(tmp_path)
+    found, _ = persistence.read_report(tmp_path, whole=True)
+    expected = report if n_steps > 4 else hostile_report
+    assert FactorReport(found) == FactorReport.merge([FactorReport.load(tmp_path)]) == expected
+    report.save(tmp_path)
+    assert len(os.listdir(tmp_path)) == 5
+
+
+def test_a_report_that_is_saved_while_it_is_read_is_read_as_a_whole(report, hostile_report, tmp_path, monkeypatch):
+    hostile_report.save(tmp_path)
+    read_member = persistence.read_member
+
+    def saved_meanwhile(*arguments, **options):
+        monkeypatch.setattr(persistence, "read_member", read_member)
+        report.save(tmp_path)
+        return read_member(*arguments, **options)
+
+    monkeypatch.setattr(persistence, "read_member", saved_meanwhile)
+    loaded = FactorReport.load(tmp_path)
+    assert loaded == FactorReport.merge([loaded]) == report
+
+
+def test_all_files_are_compared_with_the_report_where_it_is_to_be_whole(report, tmp_path):
+    report.save(tmp_path)
+    for name in ("summary.csv", "tally.safetensors"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[:-1])
+        with pytest.raises(ValueError, match=name):
+            persistence.read_report(tmp_path, whole=True)
+        (tmp_path / name).write_bytes(content)
+    persistence.read_report(tmp_path, whole=True)
+
+
+def test_what_the_report_is_of_is_known_without_the_tally(report, tmp_path):
+    report.save(tmp_path)
+    (tmp_path / "tally.safetensors").unlink()
+    assert FactorReport.load(tmp_path).origin == report.origin
+    assert len(report.origin["dictionary"]) == 32
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("config.json", "a dictionary, which FactorModel.load opens"), ("manifest.json", "a store"), ("x", "no report")],
+)
+def test_a_folder_of_another_kind_is_named(tmp_path, name, found):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(FileNotFoundError, match=f"report.json' does not exist: the folder holds {found}"):
+        FactorReport.load(tmp_path)
+
+
+def test_a_file_in_place_of_the_folder_is_named(report, tmp_path):
+    report.save(tmp_path)
+    with pytest.raises(NotADirectoryError, match="report.json' is a file; load the folder"):
+        FactorReport.load(tmp_path / "report.json")

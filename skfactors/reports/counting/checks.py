@@ -116,8 +116,11 @@ def _check_contexts(parameters, arrays):
 def _check_documents(arrays):
     runs, stretch = arrays["documents.runs"], arrays["documents.stretch"]
     ends = np.concatenate([arrays["documents.ends_of_closed"], arrays["documents.ends"]])
+    n_rows, lengths = arrays["activity.rows_by_slot"].sum(), runs[:, 1].astype(np.float64) - runs[:, 0] + 1
     fits = {
-        "documents.runs": (runs[:, 0] <= runs[:, 1]).all() and (runs[1:, 0] > runs[:-1, 1]).all(),
+        "documents.runs": (lengths > 0).all()
+        and (runs[1:, 0] > runs[:-1, 1]).all()
+        and min(n_rows, 1) <= lengths.sum() <= n_rows,
         "documents.ends": (ends[:, 2] <= ends[:, 3]).all(),
         "documents.stretch": len(stretch) in (0, 2),
     }

@@ -96,7 +96,10 @@ class TopContexts(Gathered):
 
     def restore(self, state):
         """Take the place of the contexts whose :meth:`state` this is."""
-        held = json.loads(state["excerpts"].tobytes())
+        try:
+            held = json.loads(state["excerpts"].tobytes())
+        except (ValueError, RecursionError) as error:
+            raise ValueError("contexts.excerpts is not the bytes of JSON") from error
         if mismatch(held, [_is_excerpt]) is not None or len(held) != len(state["groups"]):
             raise ValueError("contexts.excerpts contradicts what else it holds")
         excerpts = np.empty(len(held), dtype=object)

@@ -107,7 +107,7 @@ def parsed_tally(path, content, *, remedy) -> tuple[Tally, dict, str]:
             described["tally"]["corpus"] = None
             arrays = _with_variance(arrays)
         return Tally.from_state(described["tally"], arrays), described["facts"], checksum
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise damaged(path, str(error), remedy) from error
 
 
