@@ -270,7 +270,8 @@ def test_a_report_that_was_only_laid_out_anew_loads(report, tmp_path):
         (["contexts", "layer", 0], 10),
         (["contexts", "position", 0], "0"),
         (["active_rows", 0, 0], 1.0),
-        (["activation_sums", 4, 0], 1),
+        (["activation_sums", 0, 4], 1.0),
+        (["activation_sums", 0, 0], 1),
         (["histogram", "count", 0], 2**60),
         (["directions", "similarity", 0], 2.0),
         (["saliency"], [{}]),
@@ -307,7 +308,7 @@ def test_a_report_of_an_earlier_version_has_no_keys_of_a_later_one(report, tmp_p
 
 
 @pytest.mark.parametrize("name", ["report.json", "tally.safetensors"])
-def test_a_flipped_bit_never_gives_another_report(report, tmp_path, name):
+def test_a_flipped_bit_gives_an_error_or_the_very_same_report(report, tmp_path, name):
     report.save(tmp_path)
     file = tmp_path / name
     content = file.read_bytes()
@@ -315,8 +316,10 @@ def test_a_flipped_bit_never_gives_another_report(report, tmp_path, name):
         flipped = bytearray(content)
         flipped[bit // 8] ^= 1 << bit % 8
         file.write_bytes(flipped)
-        with pytest.raises(ValueError, match=name):
-            FactorReport.load(tmp_path)
+        try:
+            assert FactorReport.load(tmp_path) == report
+        except ValueError as error:
+            assert name in str(error)
 
 
 @pytest.mark.parametrize("name", ["report.json", "tally.safetensors"])
