@@ -7,7 +7,7 @@ import pandas as pd
 # Signs that open a formula, as keyboards of all scripts write them.
 _SIGNS = r"=+\-@＝＋－＠﹦﹢﹣﹫−"
 # A sign that begins a word; and what spreadsheets skip where it begins a cell.
-_COULD_RUN = re.compile(rf"(?<![\w{_SIGNS}])(?=[{_SIGNS}])|(?:^|(?<=[;,|\n]))(?=[\t\r])")
+_COULD_RUN = re.compile(rf"[{_SIGNS}](?<![\w{_SIGNS}].)|[\t\r](?<![^;,|\n].)", re.DOTALL)
 
 
 def as_csv(table) -> bytes:
@@ -56,4 +56,4 @@ def plain_text(value):
     >>> [plain_text(value) for value in ("=1+1", "well-known", "a; =1", "left - right", -1)]
     ["'=1+1", 'well-known', "a; '=1", "left '- right", -1]
     """
-    return _COULD_RUN.sub("'", value) if isinstance(value, str) else value
+    return _COULD_RUN.sub(r"'\g<0>", value) if isinstance(value, str) else value
