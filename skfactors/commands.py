@@ -8,6 +8,7 @@ from pathlib import Path
 from sklearn.exceptions import NotFittedError
 
 import skfactors
+from skfactors.fingerprints import fingerprint
 
 _EXAMPLES = """\
 examples:
@@ -104,11 +105,11 @@ def _report(options) -> None:
         verbose=_is_verbose(options),
     )
     if n_parts > 1:
-        folders = [folder / f"part-{number}-of-{n_parts}" for number in range(n_parts)]
+        # Parts of another store or dictionary have folders of their own.
+        run = fingerprint([report.origin, report.parameters])[:16]
+        folders = [folder / f"part-{number}-of-{n_parts}-{run}" for number in range(n_parts)]
         report.save(folders[part])
-        there = [skfactors.FactorReport.load(of_part) for of_part in folders if (of_part / "report.json").is_file()]
-        # A folder that was used before may hold parts of another store or dictionary.
-        parts = [it for it in there if (it.origin, it.parameters) == (report.origin, report.parameters)]
+        parts = [skfactors.FactorReport.load(of_part) for of_part in folders if (of_part / "report.json").is_file()]
         if len(parts) < n_parts:
             print(f"{folders[part]}: {report}; the part that comes last puts them together")
             return

@@ -684,16 +684,19 @@ class FactorReport:
         Parameters
         ----------
         path : str or Path
-            The folder; made if need be. Each file in it is replaced as a whole.
+            The folder; made if need be. A report that is there is replaced as a whole: a save that is stopped leaves
+            either.
 
         Notes
         -----
-        `report.json` holds all tables and a checksum of them. `tally.safetensors`, with a checksum too, holds what they
-        were counted from, which only :meth:`merge` needs: without it the folder still loads.
+        `report.json` holds all tables, says what they were made of, and has checksums of itself and the other files.
+        `tally.safetensors` holds what the tables were counted from, which only :meth:`merge` needs: without it the
+        folder still loads.
 
         `summary.csv`, `importance.csv` and `contexts.csv` are exports for spreadsheets, which :meth:`load` does not
-        read. In them a text that would run as a formula there, since it begins with = + - or @, has an apostrophe in
-        front, and characters that UTF-8 cannot hold are written as backslash escapes.
+        read. So that no text in them runs as a formula, whatever a spreadsheet takes for a separator, each of = + - @
+        that does not follow a letter, a digit or another of them has an apostrophe in front, as has a tab or a carriage
+        return with which a cell could begin. Characters that UTF-8 cannot hold are written as backslash escapes.
         """
         write_report(path, self._tables, self._tally, self._summary)
 
@@ -714,10 +717,11 @@ class FactorReport:
 
         Raises
         ------
-        FileNotFoundError
-            If the folder holds no report.
+        FileNotFoundError, NotADirectoryError
+            If the folder holds no report; the message says what is there.
         ValueError
-            If a file of the report was cut short or altered, or is of a format that this version does not read.
+            If a file of the report was cut short or altered, is of another report, or of a format that this version
+            does not read.
         """
         return cls(*read_report(path))
 
@@ -743,7 +747,7 @@ class FactorReport:
         dict of str
             `dictionary` and `corpus`: fingerprints of the dictionary and of the store, None where they are not known.
         """
-        return {name: getattr(self._tally, name, None) for name in ("dictionary", "corpus")}
+        return dict(self._tables.origin)
 
     def _summarize(self):
         tables = self._tables

@@ -27,6 +27,8 @@ class ReportTables:
         Factors near each factor by direction, where the dictionary is known.
     saliency : dict, default={}
         Saliency of tokens by context, as :func:`~skfactors.reports.saliency.records.context_key` names it.
+    origin : dict, default={}
+        Fingerprints of what the tables were counted from; two tables may be equal whatever that was.
     """
 
     contexts: pd.DataFrame
@@ -38,16 +40,29 @@ class ReportTables:
     parameters: dict
     directions: pd.DataFrame | None = None
     saliency: dict = field(default_factory=dict)
+    origin: dict = field(default_factory=dict)
 
     @classmethod
     def of(cls, tally, directions):
         """Return the tables that were counted in a tally."""
         counted = ("contexts", "importance", "active_rows", "activation_sums", "histogram", "totals")
         tables = {name: getattr(tally, name)() for name in counted}
-        return cls(**tables, parameters=dict(tally.parameters), directions=directions)
+        return cls(**tables, parameters=dict(tally.parameters), directions=directions, origin=tally.origin)
+
+    def check_counted_in(self, tally):
+        """
+        Check that a tally may be what the tables were counted in.
+
+        Raises
+        ------
+        ValueError
+            If it is of other parameters or of another number of factors.
+        """
+        if (tally.parameters, tally.n_components) != (self.parameters, self.totals["n_components"]):
+            raise ValueError("it has other parameters or factors than what it was counted in")
 
     def __eq__(self, other):
-        mine, others = vars(self) | {"saliency": _records(self)}, vars(other) | {"saliency": _records(other)}
+        mine, others = ({**vars(of), "saliency": _records(of), "origin": None} for of in (self, other))
         return all(
             table.equals(others[name]) if isinstance(table, pd.DataFrame) else table == others[name]
             for name, table in mine.items()

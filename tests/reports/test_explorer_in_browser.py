@@ -351,6 +351,11 @@ def test_names_are_still_there_when_the_page_is_opened_again(open_page, file):
         (b"{}", "it holds no factor names"),
         (b'{"format": "skfactors factor names", "names": {"99": "x"}}', "there is no factor 99"),
         (b'{"format": "skfactors factor names", "names": {"1": 5}}', "the name of factor 1 is no text"),
+        (b'{"format": "skfactors factor names", "names": {"1": "a", "01": "b"}}', "there is no factor 01"),
+        (b'{"format": "skfactors factor names", "names": {"1": "a", "1": "b"}}', "it names a factor twice"),
+        (b'{"format": "skfactors factor names", "names": {"1": "%s"}}' % (b"a" * 201), "more than 200 characters"),
+        (b'{"format": "skfactors factor names", "names": ["a", "b"]}', "it holds no names by factor"),
+        (b'{"format": "skfactors factor names", "names": "ab"}', "it holds no names by factor"),
     ],
 )
 def test_a_file_without_names_of_these_factors_is_refused(open_page, file, content, said):
@@ -358,6 +363,30 @@ def test_a_file_without_names_of_these_factors_is_refused(open_page, file, conte
     page.set_input_files("#import-names", {"name": "names.json", "mimeType": "", "buffer": content})
     expect(page.locator("#message")).to_contain_text(said)
     assert page.input_value("#name") == ""
+
+
+def test_marks_that_turn_the_line_are_taken_out_of_imported_names(open_page, file):
+    page = open_page(file, "#factor=1")
+    content = b'{"format": "skfactors factor names", "names": {"1": "a\\u202eb"}}'
+    page.set_input_files("#import-names", {"name": "names.json", "mimeType": "", "buffer": content})
+    expect(page.locator("#message")).to_have_text("Imported names: 1.")
+    assert page.input_value("#name") == "a\ufffdb"
+
+
+def test_names_that_a_spreadsheet_could_run_are_copied_as_text(open_page, file):
+    page = open_page(file, "#factor=1", permissions=["clipboard-read", "clipboard-write"])
+    page.fill("#name", "a; =1+1\t@x, well-known")
+    page.click("#menu summary")
+    page.click("#copy-list")
+    expect(page.locator("#message")).to_contain_text("Copied")
+    lines = csv.DictReader(io.StringIO(page.evaluate("navigator.clipboard.readText()")))
+    assert {line["factor"]: line["name"] for line in lines}["1"] == "a; '=1+1\t'@x, well-known"
+
+
+def test_the_policy_lets_no_form_be_sent_and_no_address_be_turned(open_page, file):
+    page = open_page(file)
+    policy = page.get_attribute("meta[http-equiv]", "content")
+    assert policy.startswith("default-src 'none'") and "form-action 'none'; base-uri 'none'" in policy
 
 
 def test_contexts_are_copied_as_csv(open_page, file, report):

@@ -1,7 +1,9 @@
+import errno
 import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 import tracemalloc
 from types import SimpleNamespace
@@ -34,7 +36,9 @@ def report_on(store, dictionary=None, **options):
 
 
 def the_file_in(folder):
-    (file,) = folder.iterdir()
+    """Return the checkpoint, beside which there is the lock and nothing else."""
+    (file,) = folder.glob("*.safetensors")
+    assert set(folder.iterdir()) <= {file, file.with_suffix(".lock")}
     return file
 
 
@@ -167,7 +171,7 @@ def test_a_checkpoint_cut_short_or_altered_is_refused(tmp_path):
     flipped[len(content) // 2] ^= 1
     for damaged in (content[:-1], content[:100], b"", bytes(flipped)):
         file.write_bytes(damaged)
-        with pytest.raises(ValueError, match="delete it to begin the report anew"):
+        with pytest.raises(ValueError, match="Delete it to begin the report anew"):
             report_on(SmallStore(), checkpoint_dir=tmp_path)
     file.unlink()
     assert report_on(SmallStore(), checkpoint_dir=tmp_path) == report_on(SmallStore())
@@ -187,8 +191,48 @@ def test_a_file_that_another_process_is_writing_is_left_alone(tmp_path):
     report_on(SmallStore(), checkpoint_dir=tmp_path)
     being_written = tmp_path / f".{the_file_in(tmp_path).name}.0123.unfinished"
     being_written.write_bytes(b"half")
-    report_on(SmallStore(), checkpoint_dir=tmp_path)
+    report_on(SmallStore(), fitted_model(threshold=1.0), checkpoint_dir=tmp_path)
     assert being_written.exists()
+
+
+def test_a_second_process_waits_for_the_first_and_takes_up_what_it_has_done(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("skfactors.files._SECONDS_OF_SILENCE", 0.01)
+    second, reports = SmallStore(), []
+
+    def start_second(shard):
+        if shard == 1:
+            thread.start()
+            while "waiting for another process, which counts the same report" not in caplog.text:
+                time.sleep(0.01)
+
+    thread = threading.Thread(target=lambda: reports.append(report_on(second, checkpoint_dir=tmp_path)), daemon=True)
+    first = report_on(SmallStore(before_shard=start_second), checkpoint_dir=tmp_path, checkpoint_every=1)
+    thread.join(10)
+    assert reports == [first]
+    assert second.shards_read == []
+
+
+def test_the_checkpoint_of_another_report_under_its_name_is_refused(tmp_path):
+    for name, options in {"a": {}, "b": {"shards": [0, 1]}, "c": {"window": 3}}.items():
+        report_on(SmallStore(), checkpoint_dir=tmp_path / name, **options)
+    file = the_file_in(tmp_path / "a")
+    for name, other in {"b": "list of shards", "c": "parameters"}.items():
+        file.write_bytes(the_file_in(tmp_path / name).read_bytes())
+        with pytest.raises(ValueError, match=f"{file.name}' is of another report: it has another {other}"):
+            report_on(SmallStore(), checkpoint_dir=tmp_path / "a")
+
+
+def test_on_storage_that_cannot_be_written_to_only_a_finished_report_is_had(tmp_path, monkeypatch):
+    finished = report_on(SmallStore(), checkpoint_dir=tmp_path)
+
+    def refuse(*arguments, **options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("skfactors.reports.counting.tally_file.held_lock", refuse)
+    monkeypatch.setattr("skfactors.reports.counting.tally_file.replaced_file", refuse)
+    assert report_on(SmallStore(), checkpoint_dir=tmp_path) == finished
+    with pytest.raises(OSError, match=r"cannot be written.*pass another checkpoint_dir.*report-"):
+        report_on(SmallStore(), checkpoint_dir=tmp_path, window=3)
 
 
 class LongStore:

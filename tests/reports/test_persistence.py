@@ -1,12 +1,14 @@
 import csv
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from skfactors.reports import FactorReport
+from skfactors.records import sealed
+from skfactors.reports import FactorReport, persistence
 
 HOSTILE = [
     '=HYPERLINK("http://x")',
@@ -135,14 +137,14 @@ def test_a_file_cut_short_is_named(report, tmp_path, share):
     file = tmp_path / "report.json"
     content = file.read_bytes()
     file.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ValueError, match="report.json is not complete JSON"):
+    with pytest.raises(ValueError, match="report.json' is damaged: it is not JSON.*Save the report again"):
         FactorReport.load(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"[]", b"{}", b'"text"', b'{"format": "another"}'])
 def test_another_file_by_that_name_is_refused(tmp_path, content):
     (tmp_path / "report.json").write_bytes(content)
-    with pytest.raises(ValueError, match="report.json does not hold a factor report"):
+    with pytest.raises(ValueError, match="report.json' does not hold a factor report"):
         FactorReport.load(tmp_path)
 
 
@@ -158,8 +160,15 @@ def test_a_later_format_is_refused_by_its_number(report, tmp_path):
     file = tmp_path / "report.json"
     content = json.loads(file.read_text())
     file.write_text(json.dumps(content | {"format_version": 99}))
-    with pytest.raises(ValueError, match="report.json holds a report of format version 99"):
+    with pytest.raises(ValueError, match="report.json' holds a report of format version 99"):
         FactorReport.load(tmp_path)
+
+
+def as_before(content, version=2):
+    """Return a report as a version wrote it that had no checksum, or none of the files beside it."""
+    old = {name: value for name, value in content.items() if name not in ("sha256", "origin", "files")}
+    old |= {"format_version": version, "tally": None}
+    return old if version == 2 else sealed(old)
 
 
 def altered(content, *path, value):
@@ -201,19 +210,16 @@ def altered(content, *path, value):
 def test_a_damaged_report_without_a_checksum_is_refused(report, tmp_path, path, value):
     report.save(tmp_path)
     file = tmp_path / "report.json"
-    content = altered(json.loads(file.read_text()), *path, value=value)
-    del content["sha256"]
-    file.write_text(json.dumps(content | {"format_version": 2}))
-    with pytest.raises(ValueError, match="report.json is damaged"):
+    content = altered(as_before(json.loads(file.read_text())), *path, value=value)
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="report.json' is damaged"):
         FactorReport.load(tmp_path)
 
 
 def test_a_report_without_a_checksum_loads_as_versions_before_saved_it(report, tmp_path):
     report.save(tmp_path)
     file = tmp_path / "report.json"
-    content = json.loads(file.read_text())
-    del content["sha256"]
-    file.write_text(json.dumps(content | {"format_version": 2}))
+    file.write_text(json.dumps(as_before(json.loads(file.read_text()))))
     assert FactorReport.load(tmp_path) == report
 
 
@@ -223,11 +229,12 @@ def test_a_report_without_a_checksum_loads_as_versions_before_saved_it(report, t
         (["contexts", "token", 0], "another"),
         (["contexts", "activation", 0], 7.5),
         (["activation_sums", 0, 0], -1.0),
-        (["importance", 0, 0], float("inf")),
+        (["importance", 0, 0], 1e300),
         (["totals", "explained_variance"], 0.99),
         (["parameters", "k"], 4),
         (["histogram", "count", 0], 1_000_000),
-        (["tally"], "0" * 64),
+        (["origin", "corpus"], "another"),
+        (["files", "tally.safetensors", "sha256"], "0" * 64),
         (["sha256"], None),
     ],
 )
@@ -235,7 +242,7 @@ def test_a_report_that_was_edited_is_refused(report, tmp_path, path, value):
     report.save(tmp_path)
     file = tmp_path / "report.json"
     file.write_text(json.dumps(altered(json.loads(file.read_text()), *path, value=value)))
-    with pytest.raises(ValueError, match="report.json is damaged: its checksum"):
+    with pytest.raises(ValueError, match="report.json' is damaged: it was cut short or altered, its checksum"):
         FactorReport.load(tmp_path)
 
 
@@ -244,3 +251,158 @@ def test_a_report_that_was_only_laid_out_anew_loads(report, tmp_path):
     file = tmp_path / "report.json"
     file.write_text(json.dumps(json.loads(file.read_text()), indent=2))
     assert FactorReport.load(tmp_path) == report
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (["totals", "n_components"], 2**31),
+        (["totals", "n_components"], True),
+        (["totals", "n_rows"], 1),
+        (["totals", "n_tokens"], 1),
+        (["totals", "l0"], 0.0),
+        (["totals", "dead_fraction"], 1.0),
+        (["totals", "explained_variance"], 1.5),
+        (["totals", "layers"], [2, 0, 10]),
+        (["parameters", "k"], 1),
+        (["contexts", "activation", 0], 0.0),
+        (["contexts", "rank", 0], 2),
+        (["contexts", "layer", 0], 10),
+        (["contexts", "position", 0], "0"),
+        (["active_rows", 0, 0], 1.0),
+        (["activation_sums", 0, 4], 1.0),
+        (["activation_sums", 0, 0], 1),
+        (["histogram", "count", 0], 2**60),
+        (["directions", "similarity", 0], 2.0),
+        (["saliency"], [{}]),
+        (["saliency"], {}),
+        (["origin"], {"corpus": None}),
+        (["files", "../tally.safetensors"], {"bytes": 1, "sha256": ""}),
+        (["new"], 1),
+    ],
+)
+def test_a_report_that_contradicts_itself_is_refused_though_its_checksum_is_right(report, tmp_path, path, value):
+    report.save(tmp_path)
+    file = tmp_path / "report.json"
+    content = altered(json.loads(file.read_text()), *path, value=value)
+    del content["sha256"]
+    file.write_text(json.dumps(sealed(content)))
+    with pytest.raises(ValueError, match="report.json' is damaged: .*Save the report again"):
+        FactorReport.load(tmp_path)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_report_of_an_earlier_version_has_no_keys_of_a_later_one(report, tmp_path, version):
+    report.save(tmp_path)
+    file = tmp_path / "report.json"
+    content = json.loads(file.read_text())
+    old = as_before(content, version)
+    file.write_text(json.dumps(old))
+    assert FactorReport.load(tmp_path) == report
+    file.write_text(json.dumps(old | {"origin": content["origin"]}))
+    with pytest.raises(ValueError, match="report.json' is damaged"):
+        FactorReport.load(tmp_path)
+    file.write_text(json.dumps(content | {"format_version": version}))
+    with pytest.raises(ValueError, match="report.json' is damaged"):
+        FactorReport.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["report.json", "tally.safetensors"])
+def test_a_flipped_bit_gives_an_error_or_the_very_same_report(report, tmp_path, name):
+    report.save(tmp_path)
+    file = tmp_path / name
+    content = file.read_bytes()
+    for bit in np.random.default_rng(0).integers(0, 8 * len(content), 60).tolist():
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(flipped)
+        try:
+            assert FactorReport.load(tmp_path) == report
+        except ValueError as error:
+            assert name in str(error)
+
+
+@pytest.mark.parametrize("name", ["report.json", "tally.safetensors"])
+@pytest.mark.parametrize("put", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir])
+def test_what_is_no_plain_file_is_refused_at_once(report, tmp_path, name, put):
+    report.save(tmp_path)
+    (tmp_path / name).unlink()
+    put(tmp_path / name)
+    with pytest.raises((ValueError, OSError), match=name):
+        FactorReport.load(tmp_path)
+
+
+def stopped_after(monkeypatch, n_steps):
+    replace = os.replace
+
+    def step(*paths):
+        nonlocal n_steps
+        if n_steps == 0:
+            raise KeyboardInterrupt
+        n_steps -= 1
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", step)
+
+
+@pytest.mark.parametrize("n_steps", range(9))
+def test_a_save_that_is_stopped_leaves_the_old_report_or_the_new_one(
+    report, hostile_report, tmp_path, monkeypatch, n_steps
+):
+    hostile_report.save(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stopped_after(patch, n_steps)
+        report.save(tmp_path)
+    found, _ = persistence.read_report(tmp_path, whole=True)
+    expected = report if n_steps > 4 else hostile_report
+    assert FactorReport(found) == FactorReport.merge([FactorReport.load(tmp_path)]) == expected
+    report.save(tmp_path)
+    assert len(os.listdir(tmp_path)) == 5
+
+
+def test_a_report_that_is_saved_while_it_is_read_is_read_as_a_whole(report, hostile_report, tmp_path, monkeypatch):
+    hostile_report.save(tmp_path)
+    read_member = persistence.read_member
+
+    def saved_meanwhile(*arguments, **options):
+        monkeypatch.setattr(persistence, "read_member", read_member)
+        report.save(tmp_path)
+        return read_member(*arguments, **options)
+
+    monkeypatch.setattr(persistence, "read_member", saved_meanwhile)
+    loaded = FactorReport.load(tmp_path)
+    assert loaded == FactorReport.merge([loaded]) == report
+
+
+def test_all_files_are_compared_with_the_report_where_it_is_to_be_whole(report, tmp_path):
+    report.save(tmp_path)
+    for name in ("summary.csv", "tally.safetensors"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[:-1])
+        with pytest.raises(ValueError, match=name):
+            persistence.read_report(tmp_path, whole=True)
+        (tmp_path / name).write_bytes(content)
+    persistence.read_report(tmp_path, whole=True)
+
+
+def test_what_the_report_is_of_is_known_without_the_tally(report, tmp_path):
+    report.save(tmp_path)
+    (tmp_path / "tally.safetensors").unlink()
+    assert FactorReport.load(tmp_path).origin == report.origin
+    assert len(report.origin["dictionary"]) == 32
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("config.json", "a dictionary, which FactorModel.load opens"), ("manifest.json", "a store"), ("x", "no report")],
+)
+def test_a_folder_of_another_kind_is_named(tmp_path, name, found):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(FileNotFoundError, match=f"report.json' does not exist: the folder holds {found}"):
+        FactorReport.load(tmp_path)
+
+
+def test_a_file_in_place_of_the_folder_is_named(report, tmp_path):
+    report.save(tmp_path)
+    with pytest.raises(NotADirectoryError, match="report.json' is a file; load the folder"):
+        FactorReport.load(tmp_path / "report.json")

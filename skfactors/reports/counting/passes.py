@@ -89,12 +89,23 @@ def tally_store(store, model, parameters, shards, *, checkpoint_dir, checkpoint_
     Tally or None
         None where no shard had a row.
     """
-    checkpoint, tally, n_done, n_rows = None, None, 0, 0
-    if checkpoint_dir is not None:
-        run = fingerprint([store.fingerprint, model.fingerprint(), parameters, shards])
-        checkpoint = KeptTally(checkpoint_dir, run)
-        tally, n_done = checkpoint.read()
+    count = partial(_count_shards, store, model, parameters, shards, verbose=verbose)
+    if checkpoint_dir is None:
+        return count()
+    expected = {"dictionary": model.fingerprint(), "corpus": store.fingerprint, "parameters": parameters}
+    run = fingerprint([store.fingerprint, model.fingerprint(), parameters, shards])
+    checkpoint = KeptTally(checkpoint_dir, run, expected, len(shards))
+    tally, n_done = checkpoint.read()
+    if n_done == len(shards):
+        return tally
+    with checkpoint.held():
+        return count(checkpoint, checkpoint_every)
 
+
+def _count_shards(store, model, parameters, shards, checkpoint=None, checkpoint_every=None, *, verbose):
+    """Gather from shards what a checkpoint, which other processes leave alone meanwhile, does not hold."""
+    tally, n_done = (None, 0) if checkpoint is None else checkpoint.read()
+    n_rows = 0
     with progress_bar("reporting on factors", total=len(shards), enabled=verbose) as advance:
         if n_done:
             advance(n_done, "from the checkpoint")
@@ -103,8 +114,8 @@ def tally_store(store, model, parameters, shards, *, checkpoint_dir, checkpoint_
             nonlocal n_done, n_rows
             n_done += 1
             n_rows += len(acts.X)
-            is_due = n_done % checkpoint_every == 0 or n_done == len(shards)
-            if checkpoint is not None and is_due and tally is not None:
+            is_due = checkpoint is not None and (n_done % checkpoint_every == 0 or n_done == len(shards))
+            if is_due and tally is not None:
                 checkpoint.write(tally, n_done)
             advance(1, f"{n_rows:,} rows")
 

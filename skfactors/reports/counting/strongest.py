@@ -9,6 +9,7 @@ import json
 import numpy as np
 from sklearn.utils import gen_batches
 
+from skfactors.records import mismatch
 from skfactors.reports.contexts import cut_excerpts, strongest_contexts
 from skfactors.reports.counting.entries import largest_in_groups
 from skfactors.reports.counting.groups import Gathered, grown
@@ -95,8 +96,14 @@ class TopContexts(Gathered):
 
     def restore(self, state):
         """Take the place of the contexts whose :meth:`state` this is."""
-        excerpts = np.empty(len(state["groups"]), dtype=object)
-        for number, sides in enumerate(json.loads(state["excerpts"].tobytes())):
+        try:
+            held = json.loads(state["excerpts"].tobytes())
+        except (ValueError, RecursionError) as error:
+            raise ValueError("contexts.excerpts is not the bytes of JSON") from error
+        if mismatch(held, [_is_excerpt]) is not None or len(held) != len(state["groups"]):
+            raise ValueError("contexts.excerpts contradicts what else it holds")
+        excerpts = np.empty(len(held), dtype=object)
+        for number, sides in enumerate(held):
             excerpts[number] = tuple(sides)
         super().restore(state | {"excerpts": excerpts})
 
@@ -155,6 +162,10 @@ class TopValues(Gathered):
         ordered = np.sort(self.table, axis=1)[:, ::-1]
         groups, places = np.nonzero(ordered)
         return mean_of_largest(groups, ordered[groups, places], len(self.table), self.top)
+
+
+def _is_excerpt(sides) -> bool:
+    return type(sides) is list and [*map(type, sides)] == [str, str, str]
 
 
 def _woven(new, held, fresh):

@@ -7,7 +7,9 @@ from sklearn.utils import gen_batches
 
 from skfactors.codes import check_codes
 from skfactors.metrics.reconstruction import VarianceSums
+from skfactors.records import NATURAL
 from skfactors.reports.contexts import context_table
+from skfactors.reports.counting.checks import check_state
 from skfactors.reports.counting.documents import DocumentsMet
 from skfactors.reports.counting.entries import by_number, check_places, positive_entries
 from skfactors.reports.counting.groups import LayerGroups
@@ -19,6 +21,9 @@ from skfactors.reports.importance import factor_by_layer
 ROWS_AT_ONCE = 32_768
 ROWS_RECONSTRUCTED_AT_ONCE = 4096
 SIGNIFICANT_DIGITS = 9
+# Schemas of what a tally says of itself.
+PARAMETERS = {"k": range(1, 2**62), "top": range(1, 2**62), "window": NATURAL, "unique_documents": bool}
+ORIGIN = {"dictionary": (None, str), "corpus": (None, str)}
 
 
 class Tally:
@@ -59,6 +64,11 @@ class Tally:
         self._activity = ActivitySums(n_components)
         self._variance = VarianceSums()
         self._documents = DocumentsMet()
+
+    @property
+    def origin(self) -> dict[str, str | None]:
+        """Fingerprints of what the codes and the rows are of, None where they are not known."""
+        return {name: getattr(self, name) for name in ORIGIN}
 
     def add(self, codes, provenance, texts, *, X=None, reconstruct=None, follows=False):
         """
@@ -117,18 +127,21 @@ class Tally:
 
     def state(self) -> tuple[dict, dict[str, np.ndarray]]:
         """Return everything there is to keep: what it is of, in plain values, and arrays by name."""
-        description = {
-            "n_components": self.n_components,
-            "parameters": self.parameters,
-            "dictionary": self.dictionary,
-            "corpus": self.corpus,
-        }
+        description = {"n_components": self.n_components, "parameters": self.parameters, **self.origin}
         arrays = {f"{name}.{key}": array for name, part in self._parts().items() for key, array in part.state().items()}
         return description, arrays
 
     @classmethod
     def from_state(cls, description, arrays) -> "Tally":
-        """Return the tally whose :meth:`state` this is."""
+        """
+        Return the tally whose :meth:`state` this is.
+
+        Raises
+        ------
+        ValueError
+            If arrays are missing, or contradict each other or the description.
+        """
+        check_state(description, arrays)
         tally = cls(
             description["n_components"],
             dictionary=description["dictionary"],
@@ -220,9 +233,12 @@ def merged(tallies) -> Tally:
     first = tallies[0]
     for number, tally in enumerate(tallies[1:], start=1):
         _check_same_kind(first, tally, number)
-    corpora = {tally.corpus for tally in tallies}
-    if len(corpora - {None}) > 1:
-        raise ValueError("the reports are of different corpora: they were made from different stores.")
+    corpora = {tally.corpus: number for number, tally in enumerate(tallies)}
+    known = [number for corpus, number in corpora.items() if corpus is not None]
+    if len(known) > 1:
+        raise ValueError(
+            f"reports {known[0]} and {known[1]} are of different corpora: they were made from different stores."
+        )
     for (number, tally), (other_number, other) in combinations(enumerate(tallies), 2):
         documents = tally.overlap(other)
         if documents:

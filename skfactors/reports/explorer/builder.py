@@ -69,7 +69,10 @@ def page_of(sections):
         for name, section in sections.items()
     )
     parts = {
-        "{{policy}}": f"default-src 'none'; script-src {_source_hash(script)}; style-src {_source_hash(style)}",
+        "{{policy}}": (
+            f"default-src 'none'; script-src {_source_hash(script)}; style-src {_source_hash(style)}; "
+            "form-action 'none'; base-uri 'none'"
+        ),
         "{{style}}": style,
         "{{data}}": data,
         "{{script}}": script,

@@ -69,7 +69,7 @@ def plot_importance_heatmap(importance, factors=None, *, relative=True, ax=None)
     ax.set_xlabel("layer")
     ax.set_xticks(np.flatnonzero(np.isin(layers, thinned(layers))), labels=thinned(layers))
     if len(importance) <= MOST_NAMED_FACTORS:
-        ax.set_yticks(range(len(importance)), labels=importance.index, fontsize="small")
+        ax.set_yticks(range(len(importance)), labels=importance.index, fontsize="small", parse_math=False)
         what = "factor"
     else:
         _name_groups(ax, peaks)

@@ -2,11 +2,25 @@
 
 import pandas as pd
 
+from skfactors.records import mismatch
 from skfactors.reports.levels import context_span
 
 PLACE = ("factor", "layer", "document", "position")
 TABLE_COLUMNS = (*PLACE, "token_position", "token", "start", "end", "saliency")
 FACTS = ("activation", "method", "n_samples", "masking")
+
+_INT64 = range(-(2**63), 2**63)
+_RECORD = {
+    **dict.fromkeys((*PLACE, "first_position"), _INT64),
+    "activation": float,
+    "method": str,
+    "n_samples": (None, range(1, 2**62)),
+    "masking": (None, str),
+    "token": [str],
+    "start": [_INT64],
+    "end": [_INT64],
+    "saliency": [float],
+}
 
 
 def context_key(context) -> tuple[int, int, int, int]:
@@ -124,9 +138,12 @@ def from_records(records, n_components, layers) -> dict:
 
     Raises
     ------
-    KeyError, TypeError, ValueError
-        If a record does not fit together.
+    ValueError
+        If a record is not such, or does not fit together.
     """
+    problem = mismatch(records, [_RECORD], "saliency")
+    if problem is not None:
+        raise ValueError(problem)
     saliencies = {}
     for record in records:
         key, first = tuple(record[name] for name in PLACE), record["first_position"]
@@ -138,5 +155,7 @@ def from_records(records, n_components, layers) -> dict:
             raise ValueError("a saliency is not of a token that it explains")
         if record["factor"] not in range(n_components) or record["layer"] not in layers:
             raise ValueError("a saliency is of a factor or a layer that does not exist")
+        if key in saliencies:
+            raise ValueError("a context has two saliencies")
         saliencies[key] = saliency_series(record["token"], first, record["saliency"], attrs)
     return saliencies

@@ -74,14 +74,18 @@ function shortened(text) {
   return `${text.slice(0, LONGEST_SHOWN)}… (${text.length.toLocaleString("en")} characters)`;
 }
 
-/** Return rows of values as CSV; text that a spreadsheet would run as a formula gets an apostrophe in front. */
+// A sign that opens a formula where it begins a word; and what spreadsheets skip where it begins a cell.
+const COULD_RUN =
+  /(?<![\p{L}\p{N}_=+\-@＝＋－＠﹦﹢﹣﹫−])(?=[=+\-@＝＋－＠﹦﹢﹣﹫−])|(?:^|(?<=[;,|\n]))(?=[\t\r])/gu;
+
+/** Return rows of values as CSV; text that a spreadsheet could run as a formula gets apostrophes in front of its signs. */
 function asCsv(rows) {
   return rows.map((row) => row.map(csvCell).join(",")).join("\r\n") + "\r\n";
 }
 
 function csvCell(value) {
   if (typeof value === "number") return String(value);
-  const text = /^\s*[=+\-@＝＋－＠]/.test(value) ? `'${value}` : String(value ?? "");
+  const text = String(value ?? "").replace(COULD_RUN, "'");
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 

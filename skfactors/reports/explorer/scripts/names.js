@@ -1,6 +1,10 @@
 // Names that the reader gives to factors. They are in the page itself once it is saved, and in a file once exported.
 
 const NAMES_FORMAT = "skfactors factor names";
+const LONGEST_NAME = 200;
+const LARGEST_FILE = 2 ** 26;
+// Control characters, lone surrogates, and marks that turn the direction of what follows them.
+const UNPRINTABLE = /[\p{Cc}\p{Cs}\u202a-\u202e\u2066-\u2069]/gu;
 let names = {};
 let namesKey;
 
@@ -19,11 +23,14 @@ function loadNames() {
 
 /** Return names by factor, without those that are empty; anything else is an error. */
 function checkedNames(content) {
+  if (content?.constructor !== Object) throw new Error("it holds no names by factor");
   const checked = {};
   for (const [factor, name] of Object.entries(content)) {
-    if (knownFactor(factor) === null) throw new Error(`there is no factor ${factor}`);
+    if (knownFactor(factor) === null || String(Number(factor)) !== factor) throw new Error(`there is no factor ${shortened(factor)}`);
     if (typeof name !== "string") throw new Error(`the name of factor ${factor} is no text`);
-    if (name.trim() !== "") checked[factor] = name.trim().slice(0, 200);
+    const shown = name.replace(UNPRINTABLE, "�").trim();
+    if (shown.length > LONGEST_NAME) throw new Error(`the name of factor ${factor} has more than ${LONGEST_NAME} characters`);
+    if (shown !== "") checked[factor] = shown;
   }
   return checked;
 }
@@ -57,9 +64,14 @@ function exportNames() {
 /** Add the names of an exported file; of a factor that has one already, the file's counts. */
 async function importNames(file) {
   try {
-    const content = JSON.parse(await file.text());
+    if (file.size > LARGEST_FILE) throw new Error("it is larger than any file of names");
+    const text = await file.text();
+    const content = JSON.parse(text);
     if (content?.format !== NAMES_FORMAT) throw new Error("it holds no factor names");
     const imported = checkedNames(content.names);
+    // Of a key that is there twice, JSON.parse takes the last.
+    const keys = text.match(/"\d+"\s*:/g) ?? [];
+    if (keys.length !== Object.keys(content.names).length) throw new Error("it names a factor twice");
     Object.assign(names, imported);
     keepNames();
     refreshList();
