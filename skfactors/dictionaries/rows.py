@@ -36,9 +36,7 @@ def check_rows(estimator, X, *, reset: bool) -> np.ndarray:
     if is_streamed(X):
         return _check_store(estimator, X, reset=reset)
     if hasattr(X, "detach"):
-        import torch
-
-        X = X.detach().to("cpu", torch.promote_types(X.dtype, torch.float32)).numpy()
+        X = as_numbers(X)
     X = validate_data(estimator, X, reset=reset, dtype=_DTYPES, ensure_all_finite=False)
     check_finite(X)
     return X
@@ -93,6 +91,16 @@ def check_weight(sample_weight, X):
     if not weight.any():
         raise ValueError("sample_weight is zero for every row: at least one must be positive.")
     return weight
+
+
+def as_numbers(values) -> np.ndarray:
+    """Return an array, a tensor on any device and of any precision, or a DataFrame as an ndarray."""
+    if hasattr(values, "detach"):
+        import torch
+
+        values = values.detach().to("cpu", torch.promote_types(values.dtype, torch.float32)).numpy()
+    values = np.asarray(values)
+    return values.astype(np.float64) if values.dtype == object else values
 
 
 def dense(codes) -> np.ndarray:

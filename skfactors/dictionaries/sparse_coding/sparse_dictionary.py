@@ -24,6 +24,7 @@ from skfactors.dictionaries.sparse_coding.step import SparseCodingStep
 from skfactors.dictionaries.sparse_coding.updates import UPDATES, best_update
 from skfactors.learning.callbacks import CallbackSupportMixin, watcher_of
 from skfactors.learning.loop import Schedule, learn
+from skfactors.records import NATURAL
 
 # Parameters that the result of a fit does not depend on.
 _NO_EFFECT_ON_FIT = {
@@ -179,6 +180,21 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
             "warm_start",
         }
     )
+
+    _fitted_facts = {
+        "device_": str,
+        "history_": [{"step": NATURAL, "n_rows": NATURAL, ...: (float, None)}],
+        "n_iter_": NATURAL,
+    }
+    # What learning goes on from: of its sums those of the one update or of the other.
+    _fitted_arrays = {
+        "state.idle_weight": ("n_components",),
+        "state.n_steps": int,
+        "state.update.n_batches": int,
+        "state.update.codes_codes?": ("n_components", "n_components"),
+        "state.update.codes_data?": ("n_components", "n_features"),
+        "state.update.squared_codes?": ("n_components",),
+    }
 
     _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
@@ -420,6 +436,12 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
 
     def _fitted_that_decides(self):
         return {"components_": self.components_}
+
+    def _mismatch_of_fitted(self, facts, arrays):
+        sums = sorted(name.removeprefix("state.update.") for name in arrays if name.startswith("state.update."))
+        if sums not in (["codes_codes", "codes_data", "n_batches"], ["n_batches", "squared_codes"]):
+            return f"the arrays {', '.join(sums)} that it goes on from are of no update"
+        return super()._mismatch_of_fitted(facts, arrays)
 
     def _restore(self, facts, arrays):
         super()._restore(facts, arrays)
