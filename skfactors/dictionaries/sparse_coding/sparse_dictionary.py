@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skfactors.codes import check_codes
+from skfactors.codes import LARGEST, check_codes
 from skfactors.devices import resolve_device
 from skfactors.dictionaries.base import FactorModel
 from skfactors.dictionaries.rows import check_rows, check_weight
@@ -20,7 +20,7 @@ from skfactors.dictionaries.sparse_coding.encoding import Coding, encode, row_ga
 from skfactors.dictionaries.sparse_coding.module import SparseCodingModule
 from skfactors.dictionaries.sparse_coding.solvers import SOLVERS, fastest_solver
 from skfactors.dictionaries.sparse_coding.starting import drawn_components, given_components
-from skfactors.dictionaries.sparse_coding.step import SparseCodingStep
+from skfactors.dictionaries.sparse_coding.step import SparseCodingStep, raise_overflow
 from skfactors.dictionaries.sparse_coding.updates import UPDATES, best_update
 from skfactors.learning.callbacks import CallbackSupportMixin, watcher_of
 from skfactors.learning.loop import Schedule, learn
@@ -37,6 +37,8 @@ _NO_EFFECT_ON_FIT = {
     "warm_start",
 }
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
+# Rows whose squares overflow are coded in double precision, as far as single precision holds the codes.
+_LARGEST_CODED = {"float32": 1e35, "float64": LARGEST["float64"]}
 
 
 class SparseDictionary(CallbackSupportMixin, FactorModel):
@@ -308,7 +310,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
             If rows of the last epoch were left above `tol`.
         """
         going_on = self.warm_start and hasattr(self, "components_")
-        X = check_rows(self, X, reset=not going_on)
+        X = check_rows(self, X, reset=not going_on, largest=LARGEST[self.dtype])
         weight = check_weight(sample_weight, X)
         if self.n_components is not None and self.n_components > len(X):
             raise ValueError(f"n_components={self.n_components} is more than the {len(X)} rows of X: give more rows.")
@@ -335,7 +337,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
             The dictionary, fitted to all rows that it was given so far.
         """
         going_on = hasattr(self, "components_")
-        X = check_rows(self, X, reset=not going_on)
+        X = check_rows(self, X, reset=not going_on, largest=LARGEST[self.dtype])
         weight = check_weight(sample_weight, X)
         random_state = self._random_state if going_on else _random_state_of_its_own(self.random_state)
         schedule = self._schedule(max_iter=1, checkpoint_dir=None, early_stopping=False)
@@ -361,8 +363,9 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
             If rows were left above `tol`.
         """
         check_is_fitted(self)
-        X = check_rows(self, X, reset=False)
-        return encode(X, self.components_, self._coding(), batch_size=self.batch_size, sparse=self.sparse_output)
+        coding = self._coding()
+        X = check_rows(self, X, reset=False, largest=_LARGEST_CODED[self.dtype])
+        return encode(X, self.components_, coding, batch_size=self.batch_size, sparse=self.sparse_output)
 
     def duality_gap(self, X, codes):
         """
@@ -378,11 +381,12 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         Returns
         -------
         gaps : ndarray of float64 of shape (n_rows,)
-            In [0, 1]: the relative duality gap, (primal - dual) / primal.
+            In [0, 1]: the relative duality gap, (primal - dual) / primal; 1 for codes that are not finite.
         """
         check_is_fitted(self)
+        self._validate_params()
         X = check_rows(self, X, reset=False)
-        codes = check_codes(codes, len(self.components_), len(X))
+        codes = check_codes(codes, len(self.components_), len(X), finite=False)
         if self.positive_code and codes.size and codes.min() < 0:
             raise ValueError("codes are negative in places, which positive_code=True rules out.")
         return row_gaps(X, codes, self.components_, self.alpha, self.positive_code)
@@ -398,6 +402,11 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         return np.zeros(self.components_.shape[1], self.components_.dtype)
 
     def _coding(self) -> Coding:
+        # Of a fitted dictionary they may have been set since.
+        self._validate_params()
+        least, largest = 1 / LARGEST[self.dtype], LARGEST[self.dtype]
+        if not least <= self.alpha <= largest:
+            raise ValueError(f"alpha={self.alpha!r} is not between {least:g} and {largest:g}: scale it and the rows.")
         device, dtype = resolve_device(self.device), _DTYPES[self.dtype]
         n_components = self.n_components or self.n_features_in_
         return Coding(
@@ -462,7 +471,10 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
             history=self.history_ if going_on else [],
             watcher=watcher_of(self, schedule.max_iter),
         )
-        self.components_ = step.learned()["components_"]
+        learned = step.learned()
+        if not np.isfinite(learned["components_"]).all():
+            raise_overflow()
+        self.components_ = learned["components_"]
         self.history_ = standing.history
         self.n_iter_ = standing.n_epochs
         self.device_ = step.coding.device
