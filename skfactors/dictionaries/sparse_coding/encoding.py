@@ -20,6 +20,8 @@ _ROWS_MEASURED_AT_A_TIME = 1024
 # An accelerator is kept busy by no fewer rows, if there is the memory for some arrays of their codes.
 _ROWS_ON_AN_ACCELERATOR = 8192
 _ARRAYS_OF_CODES = 16
+# Rows whose squares overflow are coded in double precision, as far as single precision holds their codes.
+LARGEST_CODED = {"float32": 1e35, "float64": LARGEST["float64"]}
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,17 @@ class Coding:
     @property
     def largest(self) -> float:
         """The largest value of a row that is computed with in this precision."""
-        return LARGEST[str(self.dtype).removeprefix("torch.")]
+        return LARGEST[self.precision]
+
+    @property
+    def precision(self) -> str:
+        """Name of the type that is computed in."""
+        return str(self.dtype).removeprefix("torch.")
 
     @property
     def least(self) -> float:
-        """The value above which those of rows have to be, where no penalty hides them."""
-        return 1 / self.largest
+        """The length of a row from which on it can be learned from; none where a penalty leaves short ones no code."""
+        return 0.0 if self.n_nonzero_coefs is None else 1 / self.largest
 
     def n_open(self, gaps: torch.Tensor) -> int:
         """Count the gaps that are not within the tolerance, NaN among them; a pursuit knows of none."""
@@ -139,6 +146,7 @@ class _BatchEncoder:
     def encode(self, rows: np.ndarray):
         if rows.dtype == np.float16 or float(np.vdot(rows, rows)) <= self._coding.largest**2:
             return self._encode(rows)
+        check_values(rows, "a batch of X", LARGEST_CODED[self._coding.precision])
         large = (abs(rows) > self._coding.largest).any(axis=1)
         codes = self._encode(np.where(large[:, None], 0, rows))
         if not large.any():

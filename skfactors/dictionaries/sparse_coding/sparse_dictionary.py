@@ -16,7 +16,7 @@ from skfactors.codes import LARGEST, check_codes
 from skfactors.devices import resolve_device
 from skfactors.dictionaries.base import FactorModel
 from skfactors.dictionaries.rows import check_rows, check_weight
-from skfactors.dictionaries.sparse_coding.encoding import Coding, encode, row_gaps, warn_of_open_rows
+from skfactors.dictionaries.sparse_coding.encoding import LARGEST_CODED, Coding, encode, row_gaps, warn_of_open_rows
 from skfactors.dictionaries.sparse_coding.module import SparseCodingModule
 from skfactors.dictionaries.sparse_coding.solvers import SOLVERS, fastest_solver
 from skfactors.dictionaries.sparse_coding.starting import drawn_components, given_components
@@ -37,8 +37,6 @@ _NO_EFFECT_ON_FIT = {
     "warm_start",
 }
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
-# Rows whose squares overflow are coded in double precision, as far as single precision holds the codes.
-_LARGEST_CODED = {"float32": 1e35, "float64": LARGEST["float64"]}
 
 
 class SparseDictionary(CallbackSupportMixin, FactorModel):
@@ -364,7 +362,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         """
         check_is_fitted(self)
         coding = self._coding()
-        X = check_rows(self, X, reset=False, largest=_LARGEST_CODED[self.dtype])
+        X = check_rows(self, X, reset=False, largest=LARGEST_CODED[self.dtype])
         return encode(X, self.components_, coding, batch_size=self.batch_size, sparse=self.sparse_output)
 
     def duality_gap(self, X, codes):

@@ -71,14 +71,9 @@ class SparseCodingStep(Step):
         loss, total_weight, n_active, n_open, unexplained, n_rows, squares, *first_moment = sums
         if not np.isfinite(loss):
             raise_overflow()
-        if (
-            self.n_steps == 0
-            and self.coding.n_nonzero_coefs is not None
-            and 0 < squares < n_rows * self.coding.least**2
-        ):
-            raise ValueError(
-                f"X holds no values above {self.coding.least:g}, too small to be computed with: scale them up."
-            )
+        least = self.coding.least
+        if self.n_steps == 0 and 0 < squares < n_rows * least**2:
+            raise ValueError(f"the rows of X are shorter than {least:g}, too short to learn from: scale them up.")
         fired = self.processes.sum_(fired.to(self.idle_weight)) > 0
         self.components = self.update.step(self.components, X, codes, weight, self.processes)
         self.n_steps += 1
