@@ -97,7 +97,7 @@ def require_squares(values: np.ndarray, name: str, largest: float = LARGEST["flo
         If there are any; the first row that has one is named.
     """
     # What a type cannot hold needs no search.
-    if values.dtype.kind != "f" or values.size == 0 or np.finfo(values.dtype).max <= largest:
+    if values.dtype.kind != "f" or values.size == 0 or float(np.finfo(values.dtype).max) <= largest:
         return
     if max(values.max(), -values.min()) <= largest:
         return

@@ -147,7 +147,7 @@ class _BatchEncoder:
         if rows.dtype == np.float16 or float(np.vdot(rows, rows)) <= self._coding.largest**2:
             return self._encode(rows)
         check_values(rows, "a batch of X", LARGEST_CODED[self._coding.precision])
-        large = (abs(rows) > self._coding.largest).any(axis=1)
+        large = (abs(rows) > min(self._coding.largest, float(np.finfo(rows.dtype).max))).any(axis=1)
         codes = self._encode(np.where(large[:, None], 0, rows))
         if not large.any():
             return codes
