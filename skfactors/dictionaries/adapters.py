@@ -150,7 +150,17 @@ class PipelineModel(OtherModel):
     def components_(self):
         """The factors, in the space of the rows that go in: ndarray of shape (n_components, n_features)."""
         components = np.asarray(self.model.components_)
-        return self._undone(components) - self._undone(np.zeros_like(components[:1]))
+        origin = self._undone(np.zeros_like(components[:1]))
+        directions = self._undone(components) - origin
+        # Where steps bend space a factor has no direction in it: twice the factor must go twice as far.
+        twice = self._undone(2 * components) - origin
+        if not np.allclose(twice, 2 * directions, rtol=1e-3, atol=1e-3 * (abs(origin).max() + abs(directions).max())):
+            names = ", ".join(type(step).__name__ for step in self.before)
+            raise TypeError(
+                f"the steps before the dictionary ({names}) are not affine, as scalers are, so factors have no "
+                "direction in the space of the rows: take out the one that is not, or read the dictionary by itself."
+            )
+        return directions
 
     def transform(self, X):
         """Return codes of shape (n_rows, n_components)."""

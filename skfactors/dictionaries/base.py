@@ -1,21 +1,24 @@
 """FactorModel: what all dictionaries share."""
 
+import json
 from abc import ABC, abstractmethod
 from importlib import import_module
 from numbers import Integral
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils._param_validation import InvalidParameterError, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
 from skfactors._version import __version__
 from skfactors.callers import warn_caller
 from skfactors.codes import check_codes
-from skfactors.dictionaries.persistence import read_dictionary, write_dictionary
-from skfactors.dictionaries.rows import batches_of, check_rows
+from skfactors.dictionaries.persistence import REMEDY, mismatch_of_arrays, read_dictionary, write_dictionary
+from skfactors.dictionaries.rows import as_numbers, batches_of, check_rows
 from skfactors.fingerprints import fingerprint, name_of
 from skfactors.metrics.reconstruction import VarianceSums
 from skfactors.output import with_plain_output, without_feature_names
+from skfactors.records import damaged, mismatch
 
 # Where the classes are that a saved folder can name. Others are found once they are imported.
 MODELS = {"SparseDictionary": "skfactors.dictionaries.sparse_coding.sparse_dictionary"}
@@ -42,6 +45,20 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     --------
     SparseDictionary : Exact codes, by sparse coding.
 
+    Notes
+    -----
+    A saved folder sets nothing but the parameters of its class and the fitted attributes that the class lists. Those of
+    a subclass are listed in two class attributes, beside those of its base classes: arrays of floating point numbers by
+    their shapes in `_fitted_arrays`, and what else JSON can hold by a schema (:func:`skfactors.records.check_schema`)
+    in `_fitted_facts`. A name that ends in ``?`` may be missing. For a model with an encoder and a count ::
+
+        _fitted_arrays = {"encoder_": ("n_components", "n_features")}
+        _fitted_facts = {"n_iter_": int}
+
+    :meth:`save` refuses a model with other fitted attributes; those whose names begin with an underscore are not saved.
+    Where there is an `encoder_`, saliency by gradients follows `encode` of :meth:`to_torch`, and the components where
+    there is none.
+
     Examples
     --------
     >>> import numpy as np
@@ -57,8 +74,11 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     # Parameters that codes do not depend on, once the model is fitted.
     _no_effect_on_codes = frozenset()
-    # Parameters that are of the machine or the run, and are not saved.
-    _not_saved = frozenset({"checkpoint_dir", "device"})
+    # Parameters that are of the machine or the run: not saved, and nothing that a folder may choose.
+    _not_saved = frozenset({"callbacks", "checkpoint_dir", "device", "distributed", "n_jobs"})
+    # Fitted attributes that a folder may hold; a subclass lists those of its own.
+    _fitted_arrays = {"components_": ("n_components", "n_features"), "intercept_": ("n_features",)}
+    _fitted_facts = {"n_features_in_": range(1, 2**62), "feature_names_in_?": [str]}
 
     @abstractmethod
     def transform(self, X):
@@ -173,27 +193,44 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Parameters
         ----------
         path : path-like
-            Made if need be.
+            Made if need be. What it holds of these files is replaced: stopped anywhere, the old or the new ones stay.
+
+        Raises
+        ------
+        ValueError
+            If the model has a fitted attribute that its class does not list, or holds NaN or infinite values.
+
+        Warns
+        -----
+        UserWarning
+            If `random_state` is not an integer: it is not saved.
         """
         check_is_fitted(self)
-        parameters = {
-            name: _plain(value) for name, value in self.get_params(deep=False).items() if name not in self._not_saved
-        }
-        arrays = self._saved_arrays() | {
-            name: np.asarray(parameters.pop(name))
-            for name in [name for name, value in parameters.items() if hasattr(value, "__array__")]
-        }
-        if not isinstance(parameters.get("random_state"), (Integral, type(None))):
-            warn_caller("random_state is not an integer and is not saved.")
-            parameters["random_state"] = None
+        parameters, given = {}, {}
+        for name, value in self.get_params(deep=False).items():
+            if name in self._not_saved:
+                continue
+            value = _plain(value)
+            if name == "random_state" and not isinstance(value, (Integral, type(None))):
+                warn_caller("random_state is not an integer and is not saved.")
+                value = None
+            if _is_json(value):
+                parameters[name] = value
+            else:
+                given[name] = _array_of(name, value)
+        facts, arrays = self._saved_facts(), self._saved_arrays()
+        self._refuse_unlisted()
+        problem = self._mismatch_of_fitted(facts, arrays)
+        if problem is not None:
+            raise ValueError(f"this {type(self).__name__} cannot be saved: {problem}.")
         config = {
             "skfactors": __version__,
             "estimator": type(self).__name__,
             "module": type(self).__module__,
             "parameters": parameters,
-            "fitted": self._saved_facts(),
+            "fitted": facts,
         }
-        write_dictionary(path, config, arrays)
+        write_dictionary(path, config, arrays | given)
 
     @classmethod
     def load(cls, path):
@@ -219,18 +256,65 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """
         config, arrays = read_dictionary(path)
         kind = _class_named(config["estimator"], config.get("module"), cls, path)
-        known = set(kind._get_param_names())
-        parameters = {name: value for name, value in config["parameters"].items() if name not in kind._not_saved}
-        parameters |= {name: array for name, array in arrays.items() if name in known}
-        unknown = sorted(set(parameters) - known)
+        parameters = config["parameters"]
+        if config["format"] < 3:
+            parameters = {name: value for name, value in parameters.items() if name not in kind._not_saved}
+        allowed = set(kind._get_param_names()) - kind._not_saved
+        unknown = sorted(set(parameters) - allowed)
         if unknown:
             raise ValueError(
-                f"{str(path)!r} sets {', '.join(unknown)}, which {kind.__name__} does not have here: it was saved by "
-                f"skfactors {config.get('skfactors')}, and this is {__version__}. Update skfactors."
+                f"{str(path)!r} sets {', '.join(unknown)}, which a saved {kind.__name__} does not have here: it was "
+                f"saved by skfactors {config['skfactors']}, and this is {__version__}. Update skfactors."
             )
-        model = kind(**parameters)
+        parameters = parameters | {name: arrays.pop(name) for name in allowed & set(arrays)}
+        model = kind._made_of(parameters, config, path)
+        problem = model._mismatch_of_fitted(config["fitted"], arrays)
+        if problem is not None:
+            raise damaged(path, problem, REMEDY)
         model._restore(config["fitted"], arrays)
         return model
+
+    @classmethod
+    def _made_of(cls, parameters: dict, config: dict, path) -> "FactorModel":
+        """Make a model that is not fitted, of parameters that a folder holds."""
+        missing = sorted(set(cls._get_param_names()) - cls._not_saved - set(parameters))
+        # Another class may have gained a parameter since; those of this package do so with a new format.
+        if missing and config["format"] >= 3 and cls.__name__ in MODELS:
+            raise damaged(path, f"it lacks the parameter {', '.join(missing)}", REMEDY)
+        try:
+            validate_parameter_constraints(getattr(cls, "_parameter_constraints", {}), parameters, cls.__name__)
+            return cls(**parameters)
+        except (InvalidParameterError, TypeError) as error:
+            raise damaged(path, str(error).rstrip("."), REMEDY) from error
+
+    def _mismatch_of_fitted(self, facts: dict, arrays: dict[str, np.ndarray]) -> str | None:
+        """Say where fitted attributes, that are to be saved or were read, are not what the class lists."""
+        problem = mismatch(facts, self._listed("_fitted_facts"), "fitted")
+        problem = problem or mismatch_of_arrays(arrays, self._listed("_fitted_arrays"))
+        if problem is not None:
+            return problem
+        names, n_features = facts.get("feature_names_in_"), facts["n_features_in_"]
+        if names is not None and not len(set(names)) == len(names) == n_features:
+            return "its feature_names_in_ are not one for each feature"
+        if arrays["components_"].shape[1] != n_features:
+            return "its n_features_in_ is not the width of its components_"
+        return None
+
+    def _refuse_unlisted(self) -> None:
+        listed = {name.removesuffix("?") for of in ("_fitted_facts", "_fitted_arrays") for name in self._listed(of)}
+        unlisted = sorted(name for name in vars(self) if _is_fitted_name(name) and name not in listed)
+        if unlisted:
+            raise ValueError(
+                f"{type(self).__name__} has the fitted attribute {unlisted[0]} and does not list it: name it in the "
+                "class attribute _fitted_arrays or _fitted_facts (FactorModel says how), or begin its name with an "
+                "underscore, and it is not saved."
+            )
+
+    @classmethod
+    def _listed(cls, of: str) -> dict:
+        """Gather what a class and its base classes list, less what a class has as a property."""
+        listed = {name: what for kind in reversed(cls.__mro__) for name, what in vars(kind).get(of, {}).items()}
+        return {name: what for name, what in listed.items() if not hasattr(cls, name)}
 
     def _fitted_that_decides(self) -> dict:
         """Return the fitted attributes that codes and reconstructions depend on."""
@@ -301,3 +385,22 @@ def _is_numbers(value) -> bool:
 def _plain(value):
     """Turn a NumPy scalar, as a grid search sets it, into the Python number that JSON can hold."""
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _is_json(value) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _array_of(name: str, value) -> np.ndarray:
+    """Turn a parameter that JSON cannot hold into an array."""
+    try:
+        array = as_numbers(value)
+    except (TypeError, ValueError):
+        array = None
+    if array is None or array.dtype.kind not in "biuf" or array.ndim == 0:
+        raise ValueError(f"{name}={value!r} cannot be saved: set it to a finite number, a str, or an array of numbers.")
+    return array

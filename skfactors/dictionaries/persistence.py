@@ -5,43 +5,56 @@ import json
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from skfactors.files import replaced_file
+from skfactors.files import read_member, replace_files
+from skfactors.records import ANY, NATURAL, check_schema, damaged, read_json, sealed, unsealed
 
-_CONFIG = "config.json"
+CONFIG = "config.json"
+REMEDY = "Save the dictionary again, or copy the folder anew."
 _TENSORS = "dictionary.safetensors"
-_FORMAT = 2
-_READ = (1, 2)
-_REMEDY = "Save the dictionary again, or copy the folder anew."
+_SEAL = "sha256_of_this"
+_SCHEMA_1 = {
+    "format": int,
+    "sha256": str,
+    "skfactors": str,
+    "estimator": str,
+    "parameters": {...: ANY},
+    "fitted": {...: ANY},
+}
+_SCHEMA_2 = _SCHEMA_1 | {"module?": str}
+_SCHEMA_3 = _SCHEMA_1 | {"module": str, "size": NATURAL, "arrays": {...: {"shape": [NATURAL], "dtype": str}}}
+_SCHEMAS = {1: _SCHEMA_1, 2: _SCHEMA_2, 3: _SCHEMA_3}
+_FORMAT = max(_SCHEMAS)
 
 
 def write_dictionary(path, config: dict, arrays: dict[str, np.ndarray]) -> None:
     """
-    Write configuration and arrays.
+    Write configuration and arrays, in place of what the folder held of them: all or nothing.
 
     Parameters
     ----------
     path : path-like
-        A folder, made if need be. What it held of these two files is replaced.
+        A folder, made if need be.
     config : dict
-        Anything JSON can hold.
+        `skfactors`, `estimator`, `module`, `parameters` and `fitted`, of what JSON can hold.
     arrays : dict of str to ndarray
     """
-    folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = save({name: np.asarray(array, order="C") for name, array in arrays.items()})
-    config = {"format": _FORMAT, "sha256": hashlib.sha256(tensors).hexdigest(), **config}
-    config["sha256_of_this"] = _checksum_of(config)
-    # The configuration, which vouches for the tensors, comes last: a write that is cut off is seen by its checksum.
-    for name, content in ((_TENSORS, tensors), (_CONFIG, json.dumps(config, indent=2).encode())):
-        with replaced_file(folder / name) as file:
-            file.write(content)
+    record = {
+        "format": _FORMAT,
+        "sha256": hashlib.sha256(tensors).hexdigest(),
+        "size": len(tensors),
+        "arrays": _described(arrays),
+    }
+    content = json.dumps(sealed(record | config, _SEAL), indent=2, allow_nan=False).encode()
+    replace_files(path, {_TENSORS: tensors}, CONFIG, content)
 
 
 def read_dictionary(path) -> tuple[dict, dict[str, np.ndarray]]:
     """
-    Read what :func:`write_dictionary` wrote.
+    Read what :func:`write_dictionary` wrote. Where another process writes meanwhile, it is the old or the new one.
 
     Returns
     -------
@@ -55,30 +68,88 @@ def read_dictionary(path) -> tuple[dict, dict[str, np.ndarray]]:
     ValueError
         If one is damaged, or of a format that this version does not know.
     """
-    folder = Path(path)
-    for name in (_CONFIG, _TENSORS):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{str(folder)!r} is not a saved dictionary: it holds no {name}.")
+    folder, seen = Path(path), None
+    while True:
+        stamp = _stamp(folder)
+        config = _read_config(folder)
+        try:
+            tensors = read_member(folder, _TENSORS, config.get("size"), config["sha256"], remedy=REMEDY)
+            return config, _arrays(folder, tensors, config.get("arrays"))
+        except (FileNotFoundError, ValueError):
+            # Another process may have saved between the two; one that has not leaves the same record for good.
+            if seen == stamp == _stamp(folder):
+                raise
+            seen = stamp
+
+
+def mismatch_of_arrays(arrays: dict[str, np.ndarray], listed: dict) -> str | None:
+    """
+    Say where fitted arrays do not fit what a model lists; None where they do.
+
+    Parameters
+    ----------
+    arrays : dict of str to ndarray
+    listed : dict of str to tuple or int
+        Shapes, of numbers or of names that stand for the same number everywhere; ``int`` for one whole number. A name
+        that ends in ``?`` may be missing.
+    """
+    known = {name.removesuffix("?"): shape for name, shape in listed.items()}
+    missing = [name for name in listed if not name.endswith("?") and name not in arrays]
+    unknown = sorted(set(arrays) - set(known))
+    if missing or unknown:
+        return f"it lacks the array {missing[0]}" if missing else f"it has the array {unknown[0]}, which is not known"
+    sizes = {}
+    for name in sorted(known.keys() & arrays.keys(), key=lambda name: (name != "components_", name)):
+        array, one_number = arrays[name], known[name] is int
+        shape = () if one_number else known[name]
+        if len(shape) == array.ndim:
+            # A name that is new stands for what is found first.
+            pairs = zip(shape, array.shape, strict=True)
+            shape = tuple(sizes.setdefault(of, found) if isinstance(of, str) else of for of, found in pairs)
+        if array.dtype.kind not in ("iu" if one_number else "f") or array.shape != shape:
+            return f"its array {name} is of {array.dtype} and shape {array.shape}, and not of shape {shape}"
+        if not np.isfinite(array).all() or (one_number and array < 0):
+            return f"its array {name} holds values that are NaN, infinite or negative"
+    return None
+
+
+def _read_config(folder: Path) -> dict:
+    path = folder / CONFIG
     try:
-        config = json.loads((folder / _CONFIG).read_bytes())
-        version, checksum = config["format"], config["sha256"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{str(folder / _CONFIG)!r} is damaged: {error}. {_REMEDY}") from error
-    if version not in _READ:
-        raise ValueError(f"{str(folder)!r} has format {version!r}; this version reads {_FORMAT}: update skfactors.")
+        config = read_json(path, folder, remedy=REMEDY)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{str(folder)!r} is not a saved dictionary: it holds no {CONFIG}.") from error
+    version = config.get("format") if isinstance(config, dict) else None
+    if type(version) is int and version > _FORMAT:
+        raise ValueError(f"{str(folder)!r} has format {version}; this version reads {_FORMAT}: update skfactors.")
     # Format 1 had no checksum of the configuration itself.
-    if version > 1 and config.pop("sha256_of_this", None) != _checksum_of(config):
-        raise ValueError(f"{str(folder / _CONFIG)!r} was altered: its checksum is not that of its content. {_REMEDY}")
-    missing = [name for name in ("estimator", "parameters", "fitted") if name not in config]
-    if missing:
-        raise ValueError(f"{str(folder / _CONFIG)!r} is damaged: it lacks {', '.join(missing)}. {_REMEDY}")
-    tensors = (folder / _TENSORS).read_bytes()
-    if hashlib.sha256(tensors).hexdigest() != checksum:
-        raise ValueError(
-            f"{str(folder / _TENSORS)!r} was cut short or altered: its checksum is not the one in {_CONFIG}. {_REMEDY}"
-        )
-    return config, load(tensors)
+    if version != 1:
+        unsealed(path, config, name=_SEAL, remedy=REMEDY)
+    if type(version) is not int or version not in _SCHEMAS:
+        raise damaged(path, f"its format is {version!r}", REMEDY)
+    check_schema(path, config, _SCHEMAS[version], remedy=REMEDY)
+    return config
 
 
-def _checksum_of(config: dict) -> str:
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+def _arrays(folder: Path, tensors: bytes, described: dict | None) -> dict[str, np.ndarray]:
+    path = folder / _TENSORS
+    try:
+        arrays = load(tensors)
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise damaged(path, f"it holds no arrays: {error}", REMEDY) from error
+    if described is not None and _described(arrays) != described:
+        raise damaged(path, f"its arrays are not those that {CONFIG} names", REMEDY)
+    return arrays
+
+
+def _described(arrays: dict[str, np.ndarray]) -> dict:
+    return {name: {"shape": list(array.shape), "dtype": str(array.dtype)} for name, array in sorted(arrays.items())}
+
+
+def _stamp(folder: Path) -> tuple | None:
+    """Tell the record of one save from that of another."""
+    try:
+        found = (folder / CONFIG).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns

@@ -6,13 +6,18 @@ import numpy as np
 import scipy.sparse
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from skfactors.codes import LARGEST, require_squares
 from skfactors.learning.batches import check_finite, is_streamed, slices
 
 # Half precision is widened a batch at a time: a file of it may fill half the memory.
 _DTYPES = [np.float32, np.float64, np.float16]
+_ROWS_CHECKED_AT_A_TIME = 8192
+# Of weights only the ratios matter. Products of these with squares of rows stay finite, and above zero.
+_LEAST_WEIGHT, _LARGEST_WEIGHT = 1e-25, 1e25
+_WEIGHT_OF_NOTHING = 1e-35
 
 
-def check_rows(estimator, X, *, reset: bool) -> np.ndarray:
+def check_rows(estimator, X, *, reset: bool, largest: float = LARGEST["float64"]) -> np.ndarray:
     """
     Check rows of activations; a memory-mapped array stays one.
 
@@ -23,6 +28,8 @@ def check_rows(estimator, X, *, reset: bool) -> np.ndarray:
         A store stays one, too.
     reset : bool
         Whether the estimator learns its number and names of features from X.
+    largest : float, default=1e70
+        The largest value that is allowed.
 
     Returns
     -------
@@ -31,17 +38,33 @@ def check_rows(estimator, X, *, reset: bool) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the shape is wrong, or values are NaN or infinite; their count is named.
+        If the shape is wrong, or values are NaN, infinite or too large to be squared; the first row that has one is
+        named.
     """
     if is_streamed(X):
         return _check_store(estimator, X, reset=reset)
     if hasattr(X, "detach"):
-        import torch
-
-        X = X.detach().to("cpu", torch.promote_types(X.dtype, torch.float32)).numpy()
+        X = as_numbers(X)
     X = validate_data(estimator, X, reset=reset, dtype=_DTYPES, ensure_all_finite=False)
-    check_finite(X)
+    check_values(X, "X", largest)
     return X
+
+
+def check_values(X: np.ndarray, name: str, largest: float) -> None:
+    """Refuse values that are NaN, infinite or too large to be squared; rows are read once, a batch at a time."""
+    if X.dtype == np.float16:
+        # None is too large.
+        return check_finite(X)
+    is_known_finite = False
+    for rows in slices(len(X), _ROWS_CHECKED_AT_A_TIME):
+        values = X[rows].ravel()
+        # A sum of squares is small when they all are, and is quickly had.
+        if float(np.vdot(values, values)) <= largest**2:
+            continue
+        if not is_known_finite:
+            check_finite(X)
+            is_known_finite = True
+        require_squares(X[rows], name, largest, rows.start)
 
 
 def _check_store(estimator, store, *, reset: bool):
@@ -67,32 +90,55 @@ def batches_of(X, size: int) -> Iterator[np.ndarray]:
 
 def check_weight(sample_weight, X):
     """
-    Check row weights.
+    Check row weights, which are taken by place.
 
     Returns
     -------
     weight : ndarray of shape (n_rows,), or what else is indexed by rows
-        Ones where `sample_weight` is None; for a store None then, and its own vector of weights as it is.
+        Ones where `sample_weight` is None; for a store None then, and its own vector of weights as it is. Weights of
+        less than 1e-35 are zeros.
 
     Raises
     ------
     ValueError
-        If a weight is negative or not finite, none is positive, or there are more or fewer than rows.
+        If a weight is negative or not finite, none is positive, the largest is far from 1, there are more or fewer than
+        rows, or they are another store's.
     """
     if is_streamed(X):
         if sample_weight is None:
             return None
-        # A store's own weights are looked up a batch at a time. A Series would be looked up by its index.
+        # A store's own weights are looked up a batch at a time.
         if hasattr(sample_weight, "fingerprint"):
+            if getattr(sample_weight, "store_fingerprint", X.fingerprint) != X.fingerprint:
+                raise ValueError("sample_weight is that of another store: pass the `sample_weight` of this one.")
             if sample_weight.shape != (len(X),):
                 raise ValueError(f"sample_weight has shape {sample_weight.shape}, and the store {len(X)} rows.")
             return sample_weight
+    if hasattr(sample_weight, "detach"):
+        sample_weight = as_numbers(sample_weight)
     weight = _check_sample_weight(
         sample_weight, X if not is_streamed(X) else np.empty((len(X), 0)), dtype=np.float64, ensure_non_negative=True
     )
-    if not weight.any():
+    largest = weight.max()
+    if largest == 0:
         raise ValueError("sample_weight is zero for every row: at least one must be positive.")
-    return weight
+    if not _LEAST_WEIGHT <= largest <= _LARGEST_WEIGHT:
+        raise ValueError(
+            f"the largest sample_weight is {largest:.3g}, and sums with it would overflow or vanish. Only the ratios "
+            "of weights matter: divide them by the largest."
+        )
+    lost = (weight > 0) & (weight < _WEIGHT_OF_NOTHING)
+    return np.where(lost, 0.0, weight) if lost.any() else weight
+
+
+def as_numbers(values) -> np.ndarray:
+    """Return an array, a tensor on any device and of any precision, or a DataFrame as an ndarray."""
+    if hasattr(values, "detach"):
+        import torch
+
+        values = values.detach().to("cpu", torch.promote_types(values.dtype, torch.float32)).numpy()
+    values = np.asarray(values)
+    return values.astype(np.float64) if values.dtype == object else values
 
 
 def dense(codes) -> np.ndarray:

@@ -62,8 +62,14 @@ def factor_match(components_a, components_b, *, return_matching: bool = False):
             "only dictionaries of the same hidden states can be matched."
         )
     # Rounding can carry a cosine past 1.
-    similarity = np.clip(cosine_similarity(components_a, components_b), -1, 1)
+    similarity = np.clip(cosine_similarity(_near_one(components_a), _near_one(components_b)), -1, 1)
     indices_a, indices_b = linear_sum_assignment(similarity, maximize=True)
     cosines = similarity[indices_a, indices_b]
     score = float(cosines.mean())
     return (score, indices_a, indices_b, cosines) if return_matching else score
+
+
+def _near_one(components):
+    """Scale rows by powers of two, which changes no direction and no digit, so that their squares are in range."""
+    _, exponents = np.frexp(np.abs(components).max(axis=1, keepdims=True))
+    return np.ldexp(components, -exponents)

@@ -4,6 +4,9 @@ import numpy as np
 
 from skfactors.metrics._arrays import check_dense, row_batches
 
+# Below this, digits of squares are lost.
+_LEAST = 1e-280
+
 
 def explained_variance(X, X_reconstructed) -> float:
     """Return the share of the variance of `X` that a reconstruction accounts for.
@@ -90,21 +93,25 @@ class VarianceSums:
         Raises
         ------
         ValueError
-            If a value is NaN, infinite, or too large to be squared.
+            If a value is NaN, infinite, or too large to be squared, or all vary too little to be.
         """
         if len(X) == 0:
             return
-        residual = np.subtract(X, X_reconstructed, dtype=np.float64)
-        # The first row as an origin, so that the mean of equal rows is exactly that row.
-        deviations = np.subtract(X, X[0], dtype=np.float64)
-        shift = deviations.mean(axis=0)
-        deviations -= shift
-        variation, unexplained = float(np.vdot(deviations, deviations)), float(np.vdot(residual, residual))
+        # What overflows is told below.
+        with np.errstate(over="ignore", invalid="ignore"):
+            residual = np.subtract(X, X_reconstructed, dtype=np.float64)
+            # The first row as an origin, so that the mean of equal rows is exactly that row.
+            deviations = np.subtract(X, X[0], dtype=np.float64)
+            shift = deviations.mean(axis=0)
+            deviations -= shift
+            variation, unexplained = float(np.vdot(deviations, deviations)), float(np.vdot(residual, residual))
         if not np.isfinite([variation, unexplained]).all():
             raise ValueError(
                 "the rows or their reconstructions hold values that are NaN, infinite or too large to be squared; "
                 "remove or repair those rows first."
             )
+        if variation + unexplained < _LEAST and (deviations.any() or residual.any()):
+            raise ValueError("the rows vary too little to be squared, by less than 1e-140: scale them up.")
         self._combine(len(X), X[0] + shift, variation, unexplained)
 
     def merge(self, other) -> None:

@@ -19,6 +19,7 @@ class StandInModel(FactorModel):
     """
 
     _no_effect_on_codes = frozenset({"sparse_output", "verbose"})
+    _fitted_arrays = {"encoder_": ("n_components", "n_features"), "threshold_": ("n_components",)}
 
     def __init__(self, n_components=5, threshold=0.5, random_state=5, sparse_output=True, verbose=False):
         self.n_components = n_components

@@ -40,7 +40,7 @@ def relative_duality_gap(
     Returns
     -------
     Tensor of shape (n_rows,)
-        In [0, 1]; 0 for a row of zeros. Rounding bounds how small it can be seen to get.
+        In [0, 1]; 0 for a row of zeros, 1 where it cannot be told. Rounding bounds how small it can be seen to get.
     """
     residual = X - codes @ components
     return gap_from_residual(X, residual, residual @ components.T, codes.abs().sum(1), alpha, positive)
@@ -78,4 +78,5 @@ def gap_from_residual(
     scale = torch.minimum(along / squared.clamp_min(torch.finfo(X.dtype).tiny), alpha / highest).clamp_min(0)
     primal = squared / 2 + alpha * l1_norm
     dual = scale * along - scale.square() * squared / 2
-    return torch.where(primal > 0, (1 - dual / primal).clamp_min(0), 0)
+    # Of values that overflow nothing is known.
+    return torch.where(primal == 0, 0, (1 - dual / primal).clamp_min(0)).nan_to_num(nan=1.0)

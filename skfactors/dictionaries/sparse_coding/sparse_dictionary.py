@@ -12,18 +12,19 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skfactors.codes import check_codes
+from skfactors.codes import LARGEST, check_codes
 from skfactors.devices import resolve_device
 from skfactors.dictionaries.base import FactorModel
 from skfactors.dictionaries.rows import check_rows, check_weight
-from skfactors.dictionaries.sparse_coding.encoding import Coding, encode, row_gaps, warn_of_open_rows
+from skfactors.dictionaries.sparse_coding.encoding import LARGEST_CODED, Coding, encode, row_gaps, warn_of_open_rows
 from skfactors.dictionaries.sparse_coding.module import SparseCodingModule
 from skfactors.dictionaries.sparse_coding.solvers import SOLVERS, fastest_solver
 from skfactors.dictionaries.sparse_coding.starting import drawn_components, given_components
-from skfactors.dictionaries.sparse_coding.step import SparseCodingStep
+from skfactors.dictionaries.sparse_coding.step import SparseCodingStep, raise_overflow
 from skfactors.dictionaries.sparse_coding.updates import UPDATES, best_update
 from skfactors.learning.callbacks import CallbackSupportMixin, watcher_of
 from skfactors.learning.loop import Schedule, learn
+from skfactors.records import NATURAL
 
 # Parameters that the result of a fit does not depend on.
 _NO_EFFECT_ON_FIT = {
@@ -180,6 +181,21 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         }
     )
 
+    _fitted_facts = {
+        "device_": str,
+        "history_": [{"step": NATURAL, "n_rows": NATURAL, ...: (float, None)}],
+        "n_iter_": NATURAL,
+    }
+    # What learning goes on from: of its sums those of the one update or of the other.
+    _fitted_arrays = {
+        "state.idle_weight": ("n_components",),
+        "state.n_steps": int,
+        "state.update.n_batches": int,
+        "state.update.codes_codes?": ("n_components", "n_components"),
+        "state.update.codes_data?": ("n_components", "n_features"),
+        "state.update.squared_codes?": ("n_components",),
+    }
+
     _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "alpha": [Interval(Real, 0, None, closed="neither")],
@@ -292,7 +308,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
             If rows of the last epoch were left above `tol`.
         """
         going_on = self.warm_start and hasattr(self, "components_")
-        X = check_rows(self, X, reset=not going_on)
+        X = check_rows(self, X, reset=not going_on, largest=LARGEST[self.dtype])
         weight = check_weight(sample_weight, X)
         if self.n_components is not None and self.n_components > len(X):
             raise ValueError(f"n_components={self.n_components} is more than the {len(X)} rows of X: give more rows.")
@@ -319,7 +335,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
             The dictionary, fitted to all rows that it was given so far.
         """
         going_on = hasattr(self, "components_")
-        X = check_rows(self, X, reset=not going_on)
+        X = check_rows(self, X, reset=not going_on, largest=LARGEST[self.dtype])
         weight = check_weight(sample_weight, X)
         random_state = self._random_state if going_on else _random_state_of_its_own(self.random_state)
         schedule = self._schedule(max_iter=1, checkpoint_dir=None, early_stopping=False)
@@ -345,8 +361,9 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
             If rows were left above `tol`.
         """
         check_is_fitted(self)
-        X = check_rows(self, X, reset=False)
-        return encode(X, self.components_, self._coding(), batch_size=self.batch_size, sparse=self.sparse_output)
+        coding = self._coding()
+        X = check_rows(self, X, reset=False, largest=LARGEST_CODED[self.dtype])
+        return encode(X, self.components_, coding, batch_size=self.batch_size, sparse=self.sparse_output)
 
     def duality_gap(self, X, codes):
         """
@@ -362,11 +379,12 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         Returns
         -------
         gaps : ndarray of float64 of shape (n_rows,)
-            In [0, 1]: the relative duality gap, (primal - dual) / primal.
+            In [0, 1]: the relative duality gap, (primal - dual) / primal; 1 for codes that are not finite.
         """
         check_is_fitted(self)
+        self._validate_params()
         X = check_rows(self, X, reset=False)
-        codes = check_codes(codes, len(self.components_), len(X))
+        codes = check_codes(codes, len(self.components_), len(X), finite=False)
         if self.positive_code and codes.size and codes.min() < 0:
             raise ValueError("codes are negative in places, which positive_code=True rules out.")
         return row_gaps(X, codes, self.components_, self.alpha, self.positive_code)
@@ -382,6 +400,11 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         return np.zeros(self.components_.shape[1], self.components_.dtype)
 
     def _coding(self) -> Coding:
+        # Of a fitted dictionary they may have been set since.
+        self._validate_params()
+        least, largest = 1 / LARGEST[self.dtype], LARGEST[self.dtype]
+        if not least <= self.alpha <= largest:
+            raise ValueError(f"alpha={self.alpha!r} is not between {least:g} and {largest:g}: scale it and the rows.")
         device, dtype = resolve_device(self.device), _DTYPES[self.dtype]
         n_components = self.n_components or self.n_features_in_
         return Coding(
@@ -421,6 +444,12 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
     def _fitted_that_decides(self):
         return {"components_": self.components_}
 
+    def _mismatch_of_fitted(self, facts, arrays):
+        sums = sorted(name.removeprefix("state.update.") for name in arrays if name.startswith("state.update."))
+        if sums not in (["codes_codes", "codes_data", "n_batches"], ["n_batches", "squared_codes"]):
+            return f"the arrays {', '.join(sums)} that it goes on from are of no update"
+        return super()._mismatch_of_fitted(facts, arrays)
+
     def _restore(self, facts, arrays):
         super()._restore(facts, arrays)
         self._learner_state = {
@@ -440,7 +469,10 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
             history=self.history_ if going_on else [],
             watcher=watcher_of(self, schedule.max_iter),
         )
-        self.components_ = step.learned()["components_"]
+        learned = step.learned()
+        if not np.isfinite(learned["components_"]).all():
+            raise_overflow()
+        self.components_ = learned["components_"]
         self.history_ = standing.history
         self.n_iter_ = standing.n_epochs
         self.device_ = step.coding.device

@@ -3,7 +3,12 @@
 import numpy as np
 from sklearn.utils import check_array, check_random_state
 
+from skfactors.codes import require_squares
+from skfactors.dictionaries.rows import as_numbers
 from skfactors.learning.batches import ArrayRows, StreamedRows, merge_repeats
+
+# Shorter rows count as zeros: their squares vanish.
+_SHORTEST = 1e-100
 
 
 def drawn_components(
@@ -23,9 +28,10 @@ def given_components(components, shape: tuple[int, int]) -> np.ndarray:
     Raises
     ------
     ValueError
-        If their shape is another, or they are not finite.
+        If their shape is another, or they are not finite, or too large to be squared.
     """
-    components = check_array(components, dtype=np.float64)
+    components = check_array(as_numbers(components), dtype=np.float64)
+    require_squares(components, "dict_init")
     if components.shape != shape:
         raise ValueError(
             f"dict_init has shape {components.shape}, not (n_components, n_features) = ({shape[0]}, {shape[1]})."
@@ -50,7 +56,7 @@ def initial_components(rows: np.ndarray, n_components: int, random_state: np.ran
         Rows of norm 1.
     """
     directions = random_state.standard_normal((n_components, rows.shape[1]))
-    rows = rows[np.linalg.norm(rows, axis=1) > 0]
+    rows = rows[np.linalg.norm(rows.astype(np.float64), axis=1) > _SHORTEST]
     chosen = random_state.permutation(len(rows))[:n_components]
     directions[: len(chosen)] = rows[chosen]
     return directions / np.linalg.norm(directions, axis=1, keepdims=True)

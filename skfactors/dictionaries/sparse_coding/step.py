@@ -59,16 +59,21 @@ class SparseCodingStep(Step):
             What the step did: `step`, `n_rows`, and over the batch `objective` (weighted mean), `explained_variance`,
             `l0`, `n_silent` factors, `n_reseeded` factors and `n_open` rows, whose gap stayed above `tol`.
         """
-        X, weight = (self.coding.tensor(self.processes.share_of(of_all)) for of_all in (rows, weight))
+        X, weight = self.coding.rows(self.processes.share_of(rows)), self.coding.tensor(self.processes.share_of(weight))
         solver = self.coding.solver_for(self.components)
         codes, gaps = _code(solver, X)
         residual, l1_norm, n_active, fired = _summary(X, codes, self.components)
         squared = residual.square().sum(1)
         losses = squared / 2 + solver.alpha * l1_norm
         sums = self._sums_of_all(
-            losses @ weight, weight.sum(), n_active, (gaps > self.coding.tol).sum(), squared.sum(), *_spread(X)
+            losses @ weight, weight.sum(), n_active, self.coding.n_open(gaps), squared.sum(), *_spread(X)
         )
         loss, total_weight, n_active, n_open, unexplained, n_rows, squares, *first_moment = sums
+        if not np.isfinite(loss):
+            raise_overflow()
+        least = self.coding.least
+        if self.n_steps == 0 and 0 < squares < n_rows * least**2:
+            raise ValueError(f"the rows of X are shorter than {least:g}, too short to learn from: scale them up.")
         fired = self.processes.sum_(fired.to(self.idle_weight)) > 0
         self.components = self.update.step(self.components, X, codes, weight, self.processes)
         self.n_steps += 1
@@ -99,12 +104,13 @@ class SparseCodingStep(Step):
         for number, (X, weight) in enumerate(rows.in_order(batch_size)):
             if number % self.processes.size != self.processes.rank:
                 continue
-            batch = self.coding.tensor(X)
+            batch = self.coding.rows(X)
             residual, l1_norm, _, _ = _summary(batch, _code(solver, batch)[0], self.components)
             losses = residual.square().sum(1) / 2 + solver.alpha * l1_norm
             total += (losses @ self.coding.tensor(weight)).item()
         (total,) = self._sums_of_all(total)
-        return total / rows.total_weight
+        # Of a store the rows that are held out may all have no weight.
+        return total / rows.total_weight if rows.total_weight else 0.0
 
     def _sums_of_all(self, *values) -> list[float]:
         """Add up numbers over all processes."""
@@ -146,6 +152,14 @@ class SparseCodingStep(Step):
     def status(self, record: dict) -> str:
         """Say how a step went, beside a progress bar."""
         return f"explained {record['explained_variance']:.3f}, L0 {record['l0']:.1f}, silent {record['n_silent']}"
+
+
+def raise_overflow():
+    """Refuse rows and weights that are in order one by one, and together are not."""
+    raise ValueError(
+        "sums of rows and their weights overflow: scale the rows down, divide the weights by the largest, or set "
+        "dtype='float64'."
+    )
 
 
 def _code(solver, X: torch.Tensor):
