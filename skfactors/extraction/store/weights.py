@@ -25,10 +25,16 @@ class FrequencyWeights:
     shards : sequence of Shard
     ends : ndarray of int of shape (n_shards,)
         Number of the row after each shard's last.
+    tokens : str
+        Digest that identifies the store's tokens, row by row; see :attr:`ActivationStore.tokens_fingerprint`.
+
+    Attributes
+    ----------
+    tokens : str
     """
 
-    def __init__(self, shards: Sequence[Shard], ends: np.ndarray):
-        self._shards, self._ends = shards, ends
+    def __init__(self, shards: Sequence[Shard], ends: np.ndarray, tokens: str):
+        self._shards, self._ends, self.tokens = shards, ends, tokens
         counts = np.zeros(0, dtype=np.int64)
         for shard in shards:
             of_shard = np.bincount(_token_ids(shard), minlength=len(counts))
@@ -51,7 +57,7 @@ class FrequencyWeights:
     @cached_property
     def fingerprint(self) -> str:
         """Digest that identifies the weights."""
-        return fingerprint([self._ends, self._weight_of_token])
+        return fingerprint([self.tokens, self._ends])
 
     @property
     def shape(self) -> tuple[int]:
