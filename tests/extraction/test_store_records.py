@@ -7,6 +7,8 @@ import pickle
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -144,17 +146,21 @@ def test_a_record_that_cannot_be_true_is_refused_at_once(folder, change):
 
 
 def test_rows_that_are_claimed_and_not_there_take_no_memory(folder):
-    def claim(record):
-        record.update(n_rows=2**40, chunks=[0])
-        record["files"]["00000001-0000.safetensors"][0] = 2**50
-
-    edit(folder / MANIFEST, lambda manifest: manifest.update(hidden_size=32))
-    complete = read_checked(folder / COMPLETE)
-    claim(complete["shards"][1])
-    write_checked(folder / COMPLETE, complete)
-    # Checksums of so many rows would fill the record: it is told by them.
-    with pytest.raises(ValueError, match="1 checksums for 1099511627776 rows"):
+    """All lists agree: only the file itself is smaller."""
+    folder = shutil.copytree(BEFORE / "store_without_parquet", folder / "old")
+    edit(folder / MANIFEST, lambda manifest: manifest.update(hidden_size=2**30))
+    with pytest.raises(ValueError, match="52 rows are more than its file can hold"):
         ActivationStore(folder)
+    edit(folder / COMPLETE, lambda complete: _claim_size(complete["shards"][0]))
+    edit(record_of(folder, "00000000-0000"), _claim_size)
+    store = ActivationStore(folder)
+    for read in (lambda: store[:], lambda: np.asarray(store), lambda: store.iter_shuffled(8, RANDOM())):
+        with pytest.raises(ValueError, match="has 5500 bytes instead of"):
+            read()
+
+
+def _claim_size(record):
+    record["files"]["00000000-0000.safetensors"][0] = 52 * 2**30 * 2
 
 
 @pytest.mark.parametrize("file", [MANIFEST, COMPLETE])
@@ -173,15 +179,6 @@ def test_json_of_another_shape_is_refused_with_its_checksum_too(folder, file, co
     write_checked(folder / file, content)
     with pytest.raises(ValueError, match=f"{file}' is damaged|this version of skfactors reads"):
         ActivationStore(folder)
-
-
-def opened(folder):
-    """Return all that a store says of itself, opened whole and opened in part."""
-    found = []
-    for partial in (False, True):
-        store = ActivationStore(folder, partial=partial)
-        found.append((store.fingerprint, store.n_documents, store.shape, store.verify().empty))
-    return found
 
 
 def test_every_flipped_bit_of_the_lists_is_an_error_or_nothing(made, tmp_path):
@@ -368,6 +365,61 @@ def test_texts_of_two_calls_never_become_one_store(extractor, tmp_path):
     with pytest.raises(ValueError, match="holds shards of different texts"):
         ActivationStore(tmp_path / "store", partial=True)
     assert not (tmp_path / "store" / COMPLETE).exists()
+
+
+def test_of_two_calls_with_other_texts_at_once_neither_makes_a_store(extractor, tiny_model, tmp_path, monkeypatch):
+    """One has the first run of texts in hand while the other makes all that come after it."""
+    from skfactors.extraction.stream import ActivationStream
+
+    path, read, failures = tmp_path / "store", ActivationStream.read, []
+    other = TransformerFeatureExtractor(tiny_model, layers=[0, 2], max_length=12)
+    # Made before the first thread waits, as both take turns to open a model.
+    other.extract_to(OTHERS, tmp_path / "whole")
+    n_shards = len(list((tmp_path / "whole").rglob("*-0000.json")))
+
+    def run_other():
+        try:
+            other.extract_to(OTHERS, path)
+        except ValueError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run_other)
+
+    def read_late(*of):
+        if threading.current_thread() is not thread and not thread.is_alive():
+            thread.start()
+            while thread.is_alive() and len(list(path.rglob("*-0000.json"))) < n_shards - 1:
+                time.sleep(0.01)
+        return read(*of)
+
+    monkeypatch.setattr(ActivationStream, "read", read_late)
+    with pytest.raises(ValueError, match="made from other texts"):
+        extractor.extract_to(TEXTS, path)
+    thread.join(60)
+    assert len(failures) == 1 and "made from other texts" in str(failures[0])
+    assert not (path / COMPLETE).exists()
+
+
+def test_an_older_store_is_gone_on_with_and_refuses_other_texts(extractor, tmp_path, monkeypatch):
+    write = write_checked
+
+    def write_as_version_2(path, manifest):
+        write(path, {name: of for name, of in manifest.items() if name != "chunk_rows"} | {"format_version": 2})
+
+    def stopping():
+        yield from TEXTS[:7]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(filling, "write_checked", write_as_version_2)
+    with pytest.raises(KeyboardInterrupt):
+        extractor.extract_to(stopping(), tmp_path / "store")
+    monkeypatch.undo()
+    monkeypatch.setattr(filling, "CHARACTERS_IN_A_BLOCK", 150)
+    assert 0 < len(ActivationStore(tmp_path / "store", partial=True))
+    store = extractor.extract_to(TEXTS, tmp_path / "store")
+    assert store.verify().empty and "before" not in read_checked(record_of(store.path))
+    with pytest.raises(ValueError, match="made from other texts"):
+        extractor.extract_to(OTHERS, tmp_path / "store")
 
 
 def test_texts_that_go_on_beyond_a_complete_store_are_refused_before_a_model_runs(folder, extractor, monkeypatch):

@@ -35,7 +35,10 @@ from skfactors.extraction.store.weights import FrequencyWeights
 from skfactors.extraction.text.corpus import Texts
 from skfactors.records import digest
 
-# What slicing keeps: provenance and texts of so many shards, and rows of so many bytes, a chunk at least.
+# What slicing keeps: provenance and texts of so many shards, and rows of so many bytes, a chunk at least. Rows are read
+# and checked by the chunk, and not mapped: a mapped file that is altered gives wrong rows, and one that is cut ends the
+# process. Of 100,000 rows of width 384 on a busy machine, 1,000 at random take 120 ms and 20 slices of 20 rows 70 ms of
+# processor time; mapped, and checked at the first look only, they took 7 and 30.
 _SHARDS_AT_HAND = 16
 _BYTES_AT_HAND = 2**26
 
