@@ -195,15 +195,10 @@ class ActivationStore:
         return digest([self._manifest, *place, *(record.files for record in self._records)])
 
     @cached_property
-    def tokens_fingerprint(self) -> str:
-        """Digest that identifies the tokens of the rows: those of one place are the same as those of another."""
-        return digest([self._manifest, self._place is None, *(record.files for record in self._records)])
-
-    @cached_property
     def sample_weight(self) -> FrequencyWeights:
         """Weight of each row by the rarity of its token, of mean 1, looked up a batch at a time; see Activations."""
         self._check_sizes()
-        return FrequencyWeights(self._shards, self._ends, self.tokens_fingerprint)
+        return FrequencyWeights(self._shards, self._ends, self.fingerprint)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
