@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skfactors import Activations, ActivationStore, TransformerFeatureExtractor
-from skfactors.extraction.store import filling, shards, shuffling
+from skfactors.extraction.store import filling
 
 KEY = ["document", "layer", "position"]
 
@@ -20,8 +20,7 @@ KEY = ["document", "layer", "position"]
 def many_small_pieces(monkeypatch):
     """Let a few texts make many shards of many chunks."""
     monkeypatch.setattr(filling, "CHARACTERS_IN_A_BLOCK", 150)
-    for module in (shards, shuffling):
-        monkeypatch.setattr(module, "CHUNK_ROWS", 16)
+    monkeypatch.setattr(filling, "CHUNK_ROWS", 16)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +85,7 @@ def test_other_tools_can_read_the_files(store):
 def test_half_precision_takes_half_the_room(extractor, store, corpus, tmp_path, dtype, bytes_a_value, rtol):
     half = extractor.extract_to(corpus, tmp_path / dtype, dtype=dtype, rows_per_shard=100)
     assert half.dtype == np.float32
-    assert half._shards[0].map()[0].itemsize == bytes_a_value
+    assert half._shards[0].scratch().itemsize == bytes_a_value
     np.testing.assert_allclose(np.asarray(half), np.asarray(store), rtol=rtol, atol=1e-3)
     (_, first) = next(half.iter_shuffled(8, np.random.RandomState(0)))
     assert first.dtype == np.float32

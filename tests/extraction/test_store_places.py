@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from skfactors import Activations, ActivationStore, FactorReport, SparseDictionary, TransformerFeatureExtractor
-from skfactors.extraction.store import filling, shards, shuffling
+from skfactors.extraction.store import filling
 
 BEFORE = Path(__file__).parents[1] / "data" / "before_factor_model"
 
@@ -19,8 +19,7 @@ BEFORE = Path(__file__).parents[1] / "data" / "before_factor_model"
 def many_small_pieces(monkeypatch):
     """Let a few texts make many shards of many chunks."""
     monkeypatch.setattr(filling, "CHARACTERS_IN_A_BLOCK", 150)
-    for module in (shards, shuffling):
-        monkeypatch.setattr(module, "CHUNK_ROWS", 16)
+    monkeypatch.setattr(filling, "CHUNK_ROWS", 16)
 
 
 @pytest.fixture(scope="module")
@@ -62,14 +61,6 @@ def test_a_place_of_a_store_is_indexed_by_its_own_rows(store, of_layer):
         np.testing.assert_array_equal(part.X, of_layer.X[rows])
         pd.testing.assert_frame_equal(part.provenance, of_layer[rows].provenance)
         assert part.tokens() == of_layer[rows].tokens()
-
-
-def test_a_shard_stays_on_disk_when_a_place_of_it_is_indexed(store):
-    at = store.at(layer=2)
-    np.testing.assert_array_equal(at[3:5].X, np.asarray(at)[3:5])
-    rows, *_ = at._mapped(0)
-    # A copy in memory could be written to, and a file that is mapped for reading cannot.
-    assert not rows.flags.writeable and not rows.flags.owndata
 
 
 def test_a_place_of_a_store_is_shuffled_whole(store, of_layer):
@@ -141,7 +132,7 @@ def test_a_store_of_a_later_version_says_so(tmp_path):
     from skfactors.extraction.store.layout import MANIFEST, read_manifest, write_checked
 
     folder = shutil.copytree(BEFORE / "store_without_parquet", tmp_path / "store")
-    write_checked(folder / MANIFEST, read_manifest(folder) | {"format_version": 3})
-    with pytest.raises(ValueError, match=r"version 3; this version of skfactors reads .* up to version 2"):
+    write_checked(folder / MANIFEST, read_manifest(folder) | {"format_version": 4})
+    with pytest.raises(ValueError, match=r"version 4; this version of skfactors reads .* up to version 3"):
         ActivationStore(folder)
-    assert json.loads((folder / MANIFEST).read_text())["content"]["format_version"] == 3
+    assert json.loads((folder / MANIFEST).read_text())["content"]["format_version"] == 4

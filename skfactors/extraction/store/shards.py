@@ -2,14 +2,12 @@
 
 import hashlib
 import io
-import json
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.util import find_spec
 from itertools import pairwise
-from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +18,23 @@ from safetensors.torch import save
 from skfactors.extraction.activations import Activations
 from skfactors.extraction.provenance import NUMBER_COLUMNS, PROVENANCE_COLUMNS, is_at, sites_of
 from skfactors.extraction.sites import HIDDEN_STATES, Place
-from skfactors.extraction.store.layout import Record, block_folder, shard_name, trouble_with, widths_of
+from skfactors.extraction.store.layout import (
+    Record,
+    block_folder,
+    chunk_rows_of,
+    shard_name,
+    widths_of,
+)
+from skfactors.extraction.store.tensors import Tensor, find_tensors
 from skfactors.extraction.text.corpus import Texts
-from skfactors.files import advised_errors, replaced_file
-
-# Rows that are read, and vouched for, together.
-CHUNK_ROWS = 2048
+from skfactors.files import advised_errors, open_plain, replaced_file
 
 # How numbers lie on disk. NumPy has no bfloat16: it is the upper half of a float32.
 _ON_DISK = {"float64": np.float64, "float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
+_KINDS = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+_INTEGERS = {"I64", "I32", "I16", "U8"}
+# More than any vocabulary; tokens are counted in an array as long as their highest number.
+_MOST_TOKENS = 2**24
 _COLUMN_TYPES = {"layer": np.int16, "position": np.int32, "token_id": np.int32, "start": np.int32, "end": np.int32}
 
 
@@ -38,7 +44,7 @@ def provenance_format() -> str:
 
 
 def write_shard(
-    folder: Path, acts: Activations, *, block: int, part: int, n_parts: int, texts: str, n_rowless: int, manifest: dict
+    folder: Path, acts: Activations, *, block: int, part: int, n_parts: int, n_rowless: int, manifest: dict, **texts
 ) -> Record:
     """
     Write a shard's files, each of them whole or not at all.
@@ -48,10 +54,12 @@ def write_shard(
     folder : Path
         Of the store.
     acts : Activations
-    block, part, n_parts, texts, n_rowless
+    block, part, n_parts, n_rowless
         As in :class:`Record`.
     manifest : dict
-        Of the store: `dtype` and `provenance` say how to write.
+        Of the store: `dtype`, `provenance` and `chunk_rows` say how to write.
+    **texts
+        `texts`, `before` and `documents` as in :class:`Record`.
 
     Returns
     -------
@@ -76,7 +84,7 @@ def write_shard(
         tensors["site"] = torch.tensor(site_codes.to_numpy(np.uint8))
     files[".safetensors"] = save(tensors)
     name = shard_name(block, part)
-    block_folder(folder, block).mkdir(exist_ok=True)
+    block_folder(folder, block).mkdir(parents=True, exist_ok=True)
     for suffix, content in files.items():
         with replaced_file(block_folder(folder, block) / (name + suffix)) as file:
             file.write(content)
@@ -84,12 +92,12 @@ def write_shard(
         block=block,
         part=part,
         n_parts=n_parts,
-        texts=texts,
         n_rows=len(acts),
         n_nonfinite=int((~torch.isfinite(X)).sum()),
         n_rowless=n_rowless,
-        chunks=[zlib.crc32(_bytes_of(chunk)) for chunk in X.split(CHUNK_ROWS)] if len(acts) else [],
+        chunks=[zlib.crc32(_bytes_of(chunk)) for chunk in X.split(chunk_rows_of(manifest))] if len(acts) else [],
         files={name + suffix: [len(content), hashlib.sha256(content).hexdigest()] for suffix, content in files.items()},
+        **texts,
     )
 
 
@@ -109,7 +117,7 @@ def _sites(manifest: dict) -> list[str]:
 
 class Shard:
     """
-    A shard that is there, to be read whole or in parts.
+    A shard that is there, to be read whole or in parts; whatever is read is checked.
 
     Parameters
     ----------
@@ -126,11 +134,15 @@ class Shard:
         self._store = folder
         self._folder = block_folder(folder, record.block)
         self.record = record
+        self.chunk_rows = chunk_rows_of(manifest)
         self._place = place
         self._dtype = manifest["dtype"]
         self._width_on_disk = manifest["hidden_size"]
         self._widths = widths_of(manifest)
         self._sites = _sites(manifest) if "places" in manifest else None
+        # What is found at the first look: files that are no links, and where X begins.
+        self._lie_here: set[str] = set()
+        self._start_of_rows: int | None = None
 
     @property
     def n_rows(self) -> int:
@@ -138,60 +150,159 @@ class Shard:
         return self.record.n_rows // (1 if self._place is None else len(self._widths))
 
     def read(self) -> Activations:
-        """Read all of it, after checking that it is what was written."""
-        X, rows, provenance, texts = self._parts(self._checked_bytes(".safetensors"))
+        """Read all of it."""
+        with self._told_of_damage():
+            X, rows, provenance, texts = self._parts(self._checked_bytes(".safetensors"))
         return Activations(widened(X[rows], self._dtype), provenance, texts, self._widths)
 
-    def map(self) -> tuple[np.ndarray, np.ndarray, pd.DataFrame, Texts]:
+    def read_surroundings(self) -> tuple[np.ndarray, pd.DataFrame, Texts]:
         """
-        Check it once, and map it to memory.
+        Read all but the rows.
 
         Returns
         -------
-        X : ndarray
-            All rows as they lie on disk.
         numbers : ndarray of int
-            Which of them are read.
+            Of the rows that are read, among all that are on disk.
         provenance : DataFrame
-            Of those that are read.
+            Of these.
         texts : Texts
         """
-        problem = trouble_with(self._store, self.record)
-        if problem is not None:
-            raise self.damaged(problem)
-        with self._opened(".safetensors") as file:
-            X, rows, provenance, texts = self._parts(mmap(file.fileno(), 0, access=ACCESS_READ))
-        return X, np.arange(len(X))[rows], provenance, texts
+        with self._told_of_damage():
+            X, rows, provenance, texts = self._parts(self._checked_bytes(".safetensors"))
+        return np.arange(len(X))[rows], provenance, texts
 
     def columns(self, names: list[str]) -> pd.DataFrame:
-        """Read some columns of the provenance, after checking that they are what was written."""
-        columns = self._provenance(None, names)
-        return columns if self._place is None else columns.iloc[self._numbers()].reset_index(drop=True)
+        """Read some columns of the provenance."""
+        with self._told_of_damage():
+            columns = self._provenance(None, names)
+            return columns if self._place is None else columns.iloc[self._numbers()].reset_index(drop=True)
 
-    def _parts(self, content) -> tuple[np.ndarray, np.ndarray | slice, pd.DataFrame, Texts]:
-        arrays = _arrays(content)
-        encoded, ends = arrays["texts"].tobytes(), arrays["text_ends"].tolist()
-        texts = [encoded[start:end].decode("utf-8", "surrogatepass") for start, end in pairwise([0, *ends])]
-        texts = Texts(dict(zip(arrays["documents"].tolist(), texts, strict=True)))
-        X, provenance = arrays["X"].reshape(-1, self._width_on_disk), self._provenance(arrays, list(PROVENANCE_COLUMNS))
+    def check_size(self) -> None:
+        """
+        Check that its rows take as much room as its record says, before memory is taken for them.
+
+        Raises
+        ------
+        ValueError
+            If they do not.
+        """
+        name = self._file(".safetensors").name
+        with self._told_of_damage(), advised_errors(self._file(".safetensors")):
+            size = self._file(".safetensors").stat().st_size
+            if size != self.record.files[name][0]:
+                raise ValueError(f"{name} has {size} bytes instead of {self.record.files[name][0]}")
+
+    def trouble(self) -> tuple[str | None, Texts | None]:
+        """
+        Look for whatever reading would refuse.
+
+        Returns
+        -------
+        problem : str or None
+        texts : Texts or None
+            Where there is no problem.
+        """
+        try:
+            X, _, _, texts = self._parts(self._checked_bytes(".safetensors"))
+            chunks = [X[start : start + self.chunk_rows] for start in range(0, len(X), self.chunk_rows)]
+            if [zlib.crc32(np.ascontiguousarray(chunk)) for chunk in chunks] != self.record.chunks:
+                raise ValueError("rows are not those that were written")
+            if (
+                sum(int((~np.isfinite(widened(chunk, self._dtype))).sum()) for chunk in chunks)
+                != self.record.n_nonfinite
+            ):
+                raise ValueError("more or fewer values are NaN or infinite than its record says")
+        except (FileNotFoundError, NotADirectoryError) as error:
+            return f"{Path(error.filename).name} is missing", None
+        except ValueError as error:
+            return str(error), None
+        return None, texts
+
+    def _parts(self, content: bytes) -> tuple[np.ndarray, np.ndarray | slice, pd.DataFrame, Texts]:
+        tensors = self._tensors(io.BytesIO(content), len(content))
+        arrays = {name: tensor.in_content(content) for name, tensor in tensors.items()}
+        texts = self._texts(arrays)
+        provenance = self._provenance(arrays, list(PROVENANCE_COLUMNS))
+        if not np.isin(provenance["document"].unique(), arrays["documents"]).all():
+            raise ValueError("rows are of documents that it does not hold")
+        X = arrays["X"]
         if self._place is None:
             return X, slice(None), provenance, texts
         rows = np.flatnonzero(is_at(provenance, self._place))
         return X[:, : self._widths[self._place]], rows, provenance.iloc[rows].reset_index(drop=True), texts
 
+    def _tensors(self, file, size: int) -> dict[str, Tensor]:
+        tensors = find_tensors(file, size)
+        n_rows = (self.record.n_rows,)
+        n_texts = tensors["documents"].shape[:1] if "documents" in tensors else ()
+        n_bytes = tensors["texts"].shape[:1] if "texts" in tensors else ()
+        needed = {
+            "X": ({_KINDS[self._dtype]}, (self.record.n_rows, self._width_on_disk)),
+            "documents": ({"I64"}, n_texts),
+            "text_ends": ({"I64"}, n_texts),
+            "texts": ({"U8"}, n_bytes),
+        }
+        if not self._has_parquet:
+            needed |= dict.fromkeys(NUMBER_COLUMNS, (_INTEGERS, n_rows))
+            # Version 1 knew no sites.
+            needed |= {"site": ({"U8"}, n_rows)} if self._sites or "site" in tensors else {}
+        if set(tensors) != set(needed):
+            raise ValueError(f"it holds the arrays {sorted(tensors)} instead of {sorted(needed)}")
+        for name, (kinds, shape) in needed.items():
+            tensor = tensors[name]
+            if tensor.kind not in kinds or tensor.shape != shape or not shape:
+                raise ValueError(f"its array {name} is {tensor.kind} of shape {tensor.shape}")
+        return tensors
+
+    def _texts(self, arrays: dict[str, np.ndarray]) -> Texts:
+        documents, ends, encoded = arrays["documents"], arrays["text_ends"], arrays["texts"].tobytes()
+        first, stop = self.record.documents or (0, np.iinfo(np.int64).max)
+        if (np.diff(documents) <= 0).any() or (len(documents) and not first <= documents[0] <= documents[-1] < stop):
+            raise ValueError("its documents are not in order, or of another run of texts")
+        if (np.diff(ends, prepend=0) < 0).any() or (ends[-1] if len(ends) else 0) != len(encoded):
+            raise ValueError("its texts do not end where it says")
+        texts = [encoded[start:end].decode("utf-8", "surrogatepass") for start, end in pairwise([0, *ends.tolist()])]
+        return Texts(dict(zip(documents.tolist(), texts, strict=True)))
+
     def _provenance(self, arrays: dict | None, names: list[str]) -> pd.DataFrame:
         numbers = [name for name in names if name != "site"]
-        if self._file(".parquet").name in self.record.files:
-            found = names if self._sites else numbers
-            table = pd.read_parquet(io.BytesIO(self._checked_bytes(".parquet")), columns=found, engine="pyarrow")
+        if self._has_parquet:
+            table = _read_parquet(
+                self._checked_bytes(".parquet"), names if self._sites else numbers, self.record.n_rows
+            )
         else:
-            arrays = _arrays(self._checked_bytes(".safetensors")) if arrays is None else arrays
+            if arrays is None:
+                content = self._checked_bytes(".safetensors")
+                tensors = self._tensors(io.BytesIO(content), len(content))
+                arrays = {name: tensors[name].in_content(content) for name in (*numbers, "site") if name in tensors}
             table = pd.DataFrame({name: arrays[name].astype(np.int64) for name in numbers})
             if self._sites and "site" in names:
-                table["site"] = sites_of(arrays["site"].astype(np.int8), self._sites)
+                # A number beyond the sites is refused.
+                table["site"] = sites_of(arrays["site"].astype(np.int16), self._sites)
         if not self._sites and "site" in names:
             table["site"] = sites_of(np.zeros(self.record.n_rows, dtype=np.int8), [HIDDEN_STATES])
+        self._check_columns(table)
         return table
+
+    def _check_columns(self, table: pd.DataFrame) -> None:
+        for name in table.columns.intersection(NUMBER_COLUMNS):
+            if table[name].dtype.kind != "i":
+                raise ValueError(f"its column {name} holds other things than whole numbers")
+        if "token_id" in table and not table["token_id"].between(0, _MOST_TOKENS - 1).all():
+            raise ValueError("it has tokens of impossible numbers")
+        if "site" not in table or "layer" not in table:
+            return
+        if not isinstance(table["site"].dtype, pd.CategoricalDtype):
+            raise ValueError("its column site holds no categories")
+        if not table["layer"].between(0, np.iinfo(np.int16).max).all() or table["site"].isna().any():
+            raise ValueError("it has rows of no place")
+        names = table["site"].cat.categories
+        keys = table["layer"].to_numpy() * len(names) + table["site"].cat.codes.to_numpy()
+        counts = np.bincount(keys)
+        found = {Place(names[key % len(names)], key // len(names)): counts[key] for key in np.flatnonzero(counts)}
+        n_tokens = self.record.n_rows // len(self._widths)
+        if found != {place: n_tokens for place in self._widths if n_tokens}:
+            raise ValueError("its rows are not as many for each place of the store")
 
     def _numbers(self) -> np.ndarray:
         """Return which rows of the shard are those of its place."""
@@ -201,13 +312,18 @@ class Shard:
     def _is_at_place(self) -> np.ndarray:
         return np.packbits(is_at(self._provenance(None, ["layer", "site"]), self._place))
 
+    @property
+    def bytes_of_chunk(self) -> int:
+        """Bytes that a chunk takes on disk."""
+        return self.chunk_rows * self._width_on_disk * np.dtype(_ON_DISK[self._dtype]).itemsize
+
     def scratch(self) -> np.ndarray:
         """Return room for a chunk as it lies on disk."""
-        return np.empty((CHUNK_ROWS, self._width_on_disk), dtype=_ON_DISK[self._dtype])
+        return np.empty((self.chunk_rows, self._width_on_disk), dtype=_ON_DISK[self._dtype])
 
     def read_chunk(self, number: int, scratch: np.ndarray) -> tuple[int, np.ndarray]:
         """
-        Read `CHUNK_ROWS` rows of X, fewer at the end, after checking that they are what was written.
+        Read `chunk_rows` rows of X, fewer at the end, after checking that they are what was written.
 
         Parameters
         ----------
@@ -227,22 +343,29 @@ class Shard:
         ValueError
             If they are not.
         """
-        start = number * CHUNK_ROWS
-        rows = scratch[: self.record.n_rows - start]
-        try:
-            with self._opened(".safetensors") as file:
-                file.seek(_offset_of_rows(file) + start * self._width_on_disk * rows.itemsize)
-                n_read = file.readinto(memoryview(rows).cast("B"))
-        except (ValueError, KeyError) as error:
-            raise self.damaged(str(error)) from error
-        if n_read < rows.nbytes or zlib.crc32(rows) != self.record.chunks[number]:
-            raise self.damaged(f"rows {start} to {start + len(rows)} are not those that were written")
+        start, rows = number * self.chunk_rows, self.chunk(number, scratch)
         if self._place is None:
             return start, widened(rows, self._dtype)
-        numbers = self._numbers()
+        with self._told_of_damage():
+            numbers = self._numbers()
         first, stop = np.searchsorted(numbers, [start, start + len(rows)])
         at_place = rows[numbers[first:stop] - start, : self._widths[self._place]]
         return int(first), widened(at_place, self._dtype)
+
+    def chunk(self, number: int, scratch: np.ndarray | None = None) -> np.ndarray:
+        """Read a chunk as :meth:`read_chunk` does, of all places, and as it lies on disk."""
+        start = number * self.chunk_rows
+        rows = (self.scratch() if scratch is None else scratch)[: self.record.n_rows - start]
+        with self._told_of_damage(), self._opened(".safetensors") as file:
+            first = self._start_of_rows
+            if first is None:
+                first = self._tensors(file, self.record.files[self._file(".safetensors").name][0])["X"].start
+            file.seek(first + start * self._width_on_disk * rows.itemsize)
+            n_read = file.readinto(memoryview(rows).cast("B"))
+            if n_read < rows.nbytes or zlib.crc32(rows) != self.record.chunks[number]:
+                raise ValueError(f"rows {start} to {start + len(rows)} are not those that were written")
+        self._start_of_rows = first
+        return rows
 
     def damaged(self, reason: str) -> ValueError:
         """Return the error that says that this shard is bad and what to do."""
@@ -250,6 +373,10 @@ class Shard:
             f"shard {self.record.name} of the store {str(self._store)!r} is damaged: {reason}. "
             "Call extract_to again with the same texts, which extracts damaged shards anew; verify() lists them all."
         )
+
+    @property
+    def _has_parquet(self) -> bool:
+        return self._file(".parquet").name in self.record.files
 
     def _file(self, suffix: str) -> Path:
         return self._folder / (self.record.name + suffix)
@@ -259,17 +386,26 @@ class Shard:
             content = file.read()
         name = self._file(suffix).name
         if hashlib.sha256(content).hexdigest() != self.record.files[name][1]:
-            raise self.damaged(f"{name} was cut short or altered")
+            raise ValueError(f"{name} was cut short or altered")
         return content
 
     @contextmanager
     def _opened(self, suffix: str) -> Iterator:
         path = self._file(suffix)
+        # Following links takes as long as reading a little.
+        folder = None if suffix in self._lie_here else self._store
+        with open_plain(path, folder, size=self.record.files[path.name][0]) as file, advised_errors(path):
+            self._lie_here.add(suffix)
+            yield file
+
+    @contextmanager
+    def _told_of_damage(self) -> Iterator:
         try:
-            with advised_errors(path), open(path, "rb") as file:
-                yield file
-        except FileNotFoundError as error:
-            raise self.damaged(f"{path.name} is missing") from error
+            yield
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise self.damaged(f"{Path(error.filename).name} is missing") from error
+        except ValueError as error:
+            raise self.damaged(str(error)) from error
 
 
 def widened(rows: np.ndarray, dtype: str) -> np.ndarray:
@@ -279,31 +415,15 @@ def widened(rows: np.ndarray, dtype: str) -> np.ndarray:
     return np.asarray(rows) if dtype == "float64" else np.asarray(rows, dtype=np.float32)
 
 
-_TYPES = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": np.uint16,
-    "I64": np.int64,
-    "I32": np.int32,
-    "I16": np.int16,
-    "U8": np.uint8,
-}
+def _read_parquet(content: bytes, names: list[str], n_rows: int) -> pd.DataFrame:
+    """Read columns of a Parquet file; what its reader raises at one that is damaged becomes a ValueError."""
+    import pyarrow
+    from pyarrow import parquet
 
-
-def _arrays(content) -> dict[str, np.ndarray]:
-    """Find a safetensors file's arrays in its content, without a copy."""
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    header.pop("__metadata__", None)
-    arrays = {}
-    for name, entry in header.items():
-        start, stop = entry["data_offsets"]
-        dtype = np.dtype(_TYPES[entry["dtype"]])
-        arrays[name] = np.frombuffer(content, dtype, (stop - start) // dtype.itemsize, 8 + size + start)
-    return arrays
-
-
-def _offset_of_rows(file) -> int:
-    size = int.from_bytes(file.read(8), "little")
-    return 8 + size + json.loads(file.read(size))["X"]["data_offsets"][0]
+    try:
+        # Few bytes can stand for more rows than memory holds.
+        if parquet.ParquetFile(io.BytesIO(content)).metadata.num_rows != n_rows:
+            raise ValueError("the provenance is of more or fewer rows")
+        return pd.read_parquet(io.BytesIO(content), columns=names, engine="pyarrow")[names]
+    except (pyarrow.ArrowException, OSError, KeyError) as error:
+        raise ValueError(f"the provenance cannot be read: {error}") from error

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from skfactors.extraction.store.shards import CHUNK_ROWS, Shard
+from skfactors.extraction.store.shards import Shard
 
 
 def shuffled_batches(
@@ -41,12 +41,13 @@ def shuffled_batches(
     X : ndarray of shape (n_in_batch, width)
     """
     n_rows = sum(shard.n_rows for shard in shards)
-    buffer = _Buffer(min(n_rows, max(buffer_rows, batch_size) + CHUNK_ROWS), width, dtype, generator)
     chunks = [(shard, chunk) for shard, of in enumerate(shards) for chunk in range(len(of.record.chunks))]
+    chunk_rows = shards[0].chunk_rows if chunks else 0
     scratch = shards[0].scratch() if chunks else None
+    buffer = _Buffer(min(n_rows, max(buffer_rows, batch_size) + chunk_rows), width, dtype, generator)
     for place in generator.permutation(len(chunks)):
         shard, chunk = chunks[place]
-        while buffer.held > buffer.size - CHUNK_ROWS and buffer.held >= batch_size:
+        while buffer.held > buffer.size - chunk_rows and buffer.held >= batch_size:
             yield buffer.draw(batch_size)
         first, X = shards[shard].read_chunk(chunk, scratch)
         buffer.add(first_rows[shard] + first, X)

@@ -25,10 +25,16 @@ class FrequencyWeights:
     shards : sequence of Shard
     ends : ndarray of int of shape (n_shards,)
         Number of the row after each shard's last.
+    store_fingerprint : str
+        Of the store: they are no other's.
+
+    Attributes
+    ----------
+    store_fingerprint : str
     """
 
-    def __init__(self, shards: Sequence[Shard], ends: np.ndarray):
-        self._shards, self._ends = shards, ends
+    def __init__(self, shards: Sequence[Shard], ends: np.ndarray, store_fingerprint: str):
+        self._shards, self._ends, self.store_fingerprint = shards, ends, store_fingerprint
         counts = np.zeros(0, dtype=np.int64)
         for shard in shards:
             of_shard = np.bincount(_token_ids(shard), minlength=len(counts))
@@ -51,7 +57,7 @@ class FrequencyWeights:
     @cached_property
     def fingerprint(self) -> str:
         """Digest that identifies the weights."""
-        return fingerprint([self._ends, self._weight_of_token])
+        return fingerprint(["frequency weights", self.store_fingerprint])
 
     @property
     def shape(self) -> tuple[int]:

@@ -286,7 +286,14 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         ------
         Activations
             Documents keep their number in the whole of `texts`; each part holds the texts of its own.
+
+        Raises
+        ------
+        ValueError
+            If `max_rows` is not positive.
         """
+        if max_rows is not None:
+            check_scalar(max_rows, "max_rows", Integral, min_val=1)
         return self._stream(texts, max_rows=max_rows)
 
     def extract_to(self, texts, path, *, column="text", dtype=None, rows_per_shard=65_536) -> ActivationStore:
