@@ -6,7 +6,6 @@ import os
 import socket
 import sys
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ import numpy as np
 import torch
 import torch.distributed
 
+from skfactors.files import Waiting
+
 logger = logging.getLogger(__name__)
 
 # A process that dies closes its connections, which the others notice at once. This is for machines that fall silent,
@@ -23,8 +24,6 @@ logger = logging.getLogger(__name__)
 _TIMEOUT = timedelta(minutes=10)
 # Processes that are started together reach their first fit together, too. Those that were met before may be at work.
 _SECONDS_TO_COME = 120
-_SECONDS_OF_SILENCE = 3
-_SECONDS_BETWEEN_LOOKS = 0.05
 _VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -340,22 +339,17 @@ def _open_store(rank: int, size: int, seconds: float):
 
 
 def _wait_for(missing: Callable[[], list[int]], size: int, seconds: float) -> None:
-    """Wait until no process is missing; after some seconds say which are."""
-    start, is_said = time.monotonic(), False
+    """Wait until no process is missing, at most for some seconds; after a few say which are."""
+    waiting = Waiting()
     while absent := missing():
-        waited = time.monotonic() - start
         numbers = ", ".join(map(str, absent[:10])) + " …" * (len(absent) > 10)
-        at = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        whom = f"process {numbers} of {size}, to meet at {at}"
-        if waited > seconds:
+        whom = f"process {numbers} of {size}, to meet at {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        if waiting.seconds > seconds:
             raise RuntimeError(
                 f"{whom}, did not come within {seconds:.0f} seconds. Start all processes together, or unset RANK and "
                 "WORLD_SIZE to let this one work alone."
             )
-        if waited > _SECONDS_OF_SILENCE and not is_said:
-            logger.warning("waiting for %s (for %d seconds at most).", whom, seconds)
-            is_said = True
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
+        waiting.go_on(f"{whom}, for {seconds:.0f} seconds at most")
 
 
 @contextmanager
