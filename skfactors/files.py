@@ -221,10 +221,11 @@ def open_plain(path, folder=None, *, size: int | None = None) -> Iterator:
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with advised_errors(path):
         descriptor = os.open(path, flags)
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise ValueError(f"{str(path)!r} is not a plain file")
     with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise ValueError(f"{str(path)!r} is not a plain file")
         if size is not None and found.st_size != size:
             raise ValueError(f"{str(path)!r} was cut short or altered: it has {found.st_size} bytes instead of {size}")
         yield file
