@@ -219,7 +219,8 @@ def test_a_claim_is_free_once_who_had_it_is_dead(tmp_path):
     path = tmp_path / "claim"
     reader, writer = os.pipe()
     if (child := os.fork()) == 0:
-        Claim(path).take() and os.write(writer, b"x")
+        theirs = Claim(path)
+        theirs.take() and os.write(writer, b"x")
         time.sleep(60)
         os._exit(0)
     os.read(reader, 1)
@@ -227,6 +228,7 @@ def test_a_claim_is_free_once_who_had_it_is_dead(tmp_path):
     assert not mine.take() and f"process {child} on" in mine.holder()
     os.kill(child, 9)
     os.waitpid(child, 0)
-    assert mine.take() and not Claim(path).take()
+    others = Claim(path)
+    assert mine.take() and not others.take()
     mine.let_go()
-    assert not path.exists() and Claim(path).take()
+    assert not path.exists() and others.take()
