@@ -256,12 +256,14 @@ class _Inherited:
     """What this process has from the one that started it, where that is Python, too."""
 
     def __init__(self):
-        self.group = self._rank = None
+        self.group = self._rank = self._connections = None
 
     def note_fork(self) -> None:
         """Note, in a process that was forked a moment ago, what it was born with."""
         self.group = torch.distributed.group.WORLD if _is_group_there() else None
         self._rank = os.environ.get("RANK")
+        # Connections are the parent's; to close one would wait for a thread that only the parent has.
+        self._connections = _meeting.store
         _meeting.__init__()
 
     def has_rank(self) -> bool:
@@ -277,16 +279,16 @@ class _Meeting:
     """Where the processes that the environment describes find each other, once for every fit."""
 
     def __init__(self):
-        self._store, self._n_met = None, 0
+        self.store, self._n_met = None, 0
 
     def meet(self, rank: int, size: int):
         """Wait for all; return where they exchange addresses."""
         seconds = _TIMEOUT.total_seconds() if self._n_met else _SECONDS_TO_COME
-        if self._store is None:
-            self._store = _open_store(rank, size, seconds)
+        if self.store is None:
+            self.store = _open_store(rank, size, seconds)
         # The addresses of an earlier fit are still there, and must not be taken for this one's.
         attempt = f"{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}-{self._n_met}"
-        store = torch.distributed.PrefixStore(f"skfactors-{attempt}", self._store)
+        store = torch.distributed.PrefixStore(f"skfactors-{attempt}", self.store)
         with _told_of_losses():
             store.set(f"came-{rank}", "")
 
