@@ -289,7 +289,7 @@ class Claim:
     """
 
     def __init__(self, path):
-        self._path, self._file = Path(path), None
+        self._path, self._file, self._owner = Path(path), None, None
 
     def take(self) -> bool:
         """
@@ -312,7 +312,7 @@ class Claim:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
-        self._file = file
+        self._file, self._owner = file, os.getpid()
         return True
 
     def holder(self) -> str:
@@ -324,11 +324,14 @@ class Claim:
 
     def let_go(self) -> None:
         """Let others have it."""
-        if self._file is not None:
+        if self._file is None:
+            return
+        # A process that was forked meanwhile has the file, too, but not the claim.
+        if self._owner == os.getpid():
             with suppress(OSError):
                 self._path.unlink()
-            self._file.close()
-            self._file = None
+        self._file.close()
+        self._file = None
 
     def _is_current(self, file) -> bool:
         """Say whether the file has still its name: who had it before may have removed it a moment ago."""

@@ -8,7 +8,7 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 import numpy as np
@@ -272,7 +272,7 @@ class _Inherited:
             # What the process was born with stays there, whatever it sets later.
             born_with = (sys.modules.get("posix") or sys.modules["nt"]).environ
             self._rank = os.fsdecode(born_with.get(b"RANK", born_with.get("RANK", "")))
-        return os.environ["RANK"] == self._rank
+        return os.environ.get("RANK", "") == self._rank
 
 
 class _Meeting:
@@ -300,7 +300,8 @@ class _Meeting:
             _wait_for(missing, size, seconds)
         except BaseException:
             # Who comes later must not take this one for waiting.
-            store.delete_key(f"came-{rank}")
+            with suppress(RuntimeError):
+                store.delete_key(f"came-{rank}")
             raise
         self._n_met += 1
         return store
