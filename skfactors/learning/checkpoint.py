@@ -155,7 +155,7 @@ class Saved:
         if needed.keys() != there.keys():
             return f"its arrays are not the same in {', '.join(sorted(needed.keys() ^ there.keys()))}"
         for name, array in there.items():
-            if array.shape != needed[name].shape or array.dtype.kind != needed[name].dtype.kind:
+            if array.shape != needed[name].shape or array.dtype.kind not in "biuf":
                 return f"{name} is {array.dtype} of shape {array.shape}, not {needed[name].shape}"
         n_records = _number_of_records(_under("history", self.arrays))
         is_whole = n_records is not None and self.numbers.get("n_before", 0) <= n_records
@@ -221,7 +221,8 @@ class Checkpoint:
                 "the processes of the group were given different rows or parameters: give all the same, or learn alone "
                 "in each with distributed=False."
             )
-        return cls(folder, name, identity[0], every, processes, partial(_name_before, identity))
+        parameters = identity[0] if isinstance(identity[0], dict) else {}
+        return cls(folder, name, parameters, every, processes, partial(_name_before, identity))
 
     @contextmanager
     def taken_up(self) -> Iterator[Saved | None]:

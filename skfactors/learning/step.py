@@ -48,7 +48,7 @@ class Step(ABC):
 
     @abstractmethod
     def learned(self) -> dict[str, np.ndarray]:
-        """Return the fitted attributes so far, by name: the same names, kinds and shapes at every step."""
+        """Return the fitted attributes so far, by name: the same names and shapes at every step."""
 
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
