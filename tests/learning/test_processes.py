@@ -1,12 +1,16 @@
 """Which processes learn together, and what becomes of one whose others do not come."""
 
 import logging
+import os
+import socket
 import subprocess
 import sys
 import threading
 
 import pytest
 import torch
+from support.mean_step import run_watched_by_one
+from support.processes import finish, start_team
 
 from skfactors.learning import processes
 from skfactors.learning.callbacks import Watcher, shared
@@ -115,8 +119,6 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif(sys.platform == "win32", reason="There is no fork.")
 def test_workers_that_inherit_the_variables_learn_alone_and_those_with_their_own_do_not(tmp_path):
-    import os
-
     script = tmp_path / "workers.py"
     script.write_text(WORKERS)
     found = os.environ | GROUP | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -126,8 +128,6 @@ def test_workers_that_inherit_the_variables_learn_alone_and_those_with_their_own
 
 @pytest.mark.parametrize("rank", ["0", "1"])
 def test_who_waits_for_others_says_for_whom_and_not_for_ever(rank, environment, monkeypatch, caplog):
-    import socket
-
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -189,6 +189,13 @@ def test_a_callback_that_fails_tells_the_others_before_it_ends_its_process():
     assert not processes.others
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_a_callback_of_one_process_does_is_heard_by_the_other_within_seconds(fails, tmp_path):
+    team = start_team(2, run_watched_by_one, tmp_path, 5, fails)
+    assert [finish(process, timeout=60) for process in team] == [int(fails)] * 2
+    assert [path.read_text() for path in tmp_path.iterdir()] == ([] if fails else ["5", "5"])
+
+
 def test_nothing_is_asked_of_others_where_nobody_has_callbacks():
     watcher, processes = Watcher(), WithAnother([0.0])
     assert shared(watcher, processes) is watcher
@@ -214,8 +221,6 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif(sys.platform == "win32", reason="There is no fork.")
 def test_a_process_that_was_forked_from_one_that_learned_learns_too(tmp_path):
-    import os
-
     script = tmp_path / "fork.py"
     script.write_text(FORK)
     found = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "2"}

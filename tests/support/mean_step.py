@@ -1,5 +1,7 @@
 """The simplest model that the loop can learn: the mean of the rows, without penalty, codes or factors."""
 
+import os
+
 import numpy as np
 
 from skfactors.learning.callbacks import Watcher
@@ -45,7 +47,7 @@ def schedule(**changes):
     return Schedule(**settings | changes)
 
 
-def run(weight=None, stop_after=None, identity="mean", **changes):
+def run(weight=None, stop_after=None, identity="mean", watcher=None, **changes):
     weight = np.ones(len(X)) if weight is None else weight
     return learn(
         X,
@@ -55,5 +57,24 @@ def run(weight=None, stop_after=None, identity="mean", **changes):
         np.random.RandomState(0),
         identity=[{"what": identity}, []],
         history=[],
-        watcher=Watcher(),
+        watcher=Watcher() if watcher is None else watcher,
     )
+
+
+class WatcherOfOne(Watcher):
+    """Asks for a stop at a step, or fails there, in one process of several."""
+
+    def __init__(self, at, fails):
+        self.at, self.fails = at, fails
+
+    def end_batch(self, step):
+        if step.n_steps == self.at and self.fails:
+            raise ValueError("this callback fails")
+        return step.n_steps == self.at
+
+
+def run_watched_by_one(folder, at, fails):
+    """Learn in a process of a group, of which the last has callbacks; note how far it came."""
+    rank = int(os.environ["RANK"])
+    step, _ = run(watcher=WatcherOfOne(at, fails) if rank else None, distributed=True)
+    (folder / str(rank)).write_text(str(step.n_steps))
