@@ -4,12 +4,12 @@ import logging
 import multiprocessing
 import os
 import socket
-import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -269,10 +269,18 @@ class _Inherited:
     def has_rank(self) -> bool:
         """Say whether RANK is that of the process that started this one."""
         if self._rank is None and multiprocessing.parent_process() is not None:
-            # What the process was born with stays there, whatever it sets later.
-            born_with = (sys.modules.get("posix") or sys.modules["nt"]).environ
-            self._rank = os.fsdecode(born_with.get(b"RANK", born_with.get("RANK", "")))
+            self._rank = _rank_at_birth()
         return os.environ.get("RANK", "") == self._rank
+
+
+def _rank_at_birth() -> str:
+    """Return the RANK that this process was started with, or has now where the system does not tell."""
+    try:
+        born_with = Path("/proc/self/environ").read_bytes().split(b"\0")
+    except OSError:
+        return os.environ.get("RANK", "")
+    found = [value.removeprefix(b"RANK=") for value in born_with if value.startswith(b"RANK=")]
+    return os.fsdecode(found[0]) if found else ""
 
 
 class _Meeting:
