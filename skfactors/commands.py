@@ -2,12 +2,15 @@
 
 import argparse
 import os
+import re
+import stat
 import sys
 from pathlib import Path
 
 from sklearn.exceptions import NotFittedError
 
 import skfactors
+from skfactors.files import is_read_only
 from skfactors.fingerprints import fingerprint
 
 _EXAMPLES = """\
@@ -17,7 +20,8 @@ examples:
   python -m skfactors report activations dictionary report --html factors.html
   python -m skfactors verify activations dictionary report
 
-Every command can be killed and started again: it goes on where it stopped. Several processes share the work:
+Every command can be killed and started again: it goes on where it stopped. Several processes share the work of extract
+and report, as tasks or steps of SLURM too; those of torchrun also learn one dictionary together:
   torchrun --nproc-per-node 4 -m skfactors fit activations dictionary --n-components 2000 --alpha 0.3
 """
 
@@ -63,6 +67,12 @@ def _extract(options) -> None:
 
 
 def _fit(options) -> None:
+    # Help should not wait for it.
+    from skfactors.learning.processes import described_group, place
+
+    # Half a group, each of whose processes takes itself for all, would be no fit that anybody asked for.
+    described_group()
+    rank, _ = place()
     store = skfactors.ActivationStore(options.store)
     dictionary = skfactors.SparseDictionary(
         options.n_components,
@@ -77,8 +87,8 @@ def _fit(options) -> None:
         verbose=_is_verbose(options),
     )
     dictionary.fit(store, sample_weight=None if options.unweighted else store.sample_weight)
-    if _place()[0] == 0:
-        dictionary.save(options.dictionary)
+    if rank == 0:
+        _save(dictionary, options.dictionary)
         last = dictionary.history_[-1]
         print(
             f"{options.dictionary}: {len(dictionary.components_)} factors, {dictionary.n_steps_} steps; in the last, "
@@ -86,38 +96,67 @@ def _fit(options) -> None:
         )
 
 
+def _save(dictionary, folder) -> None:
+    """Save a dictionary; where nothing can be written, it is well if the folder holds just this one."""
+    try:
+        dictionary.save(folder)
+    except OSError as error:
+        if not is_read_only(error):
+            raise
+        try:
+            there = skfactors.FactorModel.load(folder).fingerprint()
+        except (OSError, ValueError):
+            there = None
+        if there != dictionary.fingerprint():
+            raise
+
+
 def _report(options) -> None:
+    # Help should not wait for it.
+    from skfactors.reports.sharing import finished_report, report_together
+
     store, dictionary = skfactors.ActivationStore(options.store), skfactors.FactorModel.load(options.dictionary)
     if "device" in dictionary.get_params():
         dictionary.set_params(device=options.device)
-    part, n_parts = options.part or _place()
-    n_parts = min(n_parts, store.n_shards)
-    if part >= n_parts:
-        print(f"nothing to do: {store} has no more shards for part {part}")
-        return
     folder = Path(options.report)
-    report = skfactors.FactorReport.from_store(
-        store,
-        dictionary,
-        k=options.k,
-        shards=range(part, store.n_shards, n_parts),
-        checkpoint_dir=options.checkpoint_dir or folder / "checkpoints",
-        verbose=_is_verbose(options),
-    )
-    if n_parts > 1:
-        # Parts of another store or dictionary have folders of their own.
-        run = fingerprint([report.origin, report.parameters])[:16]
-        folders = [folder / f"part-{number}-of-{n_parts}-{run}" for number in range(n_parts)]
-        report.save(folders[part])
-        parts = [skfactors.FactorReport.load(of_part) for of_part in folders if (of_part / "report.json").is_file()]
-        if len(parts) < n_parts:
-            print(f"{folders[part]}: {report}; the part that comes last puts them together")
+    asked = {"k": options.k}
+    how = {"checkpoint_dir": options.checkpoint_dir or folder / "checkpoints", "verbose": _is_verbose(options)}
+    if options.part is not None:
+        report = _report_on_part(folder, store, dictionary, *options.part, **asked, **how)
+        if report is None:
             return
-        report = skfactors.FactorReport.merge(parts)
-    report.save(folder)
+        report.save(folder)
+    elif (report := finished_report(folder, store, dictionary, **asked)) is not None:
+        print(f"{folder}: finished before")
+    elif _is_one_of_several():
+        report = report_together(folder, store, dictionary, **asked, **how)
+    else:
+        report = skfactors.FactorReport.from_store(store, dictionary, **asked, **how)
+        report.save(folder)
     if options.html:
         report.to_html(options.html)
     print(f"{folder}: {report}")
+
+
+def _report_on_part(folder, store, dictionary, part, n_parts, **how):
+    """Report on a part, and return all of them together; None while some are missing."""
+    n_parts = min(n_parts, store.n_shards)
+    if part >= n_parts:
+        print(f"nothing to do: {store} has no more shards for part {part}")
+        return None
+    shards = range(part, store.n_shards, n_parts)
+    report = skfactors.FactorReport.from_store(store, dictionary, shards=shards, **how)
+    if n_parts == 1:
+        return report
+    # Parts of another store or dictionary have folders of their own.
+    run = fingerprint([report.origin, report.parameters])[:16]
+    folders = [folder / f"part-{number}-of-{n_parts}-{run}" for number in range(n_parts)]
+    report.save(folders[part])
+    parts = [skfactors.FactorReport.load(of_part) for of_part in folders if (of_part / "report.json").is_file()]
+    if len(parts) < n_parts:
+        print(f"{folders[part]}: {report}; the part that comes last puts them together")
+        return None
+    return skfactors.FactorReport.merge(parts)
 
 
 def _verify(options) -> int:
@@ -141,28 +180,55 @@ def _problems_of(path: Path) -> list[str]:
         "config.json": lambda: skfactors.FactorModel.load(path) and [],
         "report.json": lambda: read_report(path, whole=True) and [],
     }
-    for name, problems_of in kinds.items():
-        if (path / name).is_file():
-            try:
-                return problems_of()
-            except (OSError, ValueError) as error:
-                return [str(error)]
-    return [f"neither a store nor a dictionary nor a report: it holds none of {', '.join(kinds)}"]
+    try:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISDIR(mode):
+            return _problems_of_checkpoint(path) if stat.S_ISREG(mode) else ["it is neither a folder nor a plain file"]
+        problems, is_known = [], False
+        # Whatever bears the name is looked at: a pipe or a link is no sound file.
+        for problems_of in (kinds[name] for name in kinds if os.path.lexists(path / name)):
+            problems, is_known = problems_of(), True
+            break
+        inside = [*path.glob("checkpoints"), *path.glob("part-*-of-*"), *filter(_is_checkpoint, path.iterdir())]
+    except (OSError, ValueError) as error:
+        return [str(error)]
+    problems += [f"{one.name}: {problem}" for one in sorted(inside) for problem in _problems_of(one)]
+    if not (is_known or inside or path.name == "checkpoints"):
+        return [f"neither a store nor a dictionary nor a report: it holds none of {', '.join(kinds)}"]
+    return problems
 
 
-def _place() -> tuple[int, int]:
-    """Return which of how many processes this one is, as torchrun or an array of SLURM jobs says."""
+def _is_checkpoint(path: Path) -> bool:
+    return re.fullmatch(r"(report-[0-9a-f]{16}|[0-9a-f]{32})\.safetensors", path.name) is not None
+
+
+def _problems_of_checkpoint(path: Path) -> list[str]:
+    from skfactors.learning.checkpoint import check_checkpoint
+    from skfactors.reports.counting.tally_file import read_tally
+
+    if not _is_checkpoint(path):
+        return ["neither a folder nor a checkpoint"]
+    if path.name.startswith("report-"):
+        read_tally(path, remedy="Delete it to begin the report anew.")
+    else:
+        check_checkpoint(path)
+    return []
+
+
+def _is_one_of_several() -> bool:
+    """Say whether the environment is that of one process of several: torchrun's, MPI's, a task's or step's of SLURM."""
+    sizes = ("WORLD_SIZE", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
     found = os.environ
-    if "RANK" in found and "WORLD_SIZE" in found:
-        return int(found["RANK"]), int(found["WORLD_SIZE"])
-    if "SLURM_ARRAY_TASK_COUNT" in found:
-        first = int(found.get("SLURM_ARRAY_TASK_MIN", 0))
-        return int(found["SLURM_ARRAY_TASK_ID"]) - first, int(found["SLURM_ARRAY_TASK_COUNT"])
-    return 0, 1
+    return (
+        any(found.get(name, "1") not in ("", "1") for name in sizes)
+        or any(found.get(name) for name in ("SLURM_ARRAY_TASK_ID", "SLURM_STEP_ID"))
+        or found.get("RANK", "0") not in ("", "0")
+    )
 
 
 def _is_verbose(options) -> bool:
-    return options.verbose or (sys.stderr.isatty() and _place()[0] == 0)
+    is_first = all(os.environ.get(name, "0") in ("", "0") for name in ("RANK", "SLURM_PROCID"))
+    return options.verbose or (sys.stderr.isatty() and is_first)
 
 
 def _layers(value: str):
@@ -245,7 +311,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--html", help="write the explorer to this file")
     report.add_argument("--k", type=int, default=20, help="contexts for each factor and layer (%(default)s)")
     report.add_argument(
-        "--part", type=_part, metavar="I/N", help="report on the I-th of N parts only; that of torchrun unless given"
+        "--part", type=_part, metavar="I/N", help="report on the I-th of N parts only, and leave the others to others"
     )
     report.add_argument("--checkpoint-dir", help="where to keep what a killed report goes on from (REPORT/checkpoints)")
     report.add_argument("--device", default="auto", help="auto, cpu, cuda ...")

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import logging
 import os
+import socket
 import stat
 import time
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,7 @@ _ADVICE = {
 _SECONDS_TO_HOLD = 5
 _SECONDS_TO_FINISH = 3600
 _SECONDS_OF_SILENCE = 3
+_SECONDS_BETWEEN_LOOKS = 0.1
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -274,6 +276,87 @@ def waited_for(lock: FileLock, doing: str) -> Iterator:
         yield
     finally:
         lock.release()
+
+
+class Claim:
+    """
+    A file by which one process at a time claims some work; it is free again once that one has let go of it, or died.
+
+    Parameters
+    ----------
+    path : path-like
+        Of the file, which is gone afterwards. Its folder must exist.
+    """
+
+    def __init__(self, path):
+        self._path, self._file, self._owner = Path(path), None, None
+
+    def take(self) -> bool:
+        """
+        Claim the work, unless another has.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be made.
+        """
+        while True:
+            file = open(self._path, "a+", encoding="utf-8")
+            # Where files cannot be held, nobody can tell.
+            if _hold(file.fileno()) is False:
+                file.close()
+                return False
+            if self._is_current(file):
+                break
+            file.close()
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        self._file, self._owner = file, os.getpid()
+        return True
+
+    def holder(self) -> str:
+        """Return who has claimed it, as far as can be told."""
+        try:
+            return self._path.read_text(encoding="utf-8")[:200] or "another process"
+        except (OSError, ValueError):
+            return "another process"
+
+    def let_go(self) -> None:
+        """Let others have it."""
+        if self._file is None:
+            return
+        # A process that was forked meanwhile has the file, too, but not the claim.
+        if self._owner == os.getpid():
+            with suppress(OSError):
+                self._path.unlink()
+        self._file.close()
+        self._file = None
+
+    def _is_current(self, file) -> bool:
+        """Say whether the file has still its name: who had it before may have removed it a moment ago."""
+        with suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(file.fileno()), os.stat(self._path))
+        return False
+
+
+class Waiting:
+    """Waits for others a moment at a time, and after some seconds says once for whom."""
+
+    def __init__(self):
+        self._start, self._is_said = time.monotonic(), False
+
+    @property
+    def seconds(self) -> float:
+        """How long so far."""
+        return time.monotonic() - self._start
+
+    def go_on(self, whom: str) -> None:
+        """Wait a moment more."""
+        if not self._is_said and self.seconds > _SECONDS_OF_SILENCE:
+            logger.warning("waiting for %s.", whom)
+            self._is_said = True
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
 def is_read_only(error: OSError) -> bool:

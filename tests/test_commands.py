@@ -93,6 +93,55 @@ def test_torchrun_runs_every_command_on_two_processes(folder, tiny_model, tmp_pa
     assert report == FactorReport.from_store(ActivationStore(store), SparseDictionary.load(dictionary))
 
 
+ARRAY = {"SLURM_ARRAY_TASK_COUNT": "4", "SLURM_ARRAY_TASK_MIN": "0", "SLURM_ARRAY_TASK_ID": "2"}
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [ARRAY, {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_STEP_ID": "0"}, {"RANK": "0", "WORLD_SIZE": "1"}],
+)
+def test_a_fit_that_learns_alone_saves_its_own(folder, tmp_path, monkeypatch, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert run("fit", folder / "store", tmp_path / "dictionary", *FIT) == 0
+    saved = SparseDictionary.load(tmp_path / "dictionary")
+    np.testing.assert_array_equal(saved.components_, SparseDictionary.load(folder / "dictionary").components_)
+
+
+@pytest.mark.parametrize("variables", [{"RANK": "1", "WORLD_SIZE": "2"}, {"RANK": "0"}, {"WORLD_SIZE": "2"}])
+def test_a_fit_in_half_a_group_says_so_and_learns_nothing(folder, tmp_path, monkeypatch, capsys, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert run("fit", folder / "store", tmp_path / "dictionary", *FIT) == 1
+    error = capsys.readouterr().err
+    assert "MASTER_ADDR, MASTER_PORT. Start all processes with torchrun" in error and error.count("\n") == 1
+    assert not (tmp_path / "dictionary").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        ("extract", "--max-length"),
+        ("extract", "--batch-size"),
+        ("extract", "--rows-per-shard"),
+        ("fit", "--n-components"),
+        ("fit", "--max-iter"),
+        ("fit", "--batch-size"),
+        ("fit", "--checkpoint-every"),
+        ("report", "--k"),
+    ],
+)
+def test_a_number_of_0_is_refused_by_name(folder, tiny_model, tmp_path, capsys, command, number):
+    arguments = {
+        "extract": [folder / "corpus.txt", tmp_path / "store", "--model", tiny_model],
+        "fit": [folder / "store", tmp_path / "dictionary"],
+        "report": [folder / "store", folder / "dictionary", tmp_path / "report"],
+    }
+    assert run(command, *arguments[command], number, "0") == 1
+    assert number.strip("-").replace("-", "_") in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_verify_names_what_is_bad_and_fails(folder, tmp_path, capsys):
     import shutil
 
@@ -123,6 +172,36 @@ def test_verify_misses_what_a_report_was_counted_from(folder, tmp_path, capsys, 
     assert FactorReport.load(report) == FactorReport.load(folder / "report")
     assert run("verify", report) == 1
     assert "tally.safetensors is missing or that of another report" in capsys.readouterr().out
+
+
+def test_verify_looks_into_checkpoints_and_parts_too(folder, tmp_path, capsys):
+    import shutil
+
+    dictionary = shutil.copytree(folder / "dictionary", tmp_path / "dictionary")
+    report = shutil.copytree(folder / "report", tmp_path / "report")
+    store = ActivationStore(folder / "store")
+    part = FactorReport.from_store(store, SparseDictionary.load(dictionary), shards=[0])
+    part.save(report / "part-0-of-2")
+    assert run("verify", dictionary, report, dictionary / "checkpoints", report / "checkpoints") == 0
+    bad = [*(dictionary / "checkpoints").iterdir(), *(report / "checkpoints").glob("*.safetensors")]
+    for path in [*bad, report / "part-0-of-2" / "report.json"]:
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+        capsys.readouterr()
+        assert run("verify", dictionary, report) == 1
+        assert path.name in capsys.readouterr().out
+    assert len(bad) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="The system has no pipes with names.")
+def test_verify_waits_for_no_pipe(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "dictionary").mkdir()
+    os.mkfifo(tmp_path / "dictionary" / "config.json")
+    assert run("verify", *sorted(tmp_path.iterdir())) == 1
+    printed = capsys.readouterr().out
+    assert "pipe: it is neither a folder nor a plain file" in printed and "link: [Errno 2]" in printed
+    assert "dictionary: " in printed and "sound" not in printed
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from skfactors.learning.batches import ArrayRows, StreamedRows, hold_out, merge_repeats, read_ahead, rows_of
-from skfactors.learning.callbacks import Watcher
+from skfactors.learning.callbacks import Watcher, shared
 from skfactors.learning.checkpoint import Checkpoint
 from skfactors.learning.processes import assembled, share_state
 from skfactors.learning.step import Step
@@ -122,30 +122,33 @@ def learn(
     """
     with assembled(schedule.distributed, schedule.device) as processes:
         checkpoint = Checkpoint.of(schedule, [*identity, X, weight], processes)
-        saved = checkpoint.read()
-        if saved is not None:
-            random_state.set_state(saved.first_state)
-        share_state(random_state, processes)
-        first_state = random_state.get_state()
-        rows, held_out = rows_of(X, weight), None
-        step = begin(rows, random_state, processes, None if saved is None else saved.methods)
-        if schedule.early_stopping:
-            rows, held_out = hold_out(rows, schedule.validation_fraction, random_state)
-        standing = Standing(first_state, random_state.get_state(), list(history), n_before=len(history))
-        if saved is not None:
-            saved.restore(step, standing)
-        watcher.begin_fit(X)
-        verbose = schedule.verbose and processes.rank == 0
-        with progress_bar("learning factors", total=schedule.max_iter * len(rows), enabled=verbose) as advance:
-            advance(standing.n_epochs * len(rows) + standing.n_batches * schedule.batch_size)
-            while not standing.is_over:
-                _run_epoch(step, rows, standing, random_state, schedule, checkpoint, watcher, advance)
-                _end_epoch(step, held_out, standing, schedule)
-                standing.is_over |= watcher.end_epoch(step)
-                checkpoint.write_if_due(step, standing)
-        random_state.set_state(standing.epoch_state)
-        checkpoint.write(step, standing)
-        watcher.end_fit()
+        watcher = shared(watcher, processes)
+        with checkpoint.taken_up() as saved:
+            if saved is not None:
+                random_state.set_state(saved.first_state)
+            share_state(random_state, processes)
+            first_state = random_state.get_state()
+            rows, held_out = rows_of(X, weight), None
+            step = begin(rows, random_state, processes, None if saved is None else saved.methods)
+            if schedule.early_stopping:
+                rows, held_out = hold_out(rows, schedule.validation_fraction, random_state)
+            standing = Standing(first_state, random_state.get_state(), list(history), n_before=len(history))
+            if saved is not None:
+                saved.restore(step, standing)
+            was_over = standing.is_over
+            watcher.begin_fit(X)
+            verbose = schedule.verbose and processes.rank == 0
+            with progress_bar("learning factors", total=schedule.max_iter * len(rows), enabled=verbose) as advance:
+                advance(standing.n_epochs * len(rows) + standing.n_batches * schedule.batch_size)
+                while not standing.is_over:
+                    _run_epoch(step, rows, standing, random_state, schedule, checkpoint, watcher, advance)
+                    _end_epoch(step, held_out, standing, schedule)
+                    standing.is_over |= watcher.end_epoch(step)
+                    checkpoint.write_if_due(step, standing)
+            random_state.set_state(standing.epoch_state)
+            if not was_over:
+                checkpoint.write(step, standing)
+            watcher.end_fit()
     return step, standing
 
 
@@ -186,7 +189,7 @@ def _run_epoch(
 def _end_epoch(step: Step, held_out: ArrayRows | None, standing: Standing, schedule: Schedule) -> None:
     standing.n_epochs += 1
     standing.n_batches = 0
-    standing.is_over |= standing.n_epochs == schedule.max_iter
+    standing.is_over |= standing.n_epochs >= schedule.max_iter
     if held_out is not None:
         reached = step.loss(held_out, schedule.batch_size)
         standing.history[-1]["validation_objective"] = reached

@@ -48,11 +48,11 @@ class Step(ABC):
 
     @abstractmethod
     def learned(self) -> dict[str, np.ndarray]:
-        """Return the fitted attributes so far, by name."""
+        """Return the fitted attributes so far, by name: the same names and shapes at every step."""
 
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
-        """Return all else that a later step depends on."""
+        """Return all else that a later step depends on, likewise."""
 
     @abstractmethod
     def restore(self, learned: dict[str, np.ndarray], state: dict[str, np.ndarray]) -> None:

@@ -1,5 +1,6 @@
 """Threads: compiled code runs on several at a time, and libraries that would take the same cores keep to one."""
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -107,3 +108,15 @@ def in_parallel(function, tasks) -> list:
 @cache
 def _libraries() -> ThreadpoolController:
     return ThreadpoolController()
+
+
+def _begin_anew_after_fork() -> None:
+    """Keep torch from waiting for ever for threads that the process it was forked from had, and this one has not."""
+    torch.set_num_threads(1)
+    _n_threads.set(None)
+    _held_back.clear()
+    _blas_on_one_thread.__init__()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew_after_fork)

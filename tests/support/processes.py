@@ -118,6 +118,29 @@ def fit_twice_to(path, rows, **parameters):
         fit_to(f"{path}-{number}", rows, random_state=number, **parameters)
 
 
+def run_command(*arguments, pause=0.0, counts=None):
+    """Run a command; a pause before each shard or minibatch leaves time to kill it, and each is noted in a file."""
+    import sys
+
+    from skfactors.commands import main
+    from skfactors.dictionaries.sparse_coding.step import SparseCodingStep
+    from skfactors.extraction.store.activation_store import ActivationStore
+
+    def slowed(method):
+        def wrapped(self, *of):
+            time.sleep(pause)
+            if counts is not None:
+                with open(counts, "a") as file:
+                    file.write("x")
+            return method(self, *of)
+
+        return wrapped
+
+    SparseCodingStep.learn_from = slowed(SparseCodingStep.learn_from)
+    ActivationStore.read_shard = slowed(ActivationStore.read_shard)
+    sys.exit(main([str(argument) for argument in arguments]))
+
+
 def start_team(n_processes, target, *arguments, **keywords):
     """Start processes with the environment that torchrun gives them."""
     import socket
