@@ -118,3 +118,11 @@ def test_docstrings_pass_the_checks_of_numpydoc(name):
         # numpydoc does not see that what is returned is an iterator, and that Yields says of what.
         failed.pop("RT01", None)
     assert not failed
+
+
+def test_every_test_that_the_page_of_reliability_names_is_there():
+    tests = Path(__file__).parent
+    there = {name for file in tests.rglob("test_*.py") for name in re.findall(r"def (test_\w+)", file.read_text())}
+    named = set(re.findall(r"`(test_\w+)`", (DOCS / "reliability.md").read_text(encoding="utf-8")))
+    assert len(named) > 50
+    assert named <= there
