@@ -1,0 +1,133 @@
+"""A model of crashes: a process that writes is stopped before a step of choice, and nothing that it does later counts."""
+
+import builtins
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from unittest.mock import patch
+
+_open, _os_open, _fsync, _truncate = open, os.open, os.fsync, os.truncate
+_CHANGES = ("replace", "rename", "link", "symlink", "unlink", "remove", "rmdir", "mkdir", "truncate")
+# What happens to the step that a process is stopped at, and to what was not yet synced.
+KILLED, TORN, POWER_CUT = "killed", "killed amid", "power cut"
+
+
+class Crash(BaseException):
+    """The end of a process: not to be caught by what handles errors."""
+
+
+class Disk:
+    """
+    A folder whose writing is counted in steps: files opened, written to, synced, renamed, removed; folders made.
+
+    Parameters
+    ----------
+    folder : Path
+        What is written elsewhere does not count.
+    stop : int, default=None
+        Before which step the process ends; None lets it live.
+    how : str, default=KILLED
+        `TORN` lets half of the bytes of the step be written. `POWER_CUT` empties what was written and not synced.
+
+    Attributes
+    ----------
+    steps : list of (str, bool)
+        Each the name of a step, and whether something was not synced before it.
+    """
+
+    def __init__(self, folder: Path, stop: int | None = None, how: str = KILLED):
+        self._folder = str(folder)
+        self._stop, self._how = stop, how
+        self._is_over = False
+        self._unsynced = set()
+        self.steps = []
+
+    def step(self, name: str, effect: Callable, half: Callable = lambda: None):
+        """Let a step take effect, unless the process ends with it."""
+        if self._is_over:
+            raise Crash
+        if len(self.steps) == self._stop:
+            self._is_over = True
+            if self._how == TORN:
+                half()
+            if self._how == POWER_CUT:
+                self._lose_unsynced()
+            raise Crash
+        self.steps.append((name, bool(self._unsynced)))
+        return effect()
+
+    @contextmanager
+    def patched(self) -> Iterator["Disk"]:
+        """Have what Python writes go through this."""
+        with (
+            patch.multiple(os, open=self._opened_raw, fsync=self._synced, **{n: self._counted(n) for n in _CHANGES}),
+            patch.object(builtins, "open", self._opened),
+            patch.object(io, "open", self._opened),
+        ):
+            yield self
+
+    def _counted(self, name: str) -> Callable:
+        change = getattr(os, name)
+
+        def counted(path, *of, **options):
+            if not self._is_within(path):
+                return change(path, *of, **options)
+            return self.step(name, lambda: change(path, *of, **options))
+
+        return counted
+
+    def _opened_raw(self, path, flags, *of, **options):
+        if not self._is_within(path) or not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            return _os_open(path, flags, *of, **options)
+        return self.step("open", lambda: _os_open(path, flags, *of, **options))
+
+    def _opened(self, path, mode="r", buffering=-1, encoding=None, errors=None, newline=None, **options):
+        if not self._is_within(path) or not set(mode) & set("wxa"):
+            return _open(path, mode, buffering, encoding, errors, newline, **options)
+        raw = self.step("open", lambda: _Written(self, path, mode.replace("b", "").replace("t", "")))
+        buffered = io.BufferedWriter(raw)
+        return buffered if "b" in mode else io.TextIOWrapper(buffered, encoding, errors, newline)
+
+    def _synced(self, descriptor):
+        self.step("sync", lambda: _fsync(descriptor))
+        self._unsynced.discard(os.fstat(descriptor).st_ino)
+
+    def written(self, file, write: Callable, content) -> int:
+        """Write some bytes, as a step."""
+        self._unsynced.add(os.fstat(file.fileno()).st_ino)
+        return self.step("write", lambda: write(content), lambda: write(content[: len(content) // 2]))
+
+    def _lose_unsynced(self):
+        for path in Path(self._folder).rglob("*"):
+            if path.is_file() and path.stat().st_ino in self._unsynced:
+                _truncate(path, 0)
+
+    def _is_within(self, path) -> bool:
+        return not isinstance(path, int) and os.path.abspath(os.fspath(path)).startswith(self._folder)
+
+
+class _Written(io.FileIO):
+    def __init__(self, disk: Disk, path, mode: str):
+        self._disk = disk
+        super().__init__(path, mode)
+
+    def write(self, content):
+        return self._disk.written(self, super().write, content)
+
+
+def stopped(folder: Path, stop: int | None, call: Callable, how: str = KILLED) -> Disk:
+    """Call a function whose process is stopped before a step, and return what it wrote to."""
+    with Disk(folder, stop, how).patched() as disk, suppress(Crash):
+        call()
+    return disk
+
+
+def points_of(disk: Disk) -> list[tuple[int, str]]:
+    """Return all ways to stop what was written in some steps: each the number of a step, and how."""
+    points = []
+    for number, (name, is_unsynced) in enumerate(disk.steps):
+        points += [(number, KILLED)]
+        points += [(number, TORN)] * (name == "write") + [(number, POWER_CUT)] * is_unsynced
+    return points
