@@ -1,4 +1,4 @@
-"""Checksums that are always right: what a schema has to find, since somebody altered a file and made its record anew."""
+"""Checksums that are always right, as where somebody altered a file and made its record anew."""
 
 import hashlib
 import zlib

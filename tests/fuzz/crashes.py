@@ -1,4 +1,4 @@
-"""A model of crashes: a process that writes is stopped before a step of choice, and nothing that it does later counts."""
+"""A model of crashes: a process that writes is stopped before a step, and nothing that it does later counts."""
 
 import builtins
 import io

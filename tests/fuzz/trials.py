@@ -20,7 +20,7 @@ import numpy as np
 
 from .believing import all_checksums_right
 from .crashes import points_of, stopped
-from .kinds import KINDS, Kind, Workshop, verified
+from .kinds import Kind, Workshop, verified
 from .mutations import BLUNT, SUBTLE, Victim, flip_bit
 from .writings import WRITINGS
 
@@ -87,7 +87,7 @@ def _bounded() -> Iterator[None]:
 
 
 def trouble_with_error(error: BaseException, folder: Path, names: set[str]) -> str | None:
-    """Say what is wrong with an error; None where it is a ValueError or OSError of one line that names what it is of."""
+    """Say what is wrong with an error; None where it is a ValueError or OSError that names what it is of in a line."""
     text = str(error)
     if isinstance(error, TooLong):
         return f"it took more than {SECONDS} s"
