@@ -213,16 +213,17 @@ def open_plain(path, folder=None, *, size: int | None = None) -> Iterator:
         If it is a folder, a pipe or a device, a link that leads out of the folder, or of another size.
     """
     path = Path(path)
-    if folder is not None and not path.resolve().is_relative_to(Path(folder).resolve()):
+    if folder is not None and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         raise ValueError(f"{str(path)!r} is a link that leads out of its folder; put the file itself there")
     # A pipe would be waited for.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with advised_errors(path):
         descriptor = os.open(path, flags)
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise ValueError(f"{str(path)!r} is not a plain file")
     with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise ValueError(f"{str(path)!r} is not a plain file")
         if size is not None and found.st_size != size:
             raise ValueError(f"{str(path)!r} was cut short or altered: it has {found.st_size} bytes instead of {size}")
         yield file

@@ -42,6 +42,7 @@ class Disk:
         self._stop, self._how = stop, how
         self._is_over = False
         self._unsynced = set()
+        self._files = []
         self.steps = []
 
     def step(self, name: str, effect: Callable, half: Callable = lambda: None):
@@ -66,7 +67,12 @@ class Disk:
             patch.object(builtins, "open", self._opened),
             patch.object(io, "open", self._opened),
         ):
-            yield self
+            try:
+                yield self
+            finally:
+                # What a process holds it lets go of as it ends.
+                for file in self._files:
+                    file.close()
 
     def _counted(self, name: str) -> Callable:
         change = getattr(os, name)
@@ -87,12 +93,16 @@ class Disk:
         if not self._is_within(path) or not set(mode) & set("wxa"):
             return _open(path, mode, buffering, encoding, errors, newline, **options)
         raw = self.step("open", lambda: _Written(self, path, mode.replace("b", "").replace("t", "")))
-        buffered = io.BufferedWriter(raw)
+        buffered = io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
         return buffered if "b" in mode else io.TextIOWrapper(buffered, encoding, errors, newline)
 
     def _synced(self, descriptor):
         self.step("sync", lambda: _fsync(descriptor))
         self._unsynced.discard(os.fstat(descriptor).st_ino)
+
+    def opened(self, file) -> None:
+        """Take note of a file that may still be open at the end."""
+        self._files.append(file)
 
     def written(self, file, write: Callable, content) -> int:
         """Write some bytes, as a step."""
@@ -112,6 +122,7 @@ class _Written(io.FileIO):
     def __init__(self, disk: Disk, path, mode: str):
         self._disk = disk
         super().__init__(path, mode)
+        disk.opened(self)
 
     def write(self, content):
         return self._disk.written(self, super().write, content)

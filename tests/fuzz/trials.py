@@ -271,8 +271,12 @@ def crash_trials(name: str, workshop: Workshop, folder: Path) -> Iterator[tuple[
         raise new.error
     for number, how in points_of(disk):
         begin()
-        stopped(tried, number, lambda: writing.write(workshop, tried), how)
         what = f"{how} at step {number}, {disk.steps[number][0]}"
+        logger.info(what)
+        ended = outcome_of(lambda: stopped(tried, number, lambda: writing.write(workshop, tried), how))
+        if ended.error is not None:
+            yield what, f"it ends with {ended.error!r}"
+            continue
         found = read(tried)
         if found.error is not None:
             right = old.error is not None and trouble_with_error(found.error, looked_at, set()) is None
