@@ -185,7 +185,11 @@ def read_plain(path, folder=None, *, size: int | None = None) -> bytes:
     bytes
     """
     with open_plain(path, folder, size=size) as file, advised_errors(path):
-        return file.read()
+        try:
+            return file.read()
+        except MemoryError as error:
+            held = os.fstat(file.fileno()).st_size
+            raise ValueError(f"{str(path)!r} has {held} bytes, more than there is memory for") from error
 
 
 @contextmanager

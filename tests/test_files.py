@@ -11,6 +11,7 @@ import time
 import pytest
 from filelock import FileLock
 from fuzz.crashes import points_of, stopped
+from fuzz.trials import outcome_of
 
 from skfactors import files
 from skfactors.files import (
@@ -173,6 +174,13 @@ def test_a_member_of_another_size_is_not_read(tmp_path):
     os.truncate(tmp_path / "a", 2**40)
     with pytest.raises(ValueError, match="1099511627776 bytes instead of 5"):
         saved_in(tmp_path)
+
+
+def test_a_file_that_memory_cannot_hold_is_refused_by_name(tmp_path):
+    with (tmp_path / "a").open("wb") as file:
+        file.truncate(2**40)
+    error = outcome_of(lambda: read_plain(tmp_path / "a")).error
+    assert isinstance(error, ValueError) and "a' has 1099511627776 bytes, more than there is memory for" in str(error)
 
 
 def _pipe(path):

@@ -27,7 +27,7 @@ def main(arguments=None) -> int:
         for name in kinds:
             n_deviations += _mutate(name, workshop, Path(folder) / name, seed, len(kinds), options)
         for name in [name for name in WRITINGS if options.only in name] if options.crashes else []:
-            n_deviations += _report(name, "crash points", crash_trials(name, workshop, Path(folder) / name))
+            n_deviations += _report(name, "crash points", crash_trials(WRITINGS[name], workshop, Path(folder) / name))
     print(f"deviations: {n_deviations}")
     return int(n_deviations > 0)
 

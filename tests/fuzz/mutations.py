@@ -206,16 +206,21 @@ def _altered_array(rng, array):
     if inside is not None:
         inside, what = altered(rng, inside)
         return np.frombuffer(dumped(inside), dtype=np.uint8), f"with {what}"
+    with np.errstate(all="ignore"):
+        choices = _spoilt(rng, array)
+    what = rng.choice(sorted(choices))
+    return np.ascontiguousarray(choices[what]), what
+
+
+def _spoilt(rng, array) -> dict[str, np.ndarray]:
     spoilt = array.copy()
     if array.size:
         odd = [0, -1, 2**31 - 1, np.nan, np.inf, 1e300] if array.dtype.kind == "f" else [0, 1, -1, 2**62, 255]
-        with np.errstate(all="ignore"):
-            spoilt.ravel()[rng.randrange(array.size)] = np.array(rng.choice(odd)).astype(array.dtype)
-    choices = {
+        spoilt.ravel()[rng.randrange(array.size)] = np.array(rng.choice(odd)).astype(array.dtype)
+    types = [np.float64, np.float16, np.int64, np.int8, np.bool_, np.complex64]
+    return {
         "with one other value": spoilt,
-        "of another type": array.astype(
-            rng.choice([np.float64, np.float16, np.int64, np.int8, np.bool_, np.complex64])
-        ),
+        "of another type": array.astype(rng.choice(types)),
         "one shorter": array[:-1] if array.ndim else array,
         "longer": np.concatenate([array, array]) if array.ndim else array,
         "empty": np.zeros(0, array.dtype),
@@ -223,8 +228,6 @@ def _altered_array(rng, array):
         "flat": array.ravel(),
         "backwards": array[::-1] if array.ndim else array,
     }
-    what = rng.choice(sorted(choices))
-    return np.ascontiguousarray(choices[what]), what
 
 
 def alter_parquet(rng, victim):

@@ -22,11 +22,11 @@ from .believing import all_checksums_right
 from .crashes import points_of, stopped
 from .kinds import Kind, Workshop, verified
 from .mutations import BLUNT, SUBTLE, Victim, flip_bit
-from .writings import WRITINGS
+from .writings import Writing
 
 logger = logging.getLogger(__name__)
 
-SECONDS, BYTES = 10, 4 * 2**30
+SECONDS, BYTES = 20, 2**30
 # As after hours, when what was left behind may go.
 _HOURS = 10 * 3600
 
@@ -76,7 +76,7 @@ def _bounded() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_AS, (now + BYTES, hard))
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
     # What hangs where no handler runs ends all, with a traceback.
-    faulthandler.dump_traceback_later(3 * SECONDS, exit=True)
+    faulthandler.dump_traceback_later(SECONDS + 60, exit=True)
     try:
         yield
     finally:
@@ -230,17 +230,20 @@ def _is_finite(result) -> bool:
     return all(map(_is_finite, result)) if isinstance(result, (list, tuple, type({}.values()))) else True
 
 
-def crash_trials(name: str, workshop: Workshop, folder: Path) -> Iterator[tuple[str, str | None]]:
+def crash_trials(
+    writing: Writing, workshop: Workshop, folder: Path, every: int = 1
+) -> Iterator[tuple[str, str | None]]:
     """
     Stop a call that writes at each of its steps, and call it again.
 
     Parameters
     ----------
-    name : str
-        One of `WRITINGS`.
+    writing : Writing
     workshop : Workshop
     folder : Path
         Where to.
+    every : int, default=1
+        How many of the ways to stop it one is taken from.
 
     Yields
     ------
@@ -249,7 +252,6 @@ def crash_trials(name: str, workshop: Workshop, folder: Path) -> Iterator[tuple[
     deviation : str or None
         What should not have come of it.
     """
-    writing = WRITINGS[name]
     before, tried, looked_at = folder / "before", folder / "tried", folder / "looked at"
     before.mkdir(parents=True)
     writing.prepare(workshop, before)
@@ -269,7 +271,7 @@ def crash_trials(name: str, workshop: Workshop, folder: Path) -> Iterator[tuple[
     new, names = read(tried), _names_in(tried)
     if new.error is not None:
         raise new.error
-    for number, how in points_of(disk):
+    for number, how in points_of(disk)[::every]:
         begin()
         what = f"{how} at step {number}, {disk.steps[number][0]}"
         logger.info(what)
