@@ -80,7 +80,7 @@ def remove_leftovers(folder, pattern: str = "") -> None:
     ----------
     folder : path-like
     pattern : str, default=""
-        Of subfolders to look in instead, as in ``"*/"``.
+        What stands before the names that are looked for: ``"*/"`` finds those of subfolders, ``".a"`` those of a file "a".
     """
     for path in leftovers(folder, pattern):
         with suppress(OSError, ValueError):
