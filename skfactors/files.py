@@ -80,7 +80,7 @@ def remove_leftovers(folder, pattern: str = "") -> None:
     ----------
     folder : path-like
     pattern : str, default=""
-        What stands before the names that are looked for: ``"*/"`` finds those of subfolders, ``".a"`` those of a file "a".
+        What stands before them: ``"*/"`` finds those in subfolders, ``".a"`` those of a file called "a".
     """
     for path in leftovers(folder, pattern):
         with suppress(OSError, ValueError):

@@ -103,6 +103,12 @@ def test_leftovers_of_subfolders_are_found(tmp_path):
     assert not left.exists()
 
 
+def test_leftovers_of_one_file_are_told_from_those_of_another(tmp_path):
+    mine, other = aged(_left_behind(tmp_path)), aged(_left_behind(tmp_path).rename(tmp_path / ".b.0.unfinished"))
+    remove_leftovers(tmp_path, ".a")
+    assert other.exists() and not mine.exists()
+
+
 def test_a_leftover_that_is_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / ".a.0.unfinished")
     aged(tmp_path / ".a.0.unfinished")
