@@ -132,8 +132,7 @@ def _use_store(workshop, folder):
         [_plain(part) for part in store],
         _plain(store[::3]),
         store.sample_weight[:],
-        of_layer.sample_weight[::2],
-        np.asarray(of_layer),
+        of_layer.read_shard(1).X,
         list(of_layer.iter_shuffled(16, np.random.RandomState(0))),
     ]
 
