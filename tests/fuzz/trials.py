@@ -301,4 +301,5 @@ def crash_trials(
 
 
 def _names_in(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+    """Find what is in a folder, but for locks, which may stay: they hold nothing, and are taken again."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix != ".lock"}
