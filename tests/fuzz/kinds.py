@@ -16,7 +16,7 @@ from support.tiny_kinds import SIZES, WORDS, save
 from skfactors import ActivationStore, FactorModel, FactorReport, SparseDictionary, TransformerFeatureExtractor
 from skfactors.commands import main
 
-from .crashes import stopped
+from .crashes import stopped_midway
 
 BEFORE = Path(__file__).parents[1] / "data" / "before_factor_model" / "dictionary"
 REPORT = {"k": 2, "top": 3, "window": 3}
@@ -170,7 +170,7 @@ def _use_dictionary(workshop, folder):
 
 
 def _stopped_fit(workshop, folder, variant):
-    stopped(folder, 40, lambda: _fit(workshop, folder, variant))
+    stopped_midway(folder, lambda: _fit(workshop, folder, variant))
 
 
 def _fit(workshop, folder, variant=0):
@@ -205,7 +205,7 @@ def _use_parts(workshop, folder):
 
 
 def _stopped_report(workshop, folder, variant):
-    stopped(folder, 12, lambda: _report(workshop, folder, variant))
+    stopped_midway(folder, lambda: _report(workshop, folder, variant))
 
 
 def _report(workshop, folder, variant=0):
@@ -223,7 +223,7 @@ KINDS = {
     "stopped store": Kind(_make_stopped_store, _use_stopped_store, finite=False),
     "dictionary": Kind(_make_dictionary, _use_dictionary, verified=True),
     "dictionary of version 0.1": Kind(_make_dictionary_of_before, _use_dictionary, vouched=False, verified=True),
-    "checkpoint of a fit": Kind(_stopped_fit, _fit),
+    "checkpoint of a fit": Kind(_stopped_fit, _fit, names=frozenset({"overflow"})),
     "report": Kind(_make_report, _use_report, verified=True),
     "parts of a report": Kind(_make_parts, _use_parts, names=frozenset({"reports 0 and 1"})),
     "checkpoint of a report": Kind(_stopped_report, _report),
