@@ -82,7 +82,7 @@ def remove_leftovers(folder, pattern: str = "") -> None:
     ----------
     folder : path-like
     pattern : str, default=""
-        Of subfolders to look in instead, as in ``"*/"``.
+        What stands before them: ``"*/"`` finds those in subfolders, ``".a"`` those of a file called "a".
     """
     for path in leftovers(folder, pattern):
         with suppress(OSError, ValueError):
@@ -187,7 +187,11 @@ def read_plain(path, folder=None, *, size: int | None = None) -> bytes:
     bytes
     """
     with open_plain(path, folder, size=size) as file, advised_errors(path):
-        return file.read()
+        try:
+            return file.read()
+        except MemoryError as error:
+            held = os.fstat(file.fileno()).st_size
+            raise ValueError(f"{str(path)!r} has {held} bytes, more than there is memory for") from error
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Put template, style, scripts and data together into one HTML file."""
 
 import base64
+import glob
 import gzip
 import hashlib
 import json
@@ -8,7 +9,7 @@ import os
 from importlib.resources import files
 from pathlib import Path
 
-from skfactors.files import replaced_file
+from skfactors.files import remove_leftovers, replaced_file
 from skfactors.reports.explorer.payload import examples_section, sections_of
 
 # In the order in which they are run; they share one scope.
@@ -45,6 +46,7 @@ def write_page(path, report, *, examples=()):
             file.write(page)
     except OSError as error:
         raise type(error)(f"{path} cannot be written: {error.strerror}.") from error
+    remove_leftovers(path.parent, f".{glob.escape(path.name)}")
 
 
 def page_of(sections):

@@ -1,0 +1,1 @@
+"""A fuzzer of everything that is kept on disk, and a model of crashes; ``python -m tests.fuzz`` runs both."""
