@@ -371,7 +371,7 @@ def _class_named(name: str, module: str | None, asked: type[FactorModel], path) 
         if found
         else "this version of skfactors does not know: update skfactors, or import the module that defines it first."
     )
-    raise ValueError(f"{str(path)!r} holds a {name}, which {trouble}")
+    raise ValueError(f"{str(path)!r} holds a {name!r}, which {trouble}")
 
 
 def _is_fitted_name(name: str) -> bool:

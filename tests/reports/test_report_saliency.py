@@ -8,6 +8,7 @@ from support.planted_model import HIGH, LOW, MID, factors, save_planted_model
 
 from skfactors import FactorReport, SparseDictionary, TransformerFeatureExtractor
 from skfactors.extraction.probe import ModelProbe
+from skfactors.records import sealed
 from skfactors.reports import classify_levels, context_span, token_saliency
 
 
@@ -134,8 +135,9 @@ def test_an_altered_saliency_is_refused(report, tmp_path, name, value):
     report.add_saliency(factors=LOW, k=1, method="gradient").save(tmp_path)
     content = json.loads((tmp_path / "report.json").read_text())
     content["saliency"][0][name] = value
-    (tmp_path / "report.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="report.json is damaged"):
+    del content["sha256"]
+    (tmp_path / "report.json").write_text(json.dumps(sealed(content)))
+    with pytest.raises(ValueError, match="report.json' is damaged: (?!.*checksum)"):
         FactorReport.load(tmp_path)
 
 
