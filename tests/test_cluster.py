@@ -46,6 +46,9 @@ def test_a_grid_search_on_two_dask_workers_equals_one_here_and_runs_each_text_on
         refit=False,
         error_score="raise",
     )
+    # A search may well leave all to one worker, so each is given texts of its own first, and some that both have.
+    shares = zip([corpus[:30], corpus[15:]], client.scheduler_info()["workers"], strict=True)
+    client.gather([client.submit(extractor.extract, texts, workers=worker) for texts, worker in shares])
     with parallel_config(backend="dask"):
         scores = search.fit(corpus).cv_results_["mean_test_score"]
     assert len(list((tmp_path / "counts").iterdir())) == 2
