@@ -101,16 +101,14 @@ def check_weight(sample_weight, X):
     Raises
     ------
     ValueError
-        If a weight is negative or not finite, none is positive, the largest is far from 1, there are more or fewer than
-        rows, or they are another store's.
+        If a weight is negative or not finite, none is positive, the largest is far from 1, or there are more or fewer
+        than rows.
     """
     if is_streamed(X):
         if sample_weight is None:
             return None
         # A store's own weights are looked up a batch at a time.
         if hasattr(sample_weight, "fingerprint"):
-            if getattr(sample_weight, "store_fingerprint", X.fingerprint) != X.fingerprint:
-                raise ValueError("sample_weight is that of another store: pass the `sample_weight` of this one.")
             if sample_weight.shape != (len(X),):
                 raise ValueError(f"sample_weight has shape {sample_weight.shape}, and the store {len(X)} rows.")
             return sample_weight

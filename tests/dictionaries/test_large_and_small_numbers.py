@@ -143,14 +143,6 @@ def test_weights_of_a_store_are_taken_by_place(demo_store_of_rows):
         np.testing.assert_array_equal(dictionary().fit(demo_store_of_rows, sample_weight=weight).components_, by_place)
 
 
-def test_weights_of_another_store_are_refused(demo_store_of_rows):
-    class OfAnotherStore:
-        shape, fingerprint, store_fingerprint = (120,), "weights", "another"
-
-    with pytest.raises(ValueError, match="sample_weight is that of another store"):
-        dictionary().fit(demo_store_of_rows, sample_weight=OfAnotherStore())
-
-
 @pytest.fixture
 def demo_store_of_rows():
     """Stands in for an ActivationStore of the rows."""

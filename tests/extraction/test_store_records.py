@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skfactors import ActivationStore, TransformerFeatureExtractor
+from skfactors import ActivationStore, SparseDictionary, TransformerFeatureExtractor
 from skfactors.extraction.store import activation_store, filling
 from skfactors.extraction.store.layout import COMPLETE, MANIFEST, read_checked, write_checked
 
@@ -489,6 +489,18 @@ def test_weights_say_of_which_store_they_are_though_their_values_are_the_same(ex
     assert this.shape == other.shape
     assert this.sample_weight.store_fingerprint == this.fingerprint != other.sample_weight.store_fingerprint
     assert this.sample_weight.fingerprint != other.sample_weight.fingerprint
+
+
+def test_weights_of_another_store_count_by_place(extractor, folder, tmp_path):
+    this, other = ActivationStore(folder), extractor.extract_to(TEXTS[::-1], tmp_path / "other")
+    dictionary = SparseDictionary(
+        6, alpha=0.5, max_iter=1, random_state=0, device="cpu", checkpoint_dir=tmp_path / "kept"
+    )
+    by_own = dictionary.fit(this, sample_weight=this.sample_weight).components_
+    by_others = dictionary.fit(this, sample_weight=other.sample_weight).components_
+    by_place = dictionary.fit(this, sample_weight=np.asarray(other.sample_weight)).components_
+    assert not np.array_equal(by_own, by_others)
+    np.testing.assert_allclose(by_others, by_place, rtol=1e-5, atol=1e-6)
 
 
 def test_a_store_without_its_empty_folders_and_locks_is_mended(folder, extractor):

@@ -426,4 +426,5 @@ def _read_parquet(content: bytes, names: list[str], n_rows: int) -> pd.DataFrame
             raise ValueError("the provenance is of more or fewer rows")
         return pd.read_parquet(io.BytesIO(content), columns=names, engine="pyarrow")[names]
     except (pyarrow.ArrowException, OSError, KeyError) as error:
-        raise ValueError(f"the provenance cannot be read: {error}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"the provenance cannot be read: {reason}") from error
