@@ -491,8 +491,11 @@ def test_weights_say_of_which_store_they_are_though_their_values_are_the_same(ex
     assert this.sample_weight.fingerprint != other.sample_weight.fingerprint
 
 
-def test_weights_of_another_store_count_by_place(extractor, folder, tmp_path):
-    this, other = ActivationStore(folder), extractor.extract_to(TEXTS[::-1], tmp_path / "other")
+def test_weights_of_another_store_count_by_place(extractor, tmp_path):
+    texts = ["the bank of the river was muddy", "the shares of the bank fell after"]
+    this, other = (
+        extractor.extract_to([*few, *few], tmp_path / few[0]) for few in (texts, ["the " * 6 + "bank", texts[1]])
+    )
     dictionary = SparseDictionary(
         6, alpha=0.5, max_iter=1, random_state=0, device="cpu", checkpoint_dir=tmp_path / "kept"
     )
