@@ -9,6 +9,7 @@ _HOMES = {
     "DocumentFactors": "skfactors.compose",
     "FactorModel": "skfactors.dictionaries",
     "FactorReport": "skfactors.reports",
+    "SparseAutoencoder": "skfactors.dictionaries",
     "SparseDictionary": "skfactors.dictionaries",
     "TransformerFeatureExtractor": "skfactors.extraction",
 }

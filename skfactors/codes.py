@@ -67,3 +67,15 @@ def require_finite(values: np.ndarray, name: str) -> None:
             f"{name} holds {n_bad} NaN or infinite value{'s' if n_bad > 1 else ''}; "
             "remove or repair the rows concerned first."
         )
+
+
+def csr_of(codes) -> sparse.csr_array:
+    """Make a CSR array of a tensor of codes; zeros are dropped where they are, so that only the others are moved."""
+    if codes.device.type == "cpu":
+        return sparse.csr_array(codes.numpy())
+    rows, factors = codes.nonzero(as_tuple=True)
+    row_ends = np.concatenate([[0], np.cumsum((codes != 0).sum(1).cpu().numpy())])
+    # SciPy wants the same type of integer in both, and many estimators of scikit-learn take no wider ones.
+    wide = np.int32 if row_ends[-1] <= np.iinfo(np.int32).max else np.int64
+    values, factors = codes[rows, factors].cpu().numpy(), factors.cpu().numpy().astype(wide)
+    return sparse.csr_array((values, factors, row_ends.astype(wide)), shape=tuple(codes.shape))

@@ -3,8 +3,10 @@
 from skfactors._lazy import attach
 
 _HOMES = {
+    "ACTIVATIONS": "skfactors.dictionaries.autoencoders.activations",
     "FactorModel": "skfactors.dictionaries.base",
     "SOLVERS": "skfactors.dictionaries.sparse_coding.solvers",
+    "SparseAutoencoder": "skfactors.dictionaries.autoencoders.sparse_autoencoder",
     "SparseDictionary": "skfactors.dictionaries.sparse_coding.sparse_dictionary",
     "UPDATES": "skfactors.dictionaries.sparse_coding.updates",
     "as_factor_model": "skfactors.dictionaries.adapters",

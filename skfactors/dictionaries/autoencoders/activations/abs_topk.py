@@ -1,0 +1,7 @@
+"""AbsTopK."""
+
+
+class AbsTopK:
+    """The activation "abs_topk"."""
+
+    selection = "largest_magnitudes"

@@ -1,0 +1,7 @@
+"""BatchTopK."""
+
+
+class BatchTopK:
+    """The activation "batch_topk"."""
+
+    selection = "above"

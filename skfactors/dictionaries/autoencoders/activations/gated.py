@@ -1,0 +1,7 @@
+"""Gated."""
+
+
+class Gated:
+    """The activation "gated"."""
+
+    selection = "above"

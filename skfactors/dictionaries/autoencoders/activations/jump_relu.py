@@ -1,0 +1,7 @@
+"""JumpReLU."""
+
+
+class JumpReLU:
+    """The activation "jump_relu"."""
+
+    selection = "above"

@@ -1,0 +1,7 @@
+"""ReLU."""
+
+
+class ReLU:
+    """The activation "relu"."""
+
+    selection = "positive"

@@ -1,0 +1,7 @@
+"""TopK."""
+
+
+class TopK:
+    """The activation "topk"."""
+
+    selection = "largest"
