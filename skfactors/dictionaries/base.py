@@ -19,12 +19,14 @@ from skfactors.output import with_plain_output, without_feature_names
 
 # Where the classes are that a saved folder can name. Others are found once they are imported.
 MODELS = {
+    "PretrainedDictionary": "skfactors.dictionaries.pretrained",
+    "PretrainedTranscoder": "skfactors.dictionaries.pretrained",
     "SparseAutoencoder": "skfactors.dictionaries.autoencoders.sparse_autoencoder",
     "SparseDictionary": "skfactors.dictionaries.sparse_coding.sparse_dictionary",
 }
 _ROWS_AT_A_TIME = 16_384
 # Fitted attributes that tell of the fit, and decide no code.
-_OF_THE_FIT = {"device_", "feature_names_in_", "history_", "n_features_in_", "n_iter_", "n_steps_"}
+_OF_THE_FIT = {"device_", "feature_names_in_", "history_", "n_features_in_", "n_iter_", "n_steps_", "source_"}
 
 
 class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
