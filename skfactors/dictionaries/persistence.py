@@ -11,6 +11,7 @@ from skfactors.files import replaced_file
 
 _CONFIG = "config.json"
 _TENSORS = "dictionary.safetensors"
+FILES = (_CONFIG, _TENSORS)
 _FORMAT = 2
 _READ = (1, 2)
 _REMEDY = "Save the dictionary again, or copy the folder anew."

@@ -39,6 +39,8 @@ class PretrainedModule(torch.nn.Module):
 
     # Whether codes depend on the rows before, so that rows come as (n_texts, n_tokens, n_features).
     of_sequences = False
+    # Whether codes depend on the rows that are coded together.
+    of_batches = False
 
     def __init__(self, components, intercept, weights, settings):
         super().__init__()
@@ -92,6 +94,17 @@ class Linear(PretrainedModule):
             # A row of zeros has no direction, and no codes.
             kept = kept & X.any(-1, keepdim=True)
         return torch.where(kept, Z, 0)
+
+
+class LargestOfBatch(PretrainedModule):
+    """Keeps the largest pre-activations of all rows together, ``settings["n_nonzero_coefs"]`` a row on average."""
+
+    of_batches = True
+
+    def coded(self, X):
+        """Return the codes of scaled rows."""
+        Z = torch.nn.functional.linear(X, self.weights["encoder"], self.weights["encoder_intercept"]).relu()
+        return _largest(Z.flatten(), int(self.settings["n_nonzero_coefs"] * len(Z))).reshape(Z.shape)
 
 
 class Perceptron(PretrainedModule):
@@ -190,7 +203,7 @@ class OrthogonalMatchingPursuit(PretrainedModule):
 class LeastSquares(SparseCodingModule):
     """Codes that fit rows best without being negative, exactly: non-negative least squares, row by row."""
 
-    of_sequences = False
+    of_sequences = of_batches = False
 
     def __init__(self, components, intercept, weights, settings):
         super().__init__(components, _nonnegative_least_squares, 0.0)
@@ -253,6 +266,7 @@ class Temporal(PretrainedModule):
 
 
 ENCODERS = {
+    "largest_of_batch": LargestOfBatch,
     "least_squares": LeastSquares,
     "linear": Linear,
     "matching_pursuit": MatchingPursuit,
@@ -421,7 +435,7 @@ class PretrainedDictionary(FactorModel):
         device = resolve_device(self.device)
         module = self.to_torch(device)
         with torch.no_grad():
-            for rows in batches_of(X, _ROWS_AT_A_TIME):
+            for rows in batches_of(X, len(X) if module.of_batches else _ROWS_AT_A_TIME):
                 yield getattr(module, method)(torch.tensor(np.asarray(rows, np.float32), device=device))
 
     def _checked(self, X):

@@ -14,9 +14,9 @@ from skfactors.dictionaries.formats.overcomplete import Overcomplete
 from skfactors.dictionaries.formats.own import Own
 from skfactors.dictionaries.formats.qwen_scope import QwenScope
 from skfactors.dictionaries.formats.reading import Files
+from skfactors.dictionaries.formats.repositories import files_of_repo, is_repo_name
 from skfactors.dictionaries.formats.saelens import SAELens
 from skfactors.dictionaries.formats.sparsify import Sparsify
-from skfactors.dictionaries.hub import files_of_repo, is_repo_name
 
 FORMATS: dict[str, Format] = {
     "skfactors": Own(),
@@ -120,7 +120,9 @@ def _files_of(path_or_repo, revision, subfolder, ignore) -> Files:
             raise FileNotFoundError(f"there is no {str(path)!r}.")
         return Files.at(path, ignore)
     if not is_repo_name(str(path_or_repo)):
-        raise FileNotFoundError(f"there is no {str(path)!r}, and it is not the name of a repository, as in 'user/name'.")
+        raise FileNotFoundError(
+            f"there is no {str(path)!r}, and it is not the name of a repository, as in 'user/name'."
+        )
     return files_of_repo(str(path_or_repo), revision, subfolder, ignore)
 
 

@@ -11,14 +11,23 @@ from skfactors.dictionaries.autoencoders.sparse_autoencoder import SparseAutoenc
 from skfactors.dictionaries.formats.base import WritableFormat
 from skfactors.dictionaries.formats.reading import POSITIVE, Tensors
 from skfactors.dictionaries.formats.sources import source
-from skfactors.dictionaries.formats.weights import Weights
+from skfactors.dictionaries.formats.weights import WORDS, Weights
 from skfactors.files import replaced_file
 
 _CONFIG, _TENSORS = "config.json", "ae.pt"
 _CHECKPOINT = re.compile(r"(?:checkpoints/)?ae_(\d+)\.pt")
 # What trainers of 0.1.0 and of the repository since say of a run.
 _OF_TRAINING = {
-    *("auxk_alpha", "bandwidth", "decay_start", "device", "group_fractions", "group_sizes", "group_weights", "l1_penalty"),
+    *(
+        "auxk_alpha",
+        "bandwidth",
+        "decay_start",
+        "device",
+        "group_fractions",
+        "group_sizes",
+        "group_weights",
+        "l1_penalty",
+    ),
     *("layer", "lm_name", "lr", "resample_steps", "seed", "sparsity_function", "sparsity_penalty"),
     *("sparsity_warmup_steps", "steps", "submodule_name", "target_l0", "threshold_beta", "threshold_start_step"),
     *("top_k_aux", "trainer_class", "wandb_name", "warmup_steps", "initial_sparsity_penalty", "p_start", "p_end"),
@@ -38,7 +47,9 @@ class DictionaryLearning(WritableFormat):
 
     def fits(self, files):
         """Say whether there is a configuration of a trainer and a file of tensors."""
-        return _CONFIG in files and "trainer" in files.json(_CONFIG) and any(name.endswith(".pt") for name in files.names)
+        return (
+            _CONFIG in files and "trainer" in files.json(_CONFIG) and any(name.endswith(".pt") for name in files.names)
+        )
 
     def read(self, files, normalize_decoder=True, use_threshold=False):
         """Read a dictionary."""
@@ -96,10 +107,7 @@ class DictionaryLearning(WritableFormat):
         import torch
 
         kind, tensors, more = _written(model)
-        state = {
-            name: torch.tensor(np.ascontiguousarray(value)) if isinstance(value, np.ndarray) else value
-            for name, value in tensors.items()
-        }
+        state = {name: torch.tensor(np.array(value, order="C")) for name, value in tensors.items()}
         said = getattr(model, "source_", {})
         trainer = {
             "dict_class": kind,
@@ -135,7 +143,9 @@ def _check_checkpoint(files, name, content) -> float:
     """Return by what the biases of a run's checkpoint are to be multiplied."""
     unknown = set(content) - {"ae", "step", "optimizer", "config", "norm_factor"} - set(files.ignore)
     if unknown or not isinstance(content["ae"], dict):
-        raise ValueError(f"{name!r} of {files.where!r} is not read: {', '.join(sorted(unknown)) or 'ae'} is not known here.")
+        raise ValueError(
+            f"{name!r} of {files.where!r} is not read: {', '.join(sorted(unknown)) or 'ae'} is not known here."
+        )
     factor = content.get("norm_factor")
     return 1.0 if factor is None else float(factor)
 
@@ -187,7 +197,9 @@ def _matryoshka(tensors):
     )
     sizes = tensors.take("group_sizes", "n_groups")
     if sizes.sum() != len(weights.bias):
-        raise ValueError(f"{tensors.where} is not read: its groups add up to {sizes.sum():g} latents, not {len(weights.bias)}.")
+        raise ValueError(
+            f"{tensors.where} is not read: its groups add up to {sizes.sum():g} latents, not {len(weights.bias)}."
+        )
     return weights, "above", int(tensors.number("k"))
 
 
@@ -233,10 +245,21 @@ def _written(model):
         model.intercept_,
     )
     if model.selection_ == "positive":
-        named = {"encoder.weight": encoder, "encoder.bias": bias, "decoder.weight": components.T, "decoder.bias": intercept}
+        named = {
+            "encoder.weight": encoder,
+            "encoder.bias": bias,
+            "decoder.weight": components.T,
+            "decoder.bias": intercept,
+        }
         return "AutoEncoderNew", named, {}
     if model.selection_ == "above":
-        named = {"W_enc": encoder.T, "b_enc": bias, "W_dec": components, "b_dec": intercept, "threshold": model.threshold_}
+        named = {
+            "W_enc": encoder.T,
+            "b_enc": bias,
+            "W_dec": components,
+            "b_dec": intercept,
+            "threshold": model.threshold_,
+        }
         return "JumpReluAutoEncoder", named, {}
     if model.selection_ == "largest":
         # It subtracts the intercept from rows before it encodes them.
@@ -251,4 +274,4 @@ def _written(model):
             "encoder.bias": shifted,
         }
         return "AutoEncoderTopK", named, {"k": k}
-    raise ValueError(f"dictionary_learning has no autoencoder that keeps the {model.selection_.replace('_', ' ')}.")
+    raise ValueError(f"dictionary_learning has no autoencoder that keeps {WORDS[model.selection_]}.")

@@ -52,8 +52,10 @@ class Llamascopium(Format):
         sites = [name for name in files.content(_candidates(files)[0]) if name.startswith(_NORM)]
         norms = {name.removeprefix(_NORM): float(tensors.take(name, finite=False)) for name in sites}
         if (activation == "jumprelu") != (_THRESHOLD in tensors):
-            raise ValueError(f"{tensors.where} is not read: act_fn is {activation}, and of thresholds it has "
-                             f"{'some' if _THRESHOLD in tensors else 'none'}.")
+            raise ValueError(
+                f"{tensors.where} is not read: act_fn is {activation}, and of thresholds it has "
+                f"{'some' if _THRESHOLD in tensors else 'none'}."
+            )
         weights = Weights(encoder, bias, components, intercept)
         if by_length:
             lengths = np.linalg.norm(np.float64(components), axis=1)
@@ -83,7 +85,9 @@ class Llamascopium(Format):
             settings["scaling"] = "unit_norm"
         if place_out not in (None, place):
             if scaling == "token-wise":
-                raise ValueError(f"{config.where} is not read: a transcoder of rows scaled one by one is not known here.")
+                raise ValueError(
+                    f"{config.where} is not read: a transcoder of rows scaled one by one is not known here."
+                )
             return weights.transcoder(selection, said, **settings)
         return weights.autoencoder(selection, said, **settings)
 

@@ -53,9 +53,7 @@ class Overcomplete(Format):
     are those called linear, tied, mlp_ln and mlp_bn.
     """
 
-    options = frozenset(
-        {"dict_class", "normalization", "top_k", "running_threshold", "delta", "k", "max_iter", "hard"}
-    )
+    options = frozenset({"dict_class", "normalization", "top_k", "running_threshold", "delta", "k", "max_iter", "hard"})
 
     def fits(self, files):
         """Say whether there is one file of tensors that holds a dictionary."""
@@ -82,7 +80,9 @@ class Overcomplete(Format):
         value = options.get(needed[0]) if needed else None
         if needed and mismatch(value, needed[1]):
             raise ValueError(f"{needed[0]} is {value!r}.")
-        said = source("overcomplete", l0=value if needed and needed[0] != "running_threshold" else None, architecture=dict_class)
+        said = source(
+            "overcomplete", l0=value if needed and needed[0] != "running_threshold" else None, architecture=dict_class
+        )
         if dict_class == "SemiNMF":
             # The tool's own codes start from random numbers; these are what they come close to.
             components = tensors.take("D", "m", "d")
@@ -94,7 +94,9 @@ class Overcomplete(Format):
             tensors.finish()
             return _pursuit(dict_class, components, value, max_iter, said)
         if dict_class == "QSAE" and not hard:
-            raise ValueError(f"{tensors.where} is not read: a QSAE whose levels are soft has no sparse codes; pass hard=True.")
+            raise ValueError(
+                f"{tensors.where} is not read: a QSAE whose levels are soft has no sparse codes; pass hard=True."
+            )
         layers = _encoder(tensors, components)
         return _autoencoder(dict_class, tensors, components, layers, value, said)
 
@@ -135,12 +137,16 @@ def _encoder(tensors, components):
     if "encoder.tied_to._weights" in tensors:
         for name, shape in (("_weights", ("m", "d")), ("multiplier", ())):
             if (tensors.take(f"encoder.tied_to.{name}", *shape) != tensors.take(f"dictionary.{name}", *shape)).any():
-                raise ValueError(f"{tensors.where} is not read: its encoder is tied to another dictionary than its own.")
+                raise ValueError(
+                    f"{tensors.where} is not read: its encoder is tied to another dictionary than its own."
+                )
         return [[components, _optional(tensors, "encoder.bias", m)]]
     if "encoder.weight" in tensors:
         return [[tensors.take("encoder.weight", "m", "d"), _optional(tensors, "encoder.bias", m)]]
     blocks = sorted(int(match[1]) for match in map(_BLOCK.fullmatch, tensors.names) if match)
-    hidden = [_block(tensors, f"encoder.mlp_blocks.{number}", "hidden", "hidden" if number else "d") for number in blocks]
+    hidden = [
+        _block(tensors, f"encoder.mlp_blocks.{number}", "hidden", "hidden" if number else "d") for number in blocks
+    ]
     return [*hidden, _block(tensors, "encoder.final_block", "m", "hidden" if blocks else "d")]
 
 
@@ -169,7 +175,9 @@ def _pursuit(dict_class, components, k, max_iter, said):
     intercept = np.zeros(components.shape[1])
     if dict_class == "OMPSAE":
         settings = {"n_nonzero_coefs": k, "n_fit_steps": max_iter}
-        return PretrainedDictionary.from_arrays("orthogonal_matching_pursuit", components, intercept, {}, settings, said)
+        return PretrainedDictionary.from_arrays(
+            "orthogonal_matching_pursuit", components, intercept, {}, settings, said
+        )
     settings = {"n_steps": k, "rectified": False, "stop_on_same_factors": False, "residual": 0.0}
     return PretrainedDictionary.from_arrays("matching_pursuit", components, intercept, {}, settings, said)
 
@@ -179,7 +187,9 @@ def _autoencoder(dict_class, tensors, components, layers, value, said):
     if len(layers) > 1 or len(layers[0]) > 2:
         tensors.finish()
         if dict_class not in ("SAE", "TopKSAE", "RATopKSAE"):
-            raise ValueError(f"{tensors.where} is not read: a {dict_class} with an encoder of layers is not known here.")
+            raise ValueError(
+                f"{tensors.where} is not read: a {dict_class} with an encoder of layers is not known here."
+            )
         named = [(("layer", 0, 1), ("norm", 2, 3))[: len(layer) // 2] for layer in layers]
         weights = {
             f"{kind}.{number}.{part}": layer[index]

@@ -40,7 +40,9 @@ class Files:
     names : list of str
     """
 
-    def __init__(self, where, names: list[str], fetch: Callable[[str], Path], chosen=None, ignore: tuple[str, ...] = ()):
+    def __init__(
+        self, where, names: list[str], fetch: Callable[[str], Path], chosen=None, ignore: tuple[str, ...] = ()
+    ):
         self.where, self.chosen, self.ignore = where, chosen, tuple(ignore)
         # Of tensors, the file that was chosen hides all others.
         self.names = sorted(name for name in names if chosen in (None, name) or Path(name).suffix not in _TENSORS)
@@ -304,7 +306,9 @@ class Tensors:
             text = ", ".join(map(str, wanted))
             raise ValueError(f"{self.where} is not read: {name} has shape {found} instead of ({text}).")
         self.sizes |= {size: of for size, of in zip(shape, found, strict=True) if isinstance(size, str)}
-        values = tensor.to(torch.promote_types(tensor.dtype, torch.float32) if tensor.is_floating_point() else torch.float64)
+        values = tensor.to(
+            torch.promote_types(tensor.dtype, torch.float32) if tensor.is_floating_point() else torch.float64
+        )
         values = values.to(torch.float32).numpy()
         n_bad = values.size - np.count_nonzero(np.isfinite(values))
         if n_bad and finite:
@@ -353,7 +357,9 @@ def _load_numpy(content):
     import torch
 
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return {name: torch.from_numpy(np.ascontiguousarray(arrays[name]).reshape(arrays[name].shape)) for name in arrays}
+        return {
+            name: torch.from_numpy(np.ascontiguousarray(arrays[name]).reshape(arrays[name].shape)) for name in arrays
+        }
 
 
 _READERS = {".safetensors": _load_safetensors, ".pt": _load_torch, ".npz": _load_numpy}

@@ -5,15 +5,17 @@ import json
 import numpy as np
 from safetensors.numpy import save
 
+from skfactors.callers import warn_caller
 from skfactors.dictionaries.autoencoders.sparse_autoencoder import SparseAutoencoder
 from skfactors.dictionaries.formats.base import WritableFormat
 from skfactors.dictionaries.formats.reading import POSITIVE, Fields, Files, Tensors
 from skfactors.dictionaries.formats.sources import source
-from skfactors.dictionaries.formats.weights import Weights
+from skfactors.dictionaries.formats.weights import WORDS, Weights
 from skfactors.dictionaries.pretrained import PretrainedDictionary, PretrainedTranscoder
 from skfactors.files import replaced_file
 
 CONFIG, TENSORS = "cfg.json", "sae_weights.safetensors"
+_SCALER = "activation_scaler.json"
 # The version whose files the writer's are like, and that opens them.
 _VERSION = "6.54.12"
 _SCALINGS = {
@@ -26,7 +28,13 @@ _SCALINGS = {
 }
 # What a run that goes on needs: its checkpoints say it, and the dictionaries that it ends with do not.
 _OF_TRAINING = {
-    *("aux_loss_coefficient", "decoder_init_norm", "jumprelu_bandwidth", "jumprelu_init_threshold", "jumprelu_ste_to_input"),
+    *(
+        "aux_loss_coefficient",
+        "decoder_init_norm",
+        "jumprelu_bandwidth",
+        "jumprelu_init_threshold",
+        "jumprelu_ste_to_input",
+    ),
     *("jumprelu_sparsity_loss_mode", "jumprelu_tanh_scale", "l0_coefficient", "l0_warm_up_steps", "l1_coefficient"),
     *("l1_warm_up_steps", "lp_norm", "matryoshka_widths", "pre_act_loss_coefficient", "target_l0", "topk_threshold_lr"),
     *("use_matryoshka_aux_loss", "use_sparse_activations"),
@@ -47,6 +55,7 @@ _SELECTIONS = {
     "batchtopk": "above",
     "matryoshka_batchtopk": "above",
 }
+_BATCHES = {"batchtopk", "matryoshka_batchtopk"}
 _ACTIVATIONS = {"gated": "gated", "batchtopk": "batch_topk", "matryoshka_batchtopk": "batch_topk"}
 _TRANSCODERS = {
     "transcoder": "positive",
@@ -58,13 +67,21 @@ _ARCHITECTURES = {*_SELECTIONS, *_TRANSCODERS, "matching_pursuit", "temporal"}
 
 
 class SAELens(WritableFormat):
-    """Dictionaries of SAELens."""
+    """
+    Dictionaries of SAELens.
+
+    Options: ``batch``, of a BatchTopK or Matryoshka that was saved before its run had ended: whether codes are the largest
+    of all rows together, as in training, or those above the threshold that training has kept, as in the file that the run
+    ends with. By default the latter for checkpoints of a trainer, with activation_scaler.json, else the former.
+    """
+
+    options = frozenset({"batch"})
 
     def fits(self, files):
         """Say whether both files are there."""
         return CONFIG in files and TENSORS in files
 
-    def read(self, files):
+    def read(self, files, batch=None):
         """Read a dictionary."""
         config, tensors = files.json(CONFIG), files.tensors(TENSORS)
         metadata = config.take("metadata", dict, {})
@@ -74,7 +91,20 @@ class SAELens(WritableFormat):
         config.drop("dtype", "device", "reshape_activations")
         architecture = config.take("architecture", frozenset(_ARCHITECTURES))
         tensors.sizes = {"d": config.take("d_in", POSITIVE), "m": config.take("d_sae", POSITIVE)}
+        if architecture not in _BATCHES and batch is not None:
+            raise TypeError(
+                f"{config.where} is no BatchTopK that was saved before its run had ended: it takes no batch=."
+            )
+        if architecture in _BATCHES:
+            batch = _SCALER not in files if batch is None else batch
+        if batch:
+            warn_caller(
+                f"{files.where!r} was saved before its run had ended: codes are the largest of all rows that are coded "
+                "together, as in training. With batch=False they are those above its threshold, row by row."
+            )
         model = _READERS.get(architecture, _read_autoencoder)(files, config, tensors, architecture)
+        if batch:
+            model = _of_batches(model, config.content["k"])
         config.finish()
         tensors.finish()
         model.source_ = source(
@@ -113,7 +143,9 @@ def _bring_up_to_date(config: Fields) -> None:
     said = config.content
     activation = said.get("activation_fn_str") or said.get("activation_fn") or "relu"
     if activation not in ("relu", "topk"):
-        raise ValueError(f"{config.where} is not read: its activation function is {activation!r}; known are relu, topk.")
+        raise ValueError(
+            f"{config.where} is not read: its activation function is {activation!r}; known are relu, topk."
+        )
     changes = {"architecture": said.get("architecture") or "standard"}
     if activation == "topk":
         settings = said.get("activation_fn_kwargs") or {}
@@ -136,14 +168,17 @@ def _read_autoencoder(files, config, tensors, architecture):
     settings = {"scaling": _scaling(config)}
     if architecture in ("topk", "abstopk"):
         settings["n_nonzero_coefs"] = config.take("k", POSITIVE)
-    is_checkpoint = bool(_OF_TRAINING & set(config.content)) or "batchtopk" in architecture
+    is_checkpoint = bool(_OF_TRAINING & set(config.content)) or architecture in _BATCHES
     config.drop(*_OF_TRAINING, "k")
     by_length = config.take("rescale_acts_by_decoder_norm", bool, False)
-    if is_checkpoint and config.content.get("normalize_activations") in ("expected_average_only_in", "covariance_whitening"):
+    if is_checkpoint and config.content.get("normalize_activations") in (
+        "expected_average_only_in",
+        "covariance_whitening",
+    ):
         scale, whitening = _scaler_of(files, config)
         if scale is not None:
             weights.of_scaled_rows(scale)
-            if architecture in ("batchtopk", "matryoshka_batchtopk") and by_length:
+            if architecture in _BATCHES and by_length:
                 weights.threshold = weights.threshold / scale
     else:
         whitening = None
@@ -156,6 +191,15 @@ def _read_autoencoder(files, config, tensors, architecture):
     if architecture in _ACTIVATIONS:
         settings["activation"] = _ACTIVATIONS[architecture]
     return weights.autoencoder(_SELECTIONS[architecture], {}, **settings)
+
+
+def _of_batches(model, k):
+    """Make a model that keeps the largest codes of all rows together of one that keeps those above a threshold."""
+    weights = {"encoder": model.encoder_, "encoder_intercept": model.encoder_intercept_}
+    settings = {"n_nonzero_coefs": k, "scaling": model.scaling_}
+    return PretrainedDictionary.from_arrays(
+        "largest_of_batch", model.components_, model.intercept_, weights, settings, {}
+    )
 
 
 def _encoder_of(config, tensors, architecture):
@@ -176,7 +220,7 @@ def _encoder_of(config, tensors, architecture):
         logarithmic = "log_threshold" in tensors
         threshold = tensors.take("log_threshold" if logarithmic else "threshold", "m")
         threshold = np.exp(np.float64(threshold)) if logarithmic else threshold
-    elif "batchtopk" in architecture:
+    elif architecture in _BATCHES:
         threshold = tensors.number("topk_threshold")
     return Weights(encoder, tensors.take("b_enc", "m"), components, intercept, threshold)
 
@@ -201,7 +245,7 @@ def _read_matching_pursuit(files, config, tensors, architecture):
     """Read a matching pursuit."""
     components, shift = tensors.take("W_dec", "m", "d"), tensors.take("b_dec", "d")
     subtracted = config.take("apply_b_dec_to_input", bool, True)
-    if _OF_TRAINING & set(config.content) and "activation_scaler.json" in files:
+    if _OF_TRAINING & set(config.content) and _SCALER in files:
         raise ValueError(
             f"{files.where!r} is not read: it is the checkpoint of a run on scaled rows, which no matching pursuit of "
             "rows as they are equals. Let the run end, and read what it saves."
@@ -265,12 +309,12 @@ def _scaling(config) -> str:
 
 def _scaler_of(files: Files, config: Fields):
     """Return by what a run has scaled rows, and how it whitened them: (mean, matrix, inverse matrix)."""
-    if "activation_scaler.json" not in files:
+    if _SCALER not in files:
         raise ValueError(
             f"{files.where!r} is not read: it is the checkpoint of a run on rows that were scaled "
-            f"({config.content['normalize_activations']}), and activation_scaler.json, which says how, is not beside it."
+            f"({config.content['normalize_activations']}), and {_SCALER}, which says how, is not beside it."
         )
-    scaler = files.json("activation_scaler.json")
+    scaler = files.json(_SCALER)
     scale = scaler.take("scaling_factor", float, None)
     whitened = scaler.take("has_whitening", bool, False)
     scaler.finish()
@@ -305,7 +349,7 @@ def _written(model):
     if isinstance(model, SparseAutoencoder):
         architectures = {of: name for name, of in reversed(_SELECTIONS.items()) if name not in ("gated", "batchtopk")}
         if model.selection_ not in architectures:
-            raise ValueError(f"SAELens has no autoencoder that keeps the {model.selection_.replace('_', ' ')}.")
+            raise ValueError(f"SAELens has no autoencoder that keeps {WORDS[model.selection_]}.")
         content = {
             "architecture": {"above": "jumprelu"}.get(model.selection_, architectures[model.selection_]),
             "apply_b_dec_to_input": False,

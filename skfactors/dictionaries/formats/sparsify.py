@@ -10,7 +10,7 @@ from skfactors.dictionaries.autoencoders.sparse_autoencoder import SparseAutoenc
 from skfactors.dictionaries.formats.base import WritableFormat
 from skfactors.dictionaries.formats.reading import POSITIVE
 from skfactors.dictionaries.formats.sources import source
-from skfactors.dictionaries.formats.weights import Weights
+from skfactors.dictionaries.formats.weights import WORDS, Weights
 from skfactors.files import replaced_file
 
 _CONFIG, _TENSORS = "cfg.json", "sae.safetensors"
@@ -34,7 +34,9 @@ class Sparsify(WritableFormat):
         m = config.take("num_latents", range(2**62), 0) or d * factor
         transcodes, skips = config.take("transcode", bool, False), config.take("skip_connection", bool, False)
         if config.take("signed", bool, False):
-            warn_caller(f"{files.where!r} asks for signed codes, which sparsify has not any more: codes are as it has them.")
+            warn_caller(
+                f"{files.where!r} asks for signed codes, which sparsify has not any more: codes are as it has them."
+            )
         config.drop("normalize_decoder", "multi_topk")
         config.finish()
         if selection == "largest_of_groups" and m % k:
@@ -48,7 +50,9 @@ class Sparsify(WritableFormat):
         )
         skip = tensors.take("W_skip", "d", "d") if skips else None
         tensors.finish()
-        said = source("sparsify", l0=k, architecture="transcoder" if transcodes else config.content.get("activation", "topk"))
+        said = source(
+            "sparsify", l0=k, architecture="transcoder" if transcodes else config.content.get("activation", "topk")
+        )
         if transcodes:
             return weights.transcoder(selection, said, skip=skip, n_nonzero_coefs=k)
         weights.of_subtracted(weights.intercept)
@@ -60,8 +64,8 @@ class Sparsify(WritableFormat):
         activations = {of: name for name, of in _SELECTIONS.items()}
         if settings["selection"] not in activations:
             raise ValueError(
-                "sparsify has only autoencoders that keep the largest codes of a row or of its groups, and this one keeps "
-                f"what is {settings['selection'].replace('_', ' ')}."
+                "sparsify has only dictionaries that keep the largest codes of a row or of its groups; this one keeps "
+                f"{WORDS[settings['selection']]}."
             )
         if settings.get("scaling", "none") != "none":
             raise ValueError(f"sparsify has no scaling of rows ({settings['scaling']}).")
@@ -101,11 +105,15 @@ def _parts(model):
     """Return the encoder's arrays, its settings, and whether it predicts another place."""
     if isinstance(model, SparseAutoencoder):
         weights = {"encoder": model.encoder_, "encoder_intercept": model.encoder_intercept_}
-        return weights, {
-            "selection": model.selection_,
-            "scaling": model.scaling_,
-            "n_nonzero_coefs": model.n_nonzero_coefs,
-        }, False
+        return (
+            weights,
+            {
+                "selection": model.selection_,
+                "scaling": model.scaling_,
+                "n_nonzero_coefs": model.n_nonzero_coefs,
+            },
+            False,
+        )
     if getattr(model, "architecture", None) == "linear":
         return model.weights_, model.settings, hasattr(model, "predict")
     raise ValueError(f"sparsify has no dictionaries such as this {type(model).__name__}.")

@@ -17,6 +17,17 @@ _ACTIVATION_OF = {
 }
 
 
+# What is kept, for messages.
+WORDS = {
+    "positive": "all positive codes",
+    "above": "codes above a threshold",
+    "largest": "the largest codes of a row",
+    "largest_of_any_sign": "the largest codes of a row, negative ones too",
+    "largest_magnitudes": "the codes of a row that are furthest from zero",
+    "largest_of_groups": "the largest code of each group",
+}
+
+
 class Weights:
     """
     Codes are ``keep(x @ encoder.T + bias)``, reconstructions ``codes @ components + intercept``.
