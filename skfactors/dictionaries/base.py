@@ -273,8 +273,8 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         path : path-like
             Made if need be.
         X : array-like of shape (n_rows, n_features), default=None
-            Rows that the model has not learned from: the card says the L0 and the explained variance on them, beside that
-            of random factors. At most 2,048 are read.
+            Rows that the model has not learned from: the card says the L0 and the explained variance on them, beside
+            that of random factors. At most 2,048 are read.
         **about
             What the card should say: `model`, `site`, `layer`, `data`, `license`, or anything else.
         """

@@ -8,8 +8,8 @@ def check_l0(dictionary, X, expected=None, *, tolerance=0.25) -> float:
     """
     Compare how many codes of a row are not zero with what a dictionary's files state.
 
-    A threshold that was dropped, a norm of rows that was forgotten or a bias that was subtracted twice give rows many more
-    or fewer codes than the dictionary was made for. So do rows of another place than it was learned on.
+    A threshold that was dropped, a norm of rows that was forgotten or a bias that was subtracted twice give rows many
+    more or fewer codes than the dictionary was made for. So do rows of another place than it was learned on.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def check_l0(dictionary, X, expected=None, *, tolerance=0.25) -> float:
     found = float(l0(with_plain_output(dictionary).transform(X)))
     if abs(found - stated) > tolerance * stated:
         raise ValueError(
-            f"rows have {found:.1f} codes on average, and {stated:g} are stated: the dictionary was read wrongly, or these "
-            "are not rows of the model and place that it was learned on."
+            f"rows have {found:.1f} codes on average, and {stated:g} are stated: the dictionary was read wrongly, or "
+            "these are not rows of the model and place that it was learned on."
         )
     return found

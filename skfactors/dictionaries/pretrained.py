@@ -1,7 +1,5 @@
 """Dictionaries that other tools have learned, whose encoders are not those of a SparseAutoencoder."""
 
-import math
-
 import numpy as np
 import scipy.optimize
 import scipy.sparse
@@ -78,8 +76,8 @@ class Linear(PretrainedModule):
     """
     Keeps pre-activations ``x @ encoder.T + encoder_intercept`` by a rule.
 
-    ``settings`` are those of an :class:`~skfactors.dictionaries.autoencoders.encoder.Encoder`, and ``any_sign``: whether
-    a negative code is kept if it is above its threshold.
+    ``settings`` are those of an :class:`~skfactors.dictionaries.autoencoders.encoder.Encoder`, and ``any_sign``:
+    whether a negative code is kept if it is above its threshold.
     """
 
     def coded(self, X):
@@ -144,9 +142,9 @@ class MatchingPursuit(PretrainedModule):
     """
     Takes the factor that fits best what is left of the row, again and again; factors need no unit length.
 
-    ``settings``: ``n_steps``; ``rectified``, whether only positive coefficients count; ``stop_on_same_factors``, whether
-    a row is done once a step brings no new factor, and ``residual``, below what length of its rest it is done (0 for
-    never): the step that shows it is kept. Of the weights, ``shift`` is what is subtracted from rows first.
+    ``settings``: ``n_steps``; ``rectified``, whether only positive coefficients count; ``stop_on_same_factors``,
+    whether a row is done once a step brings no new factor, and ``residual``, below what length of its rest it is done
+    (0 for never): the step that shows it is kept. Of the weights, ``shift`` is what is subtracted from rows first.
     """
 
     def coded(self, X):

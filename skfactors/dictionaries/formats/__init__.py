@@ -41,8 +41,8 @@ def load_dictionary(
     Load a dictionary that another tool has learned.
 
     Codes and reconstructions are those of the tool. What is read is read strictly: an unknown key, tensor or
-    architecture, a missing tensor and a shape that does not fit are errors that name it. No code that a file may hold is
-    run.
+    architecture, a missing tensor and a shape that does not fit are errors that name it. No code that a file may hold
+    is run.
 
     Parameters
     ----------
@@ -86,9 +86,8 @@ def load_dictionary(
     chosen = FORMATS[name]
     unknown = sorted(set(what_the_file_does_not_say) - chosen.options)
     if unknown:
-        raise TypeError(
-            f"the format {name!r} takes no {', '.join(unknown)}; it takes {', '.join(sorted(chosen.options)) or 'nothing'}."
-        )
+        known = ", ".join(sorted(chosen.options)) or "nothing"
+        raise TypeError(f"the format {name!r} takes no {', '.join(unknown)}; it takes {known}.")
     return chosen.read(files, **what_the_file_does_not_say)
 
 
@@ -129,9 +128,9 @@ def _files_of(path_or_repo, revision, subfolder, ignore) -> Files:
 def _format_of(files: Files) -> str:
     found = [name for name, one in FORMATS.items() if one.fits(files)]
     if len(found) != 1:
+        which = f"several formats ({', '.join(found)})" if found else "no format that is known here"
         raise ValueError(
-            f"{files.where!r} holds {', '.join(files.names) or 'no files'}, which are those of "
-            f"{'no format that is known here' if not found else 'several formats (' + ', '.join(found) + ')'}: pass format=, "
+            f"{files.where!r} holds {', '.join(files.names) or 'no files'}, which are those of {which}: pass format=, "
             f"one of {', '.join(FORMATS)}."
         )
     return found[0]

@@ -20,8 +20,8 @@ class CircuitTracer(Format):
     Transcoders as circuit-tracer has them, one a layer or from each layer to all later ones.
 
     Options: ``layer``, of which one is read, and ``k``, where the activation is top-k and no file says how many. What a
-    cross-layer transcoder's layer predicts are its own and all later layers side by side; the bias is that of its own, so
-    that the sum over all layers' transcoders is the prediction.
+    cross-layer transcoder's layer predicts are its own and all later layers side by side; the bias is that of its own,
+    so that the sum over all layers' transcoders is the prediction.
     """
 
     options = frozenset({"k", "layer"})

@@ -39,8 +39,9 @@ class DictionaryLearning(WritableFormat):
     """
     Dictionaries of dictionary_learning.
 
-    Options: ``normalize_decoder=False`` leaves an AutoEncoder's decoder as the file has it, where the tool's loader makes
-    its columns unit; ``use_threshold=True`` codes an AutoEncoderTopK by its threshold, as the tool does on request.
+    Options: ``normalize_decoder=False`` leaves an AutoEncoder's decoder as the file has it, where the tool's loader
+    makes its columns unit; ``use_threshold=True`` codes an AutoEncoderTopK by its threshold, as the tool does on
+    request.
     """
 
     options = frozenset({"normalize_decoder", "use_threshold"})
@@ -83,8 +84,8 @@ class DictionaryLearning(WritableFormat):
             selection = "above"
         if selection == "above" and kind in _BATCHES and (weights.threshold < 0).all():
             warn_caller(
-                f"the threshold of {files.where!r} was not set, its run was too short: codes are all that is positive, as "
-                "the tool has it.",
+                f"the threshold of {files.where!r} was not set, its run was too short: codes are all that is positive, "
+                "as the tool has it.",
             )
         settings = {"n_nonzero_coefs": k} if selection == "largest" else {}
         settings |= {"activation": _BATCHES[kind]} if kind in _BATCHES else {}

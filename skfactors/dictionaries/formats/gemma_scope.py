@@ -19,8 +19,8 @@ class GemmaScope(Format):
     """
     Gemma Scope 1: JumpReLU, the decoder's bias not subtracted.
 
-    Options: ``embedding``, whether it is one of the embedding autoencoders, and ``transcoder``; by default, what the path
-    says. Rows of attention are the heads side by side, before the output projection.
+    Options: ``embedding``, whether it is one of the embedding autoencoders, and ``transcoder``; by default, what the
+    path says. Rows of attention are the heads side by side, before the output projection.
     """
 
     options = frozenset({"embedding", "transcoder"})
@@ -53,9 +53,9 @@ class GemmaScope2(Format):
     """
     Gemma Scope 2: names in lower case, skips the other way round.
 
-    Options: ``layer``, of a cross-layer transcoder, by default the number that its file's name ends with. It predicts all
-    layers side by side: its bias and its skip go to its own layer, so that the sum over all layers' transcoders is the
-    prediction.
+    Options: ``layer``, of a cross-layer transcoder, by default the number that its file's name ends with. It predicts
+    all layers side by side: its bias and its skip go to its own layer, so that the sum over all layers' transcoders is
+    the prediction.
     """
 
     options = frozenset({"layer"})

@@ -94,8 +94,8 @@ def _scales(norms, average_norm, tensors):
     width = math.sqrt(tensors.sizes["d"])
     if not norms and average_norm is None:
         raise ValueError(
-            f"{tensors.where} is of rows that were scaled to a mean length of {width:g}, and does not say what that was "
-            "before: pass average_norm=."
+            f"{tensors.where} is of rows that were scaled to a mean length of {width:g}, and does not say what that "
+            "was before: pass average_norm=."
         )
     into = average_norm if average_norm is not None else norms.get("in")
     out = average_norm if average_norm is not None else norms.get("out", into)

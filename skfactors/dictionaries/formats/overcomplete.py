@@ -48,9 +48,9 @@ class Overcomplete(Format):
     """
     Dictionaries of overcomplete, whose class and settings no file says.
 
-    Options, in the tool's own words: ``dict_class``, ``normalization``, ``top_k`` (TopK), ``running_threshold`` (BatchTopK),
-    ``delta`` (relaxed archetypes), ``k`` (both pursuits), ``max_iter`` (OMPSAE), ``hard`` (QSAE, which must be hard). Encoders
-    are those called linear, tied, mlp_ln and mlp_bn.
+    Options, in the tool's own words: ``dict_class``, ``normalization``, ``top_k`` (TopK), ``running_threshold``
+    (BatchTopK), ``delta`` (relaxed archetypes), ``k`` (both pursuits), ``max_iter`` (OMPSAE), ``hard`` (QSAE, which
+    must be hard). Encoders are those called linear, tied, mlp_ln and mlp_bn.
     """
 
     options = frozenset({"dict_class", "normalization", "top_k", "running_threshold", "delta", "k", "max_iter", "hard"})
@@ -68,15 +68,16 @@ class Overcomplete(Format):
             dict_class = "JumpSAE" if "thresholds" in tensors else "QSAE" if "Q" in tensors else None
         if dict_class not in _CLASSES:
             raise ValueError(
-                f"{tensors.where} does not say of which class it is, and {dict_class!r} is not known: pass dict_class=, one "
-                f"of {', '.join(_CLASSES)}."
+                f"{tensors.where} does not say of which class it is, and {dict_class!r} is not known: pass "
+                f"dict_class=, one of {', '.join(_CLASSES)}."
             )
+        if dict_class == "BatchTopKSAE":
+            # It counts for training only.
+            options.pop("top_k", None)
         needed = _NEEDED.get(dict_class)
         if set(options) != ({needed[0]} if needed else set()):
-            raise TypeError(
-                f"{dict_class} takes {needed[0] + '=, which no file says' if needed else 'neither top_k nor k'}; given is "
-                f"{', '.join(options) or 'nothing'}."
-            )
+            wanted = f"{needed[0]}=, which no file says" if needed else "no top_k, k or running_threshold"
+            raise TypeError(f"{dict_class} takes {wanted}; given is {', '.join(options) or 'nothing'}.")
         value = options.get(needed[0]) if needed else None
         if needed and mismatch(value, needed[1]):
             raise ValueError(f"{needed[0]} is {value!r}.")

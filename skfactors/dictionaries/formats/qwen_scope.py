@@ -14,8 +14,8 @@ class QwenScope(Format):
     """
     Dictionaries of Qwen Scope: top-k, the decoder's bias not subtracted, both matrices the other way round.
 
-    Options: ``layer``, where there are several, and ``k``, which no file says; by default what the repository's name says
-    (``L0_50``).
+    Options: ``layer``, where there are several, and ``k``, which no file says; by default what the repository's name
+    says (``L0_50``).
     """
 
     options = frozenset({"k", "layer"})

@@ -116,10 +116,12 @@ class Files:
         try:
             found = _READERS[kind](content)
         except Exception as error:
+            first_line, *_ = str(error).splitlines() or [type(error).__name__]
+            runs_code = isinstance(error, pickle.UnpicklingError) or "allow_pickle" in first_line
             reason = (
                 "it would run code when it is opened, which tensors do not need"
-                if isinstance(error, pickle.UnpicklingError) or "allow_pickle" in str(error)
-                else f"it was cut short or altered ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+                if runs_code
+                else f"it was cut short or altered ({first_line})"
             )
             raise ValueError(f"{self._path_for_messages(name)} is not read: {reason}.") from error
         if not isinstance(found, dict):

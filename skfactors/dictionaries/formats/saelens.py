@@ -8,7 +8,7 @@ from safetensors.numpy import save
 from skfactors.callers import warn_caller
 from skfactors.dictionaries.autoencoders.sparse_autoencoder import SparseAutoencoder
 from skfactors.dictionaries.formats.base import WritableFormat
-from skfactors.dictionaries.formats.reading import POSITIVE, Fields, Files, Tensors
+from skfactors.dictionaries.formats.reading import POSITIVE, Fields, Files
 from skfactors.dictionaries.formats.sources import source
 from skfactors.dictionaries.formats.weights import WORDS, Weights
 from skfactors.dictionaries.pretrained import PretrainedDictionary, PretrainedTranscoder
@@ -70,9 +70,10 @@ class SAELens(WritableFormat):
     """
     Dictionaries of SAELens.
 
-    Options: ``batch``, of a BatchTopK or Matryoshka that was saved before its run had ended: whether codes are the largest
-    of all rows together, as in training, or those above the threshold that training has kept, as in the file that the run
-    ends with. By default the latter for checkpoints of a trainer, with activation_scaler.json, else the former.
+    Options: ``batch``, of a BatchTopK or Matryoshka that was saved before its run had ended: whether codes are the
+    largest of all rows together, as in training, or those above the threshold that training has kept, as in the file
+    that the run ends with. By default the latter for checkpoints of a trainer, with activation_scaler.json, else the
+    former.
     """
 
     options = frozenset({"batch"})

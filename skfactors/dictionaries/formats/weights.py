@@ -51,7 +51,7 @@ class Weights:
         self.threshold = None if threshold is None else np.broadcast_to(np.float64(threshold), self.bias.shape)
 
     def of_scaled_rows(self, scale: float, scale_out: float | None = None) -> None:
-        """Make weights that were learned on rows times `scale`, and gave rows times `scale_out`, fit rows as they are."""
+        """Make weights fit rows as they are that read them times `scale` and gave them times `scale_out`."""
         self.encoder = self.encoder * scale
         self.components = self.components / (scale_out or scale)
         self.intercept = self.intercept / (scale_out or scale)
