@@ -4,9 +4,10 @@ import numpy as np
 
 from skfactors.compiled import compile_with
 
-compiled = compile_with(forceinline=True)
-# Values of which only the largest is looked at first: rows are searched where these maxima are large.
-_CHUNK = 16
+compiled = compile_with(forceinline=True, error_model="numpy")
+# How many values stand for themselves by the largest of them when a row is first looked at.
+_TOGETHER = 16
+_HALVINGS = 30
 
 
 @compiled
@@ -69,6 +70,7 @@ def rows_largest(Z, most, magnitudes, positive):
     factors = np.empty(n_rows * most, np.int32)
     values = np.empty(n_rows * most, Z.dtype)
     sizes = np.empty(width, Z.dtype)
+    candidates = np.empty(width + 1, np.int32)
     work = np.empty(width, Z.dtype)
     n = 0
     for row in range(n_rows):
@@ -77,47 +79,89 @@ def rows_largest(Z, most, magnitudes, positive):
             for j in range(width):
                 sizes[j] = abs(z[j])
         else:
-            for j in range(width):
-                sizes[j] = z[j]
-        cutoff = cutoff_of(sizes, most, work)
-        n_equal = most
-        for j in range(width):
-            n_equal -= sizes[j] > cutoff
+            sizes = z
+        n_candidates = _find(sizes, _bound_of(sizes, most, work), candidates)
+        for i in range(n_candidates):
+            work[i] = sizes[candidates[i]]
+        cutoff, n_kept = _cut(work, n_candidates, most)
+        n_equal = n_candidates
+        if n_kept > most:
+            # Values that are equal, or almost.
+            cutoff = _largest_but(work, n_candidates, most)
+            n_equal = most
+            for i in range(n_candidates):
+                n_equal -= sizes[candidates[i]] > cutoff
         first = n
-        for j in range(width):
-            if sizes[j] >= cutoff:
-                if sizes[j] == cutoff:
-                    if n_equal == 0:
-                        continue
-                    n_equal -= 1
-                # A zero is no code, whatever it is the largest of.
-                if z[j] != 0 and (z[j] > 0 or not positive):
-                    factors[n], values[n] = j, z[j]
-                    n += 1
+        for i in range(n_candidates):
+            j = candidates[i]
+            if sizes[j] < cutoff:
+                continue
+            if sizes[j] == cutoff:
+                if n_equal == 0:
+                    continue
+                n_equal -= 1
+            # A zero is no code, whatever it is the largest of.
+            if z[j] != 0 and (z[j] > 0 or not positive):
+                factors[n], values[n] = j, z[j]
+                n += 1
         counts[row] = n - first
     return counts, factors[:n].copy(), values[:n].copy()
 
 
 @compiled
-def cutoff_of(sizes, most, work):
-    """Return the value of which `most` others, itself included, are as large."""
-    width = len(sizes)
-    n_chunks = width // _CHUNK
-    bound = -np.inf
-    if n_chunks >= most:
-        for chunk in range(n_chunks):
-            largest = sizes[chunk * _CHUNK]
-            for j in range(chunk * _CHUNK + 1, (chunk + 1) * _CHUNK):
-                largest = max(largest, sizes[j])
-            work[chunk] = largest
-        # As many chunks have a value as large as this.
-        bound = _largest_but(work, n_chunks, most)
+def _bound_of(sizes, most, work):
+    """Return a value that at least `most` others are no smaller than, and not many more."""
+    n_sets = len(sizes) // _TOGETHER
+    if n_sets < most:
+        return sizes.dtype.type(-np.inf)
+    for j in range(n_sets):
+        work[j] = sizes[j]
+    for first in range(n_sets, n_sets * _TOGETHER, n_sets):
+        for j in range(n_sets):
+            value = sizes[first + j]
+            work[j] = value if value > work[j] else work[j]
+    return _cut(work, n_sets, most)[0]
+
+
+@compiled
+def _cut(values, n, most):
+    """Return a value that `most` of n are no smaller than, found by halving, and how many are, which may be more."""
+    low, high = values[0], values[0]
+    for i in range(1, n):
+        low = values[i] if values[i] < low else low
+        high = values[i] if values[i] > high else high
+    n_above_low = n
+    for _ in range(_HALVINGS):
+        if n_above_low == most:
+            break
+        middle = low + (high - low) / 2
+        n_above = _count(values, n, middle)
+        if n_above >= most:
+            low, n_above_low = middle, n_above
+        else:
+            high = middle
+    return low, n_above_low
+
+
+@compiled
+def _count(values, n, bound):
+    """Count values that are no smaller than a bound, in their own type, of which many are added up at a time."""
+    zero, one = values.dtype.type(0), values.dtype.type(1)
+    total = zero
+    for i in range(n):
+        total += one if values[i] >= bound else zero
+    return int(total)
+
+
+@compiled
+def _find(sizes, bound, places):
+    """Fill in where values are no smaller than a bound, and return how many are."""
     n = 0
-    for j in range(width):
+    for j in range(len(sizes)):
         # Without a branch, which nothing could foretell.
-        work[n] = sizes[j]
+        places[n] = j
         n += sizes[j] >= bound
-    return _largest_but(work, n, most)
+    return n
 
 
 @compiled
