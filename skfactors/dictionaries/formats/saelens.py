@@ -98,13 +98,12 @@ class SAELens(WritableFormat):
             )
         if architecture in _BATCHES:
             batch = _SCALER not in files if batch is None else batch
+        model = _READERS.get(architecture, _read_autoencoder)(files, config, tensors, architecture)
         if batch:
             warn_caller(
                 f"{files.where!r} was saved before its run had ended: codes are the largest of all rows that are coded "
                 "together, as in training. With batch=False they are those above its threshold, row by row."
             )
-        model = _READERS.get(architecture, _read_autoencoder)(files, config, tensors, architecture)
-        if batch:
             model = _of_batches(model, config.content["k"])
         config.finish()
         tensors.finish()

@@ -1,0 +1,143 @@
+"""Dictionaries go to a hub of models with a card, and come from it. The hub is a server on this machine."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+from support.hub_server import hub
+from support.other_tools import FOLDER, opened, reference
+
+from skfactors import FactorModel, SparseDictionary, load_dictionary
+from skfactors.metrics import explained_variance, l0
+
+
+@pytest.fixture(scope="module")
+def X():
+    return np.abs(np.random.default_rng(0).standard_normal((300, 8))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def dictionary(X):
+    return SparseDictionary(20, n_nonzero_coefs=3, random_state=0, device="cpu").fit(X)
+
+
+def head_of(card):
+    return yaml.safe_load(card.split("---")[1])
+
+
+def test_a_folder_is_saved_with_a_card_and_opens_again(dictionary, tmp_path):
+    dictionary.save_pretrained(tmp_path, model="bert-base-uncased", site="hidden_states", layer=4, data="Wikipedia")
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert head_of(card)["base_model"] == "bert-base-uncased"
+    assert head_of(card)["library_name"] == "skfactors"
+    for said in (
+        "| Site | hidden_states |",
+        "| Layer | 4 |",
+        "| Data | Wikipedia |",
+        "| Explained variance | not said |",
+    ):
+        assert said in card
+    again = SparseDictionary.from_pretrained(tmp_path)
+    assert again.fingerprint() == dictionary.fingerprint()
+    (tmp_path.parent / "above").mkdir()
+    assert FactorModel.from_pretrained(tmp_path.parent, subfolder=tmp_path.name).fingerprint() == again.fingerprint()
+
+
+def test_a_card_measures_the_dictionary_beside_random_factors(dictionary, X, tmp_path):
+    dictionary.save_pretrained(tmp_path, X=X, license="mit", note_of_ours="yes")
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    rows = dict(
+        line.strip("| ").split(" | ")
+        for line in card.splitlines()
+        if line.startswith("| ") and " | " in line.strip("| ")
+    )
+    assert head_of(card)["license"] == "mit"
+    assert rows["Note of ours"] == "yes"
+    assert rows["L0"] == f"{l0(dictionary.transform(X)):.1f}, on 300 rows"
+    assert float(rows["Explained variance"]) == pytest.approx(
+        explained_variance(X, dictionary.reconstruct(X)), abs=0.001
+    )
+    control = float(next(value for name, value in rows.items() if "random factors" in name))
+    assert 0 < control < float(rows["Explained variance"])
+
+
+def test_a_card_says_what_the_file_of_another_tool_says(tmp_path):
+    opened("saelens/topk-bdec1-none").save_pretrained(tmp_path)
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    for said in ("| Model | toy |", "| Site | blocks.0.hook_resid_pre |", "| L0 | 8, as stated |"):
+        assert said in card
+
+
+def test_a_name_that_can_be_neither_folder_nor_repository_is_told(tmp_path):
+    for load in (load_dictionary, FactorModel.from_pretrained):
+        with pytest.raises(FileNotFoundError, match="not the name of a repository"):
+            load(tmp_path / "nothing")
+
+
+def run(code, address, home):
+    """Run code in a process that knows the hub at an address."""
+    environment = os.environ | {
+        "HF_ENDPOINT": address,
+        "HF_HUB_OFFLINE": "0",
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "NO_PROXY": "127.0.0.1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}\n{code}"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_a_dictionary_goes_to_a_repository_and_comes_back(dictionary, tmp_path):
+    dictionary.save(tmp_path / "saved")
+    repos = {}
+    with hub(repos) as (address, _):
+        printed = run(
+            f"""
+from skfactors import FactorModel, load_dictionary
+dictionary = FactorModel.load({str(tmp_path / "saved")!r})
+print(dictionary.push_to_hub("me/factors", token="hf_a", model="bert-base-uncased"))
+print(FactorModel.from_pretrained("me/factors").fingerprint())
+print(load_dictionary("me/factors").fingerprint())
+""",
+            address,
+            tmp_path / "home",
+        )
+    assert printed[0].startswith(f"{address}/me/factors/commit/")
+    assert printed[1:] == [dictionary.fingerprint()] * 2
+    assert set(repos["me/factors"]) == {"README.md", "config.json", "dictionary.safetensors"}
+    assert head_of(repos["me/factors"]["README.md"].decode())["base_model"] == "bert-base-uncased"
+
+
+def test_of_a_repository_only_what_is_read_is_downloaded(tmp_path):
+    name = "saelens/topk-bdec1-none"
+    files = {path.name: path.read_bytes() for path in (FOLDER / name).iterdir()}
+    repos = {"their/saes": {f"layer_3/{file}": of for file, of in files.items()} | {"layer_4/other.bin": b"1" * 100}}
+    with hub(repos) as (address, asked):
+        printed = run(
+            """
+from skfactors import load_dictionary
+print(load_dictionary("their/saes", subfolder="layer_3").fingerprint())
+print(load_dictionary("their/saes", subfolder="layer_3/sae_weights.safetensors", revision="main").fingerprint())
+try:
+    load_dictionary("their/saes", subfolder="layer_5")
+except FileNotFoundError as error:
+    print("layer_3, layer_4" in str(error))
+""",
+            address,
+            tmp_path / "home",
+        )
+    assert printed == [opened(name).fingerprint()] * 2 + ["True"]
+    downloaded = {path.rpartition("/")[2] for method, path in asked if method == "GET" and "/resolve/" in path}
+    assert downloaded == {"cfg.json", "sae_weights.safetensors"}
+    assert reference(name)["x"].shape == (64, 16)
