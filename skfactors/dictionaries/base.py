@@ -309,9 +309,10 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         --------
         skfactors.load_dictionary : Reads what other tools saved, too.
         """
-        from skfactors.dictionaries.formats.repositories import folder_of
+        from skfactors.dictionaries.formats.repositories import saved_folder
 
-        return cls.load(folder_of(path_or_repo, revision, subfolder, token))
+        with saved_folder(path_or_repo, revision, subfolder, token) as folder:
+            return cls.load(folder)
 
     def push_to_hub(
         self,

@@ -2,8 +2,8 @@
 
 from skfactors.dictionaries.base import FactorModel
 from skfactors.dictionaries.formats.base import Format
-
-_CONFIG, _TENSORS = "config.json", "dictionary.safetensors"
+from skfactors.dictionaries.formats.repositories import of_plain_files
+from skfactors.dictionaries.persistence import FILES
 
 
 class Own(Format):
@@ -11,9 +11,9 @@ class Own(Format):
 
     def fits(self, files):
         """Say whether both files are there."""
-        return _CONFIG in files and _TENSORS in files
+        return all(name in files for name in FILES)
 
     def read(self, files):
         """Load it."""
-        paths = [files.path(name) for name in (_CONFIG, _TENSORS)]
-        return FactorModel.load(paths[0].parent)
+        with of_plain_files([files.path(name) for name in FILES]) as folder:
+            return FactorModel.load(folder)

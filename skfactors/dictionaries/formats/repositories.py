@@ -1,7 +1,11 @@
 """Files in repositories of a hub of models."""
 
 import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from skfactors.dictionaries.formats.reading import SUBFOLDERS, Files
 from skfactors.dictionaries.persistence import FILES
@@ -57,16 +61,42 @@ def files_of_repo(repo: str, revision: str | None, subfolder: str | None, ignore
     return Files(where, names, fetch, chosen, ignore)
 
 
-def folder_of(path_or_repo, revision: str | None, subfolder: str | None, token) -> Path:
-    """Return the folder with a saved dictionary; of a repository, after these files were downloaded."""
-    from huggingface_hub import snapshot_download
+@contextmanager
+def saved_folder(path_or_repo, revision: str | None, subfolder: str | None, token) -> Iterator[Path]:
+    """
+    Yield the folder with a saved dictionary; of a repository, one that these files were downloaded to.
 
+    Parameters
+    ----------
+    path_or_repo : path-like
+    revision, subfolder, token : str or None
+
+    Yields
+    ------
+    Path
+    """
     path = Path(path_or_repo)
-    if not path.is_dir():
-        if not is_repo_name(str(path_or_repo)):
-            raise FileNotFoundError(
-                f"there is no folder {str(path)!r}, and it is not the name of a repository, as in 'user/name'."
-            )
-        wanted = [f"{subfolder}/{name}" if subfolder else name for name in FILES]
-        path = Path(snapshot_download(str(path_or_repo), revision=revision, allow_patterns=wanted, token=token))
-    return path / subfolder if subfolder else path
+    if path.is_dir():
+        yield path / subfolder if subfolder else path
+        return
+    if not is_repo_name(str(path_or_repo)):
+        raise FileNotFoundError(
+            f"there is no folder {str(path)!r}, and it is not the name of a repository, as in 'user/name'."
+        )
+    from huggingface_hub import hf_hub_download
+
+    where = {"revision": revision, "subfolder": subfolder, "token": token}
+    with of_plain_files([Path(hf_hub_download(str(path_or_repo), name, **where)) for name in FILES]) as folder:
+        yield folder
+
+
+@contextmanager
+def of_plain_files(paths: list[Path]) -> Iterator[Path]:
+    """Yield a folder that files lie in; where some are links, as what is downloaded is, one with copies."""
+    if not any(path.is_symlink() for path in paths):
+        yield paths[0].parent
+        return
+    with TemporaryDirectory() as folder:
+        for path in paths:
+            shutil.copyfile(path, Path(folder) / path.name)
+        yield Path(folder)

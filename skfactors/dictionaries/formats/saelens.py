@@ -168,20 +168,13 @@ def _read_autoencoder(files, config, tensors, architecture):
     settings = {"scaling": _scaling(config)}
     if architecture in ("topk", "abstopk"):
         settings["n_nonzero_coefs"] = config.take("k", POSITIVE)
-    is_checkpoint = bool(_OF_TRAINING & set(config.content)) or architecture in _BATCHES
+    scale, whitening = _scaling_of_run(files, config, architecture)
     config.drop(*_OF_TRAINING, "k")
     by_length = config.take("rescale_acts_by_decoder_norm", bool, False)
-    if is_checkpoint and config.content.get("normalize_activations") in (
-        "expected_average_only_in",
-        "covariance_whitening",
-    ):
-        scale, whitening = _scaler_of(files, config)
-        if scale is not None:
-            weights.of_scaled_rows(scale)
-            if architecture in _BATCHES and by_length:
-                weights.threshold = weights.threshold / scale
-    else:
-        whitening = None
+    if scale is not None:
+        weights.of_scaled_rows(scale)
+        if architecture in _BATCHES and by_length:
+            weights.threshold = weights.threshold / scale
     if by_length:
         weights.with_unit_components()
     if whitening is not None:
@@ -307,12 +300,21 @@ def _scaling(config) -> str:
     return _SCALINGS[config.take("normalize_activations", frozenset(_SCALINGS), "none")]
 
 
-def _scaler_of(files: Files, config: Fields):
-    """Return by what a run has scaled rows, and how it whitened them: (mean, matrix, inverse matrix)."""
+def _scaling_of_run(files: Files, config: Fields, architecture: str):
+    """Return by what a run has scaled rows, and how it whitened them (mean, matrix, inverse matrix), or None twice."""
+    normalization = config.content.get("normalize_activations")
+    if normalization not in ("expected_average_only_in", "covariance_whitening"):
+        return None, None
+    if not (_OF_TRAINING & set(config.content) or architecture in _BATCHES):
+        warn_caller(
+            f"{files.where!r} says that its run scaled rows ({normalization}), and not by what: it is taken for folded in, "
+            "as SAELens does. skfactors.dictionaries.check_l0 tells whether that is so."
+        )
+        return None, None
     if _SCALER not in files:
         raise ValueError(
-            f"{files.where!r} is not read: it is the checkpoint of a run on rows that were scaled "
-            f"({config.content['normalize_activations']}), and {_SCALER}, which says how, is not beside it."
+            f"{files.where!r} is not read: it is the checkpoint of a run on rows that were scaled ({normalization}), and "
+            f"{_SCALER}, which says how, is not beside it."
         )
     scaler = files.json(_SCALER)
     scale = scaler.take("scaling_factor", float, None)

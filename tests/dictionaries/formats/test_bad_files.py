@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 from safetensors.numpy import load_file, save_file
-from support.other_tools import FOLDER, assert_close, opened, reference
+from support.other_tools import FOLDER, assert_close, opened, opened_anew, reference
 
 from skfactors import FactorModel, SparseAutoencoder, SparseDictionary, load_dictionary
 
@@ -326,3 +326,8 @@ def test_a_folder_of_this_package_opens_as_what_it_is(tmp_path):
     opened_again = load_dictionary(tmp_path)
     assert isinstance(opened_again, FactorModel)
     assert opened_again.fingerprint() == dictionary.fingerprint()
+
+
+def test_rows_that_a_run_scaled_by_what_no_file_says_are_told():
+    with pytest.warns(UserWarning, match=r"says that its run scaled rows \(expected_average_only_in\).*check_l0"):
+        opened_anew("saelens/standard-bdec1-avg")

@@ -14,7 +14,7 @@ from skfactors.dictionaries import PretrainedDictionary, PretrainedTranscoder, c
 # Its codes start from random numbers in the tool.
 RANDOM = "overcomplete/SemiNMF"
 WRITERS = ("saelens", "dictionary_learning", "sparsify")
-pytestmark = pytest.mark.filterwarnings("ignore:.*(was saved before its run|was not set)")
+pytestmark = pytest.mark.filterwarnings("ignore:.*(was saved before its run|was not set|says that its run scaled rows)")
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != RANDOM])
