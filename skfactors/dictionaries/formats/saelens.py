@@ -307,14 +307,14 @@ def _scaling_of_run(files: Files, config: Fields, architecture: str):
         return None, None
     if not (_OF_TRAINING & set(config.content) or architecture in _BATCHES):
         warn_caller(
-            f"{files.where!r} says that its run scaled rows ({normalization}), and not by what: it is taken for folded in, "
-            "as SAELens does. skfactors.dictionaries.check_l0 tells whether that is so."
+            f"{files.where!r} says that its run scaled rows ({normalization}), and not by what: it is taken for folded "
+            "in, as SAELens does. skfactors.dictionaries.check_l0 tells whether that is so."
         )
         return None, None
     if _SCALER not in files:
         raise ValueError(
-            f"{files.where!r} is not read: it is the checkpoint of a run on rows that were scaled ({normalization}), and "
-            f"{_SCALER}, which says how, is not beside it."
+            f"{files.where!r} is not read: it is the checkpoint of a run on rows that were scaled ({normalization}), "
+            f"and {_SCALER}, which says how, is not beside it."
         )
     scaler = files.json(_SCALER)
     scale = scaler.take("scaling_factor", float, None)

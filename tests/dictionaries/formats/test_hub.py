@@ -1,5 +1,6 @@
 """Dictionaries go to a hub of models with a card, and come from it. The hub is a server on this machine."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from support.hub_server import hub
-from support.other_tools import FOLDER, opened, reference
+from support.other_tools import FOLDER, opened
 
 from skfactors import FactorModel, SparseDictionary, load_dictionary
 from skfactors.metrics import explained_variance, l0
@@ -77,67 +78,61 @@ def test_a_name_that_can_be_neither_folder_nor_repository_is_told(tmp_path):
             load(tmp_path / "nothing")
 
 
-def run(code, address, home):
-    """Run code in a process that knows the hub at an address."""
-    environment = os.environ | {
-        "HF_ENDPOINT": address,
-        "HF_HUB_OFFLINE": "0",
-        "HF_HOME": str(home),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "NO_PROXY": "127.0.0.1",
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}\n{code}"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
-
-
-def test_a_dictionary_goes_to_a_repository_and_comes_back(dictionary, tmp_path):
-    dictionary.save(tmp_path / "saved")
-    repos = {}
-    with hub(repos) as (address, _):
-        printed = run(
-            f"""
+NAME = "saelens/topk-bdec1-none"
+CODE = """
+import json
 from skfactors import FactorModel, load_dictionary
-dictionary = FactorModel.load({str(tmp_path / "saved")!r})
-print(dictionary.push_to_hub("me/factors", token="hf_a", model="bert-base-uncased"))
-print(FactorModel.from_pretrained("me/factors").fingerprint())
-print(load_dictionary("me/factors").fingerprint())
-""",
-            address,
-            tmp_path / "home",
+dictionary = FactorModel.load(FOLDER)
+said = {
+    "pushed": dictionary.push_to_hub("me/factors", token="hf_a", model="bert-base-uncased"),
+    "come back": FactorModel.from_pretrained("me/factors").fingerprint(),
+    "loaded": load_dictionary("me/factors").fingerprint(),
+    "of another tool": load_dictionary("their/saes", subfolder="layer_3").fingerprint(),
+    "a file of it": load_dictionary("their/saes", subfolder="layer_3/sae_weights.safetensors").fingerprint(),
+}
+try:
+    load_dictionary("their/saes", subfolder="layer_5")
+except FileNotFoundError as error:
+    said["no such folder"] = str(error)
+print(json.dumps(said))
+"""
+
+
+@pytest.fixture(scope="module")
+def at_a_hub(dictionary, tmp_path_factory):
+    """What a process has done at a hub: what it printed, the repositories since, and what was asked of the hub."""
+    home = tmp_path_factory.mktemp("hub")
+    dictionary.save(home / "saved")
+    files = {path.name: path.read_bytes() for path in (FOLDER / NAME).iterdir()}
+    repos = {"their/saes": {f"layer_3/{file}": of for file, of in files.items()} | {"layer_4/other.bin": b"1" * 100}}
+    with hub(repos) as (address, asked):
+        environment = os.environ | {
+            "HF_ENDPOINT": address,
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(home / "home"),
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "NO_PROXY": "127.0.0.1",
+        }
+        code = f"import sys; sys.path[:] = {sys.path!r}\n" + CODE.replace("FOLDER", repr(str(home / "saved")))
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=240
         )
-    assert printed[0].startswith(f"{address}/me/factors/commit/")
-    assert printed[1:] == [dictionary.fingerprint()] * 2
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout), repos, asked, address
+
+
+def test_a_dictionary_goes_to_a_repository_and_comes_back(dictionary, at_a_hub):
+    said, repos, _, address = at_a_hub
+    assert said["pushed"].startswith(f"{address}/me/factors/commit/")
+    assert said["come back"] == said["loaded"] == dictionary.fingerprint()
     assert set(repos["me/factors"]) == {"README.md", "config.json", "dictionary.safetensors"}
     assert head_of(repos["me/factors"]["README.md"].decode())["base_model"] == "bert-base-uncased"
 
 
-def test_of_a_repository_only_what_is_read_is_downloaded(tmp_path):
-    name = "saelens/topk-bdec1-none"
-    files = {path.name: path.read_bytes() for path in (FOLDER / name).iterdir()}
-    repos = {"their/saes": {f"layer_3/{file}": of for file, of in files.items()} | {"layer_4/other.bin": b"1" * 100}}
-    with hub(repos) as (address, asked):
-        printed = run(
-            """
-from skfactors import load_dictionary
-print(load_dictionary("their/saes", subfolder="layer_3").fingerprint())
-print(load_dictionary("their/saes", subfolder="layer_3/sae_weights.safetensors", revision="main").fingerprint())
-try:
-    load_dictionary("their/saes", subfolder="layer_5")
-except FileNotFoundError as error:
-    print("layer_3, layer_4" in str(error))
-""",
-            address,
-            tmp_path / "home",
-        )
-    assert printed == [opened(name).fingerprint()] * 2 + ["True"]
-    downloaded = {path.rpartition("/")[2] for method, path in asked if method == "GET" and "/resolve/" in path}
-    assert downloaded == {"cfg.json", "sae_weights.safetensors"}
-    assert reference(name)["x"].shape == (64, 16)
+def test_of_a_repository_of_another_tool_only_what_is_read_is_downloaded(at_a_hub):
+    said, _, asked, _ = at_a_hub
+    assert said["of another tool"] == said["a file of it"] == opened(NAME).fingerprint()
+    downloaded = {path for method, path in asked if method == "GET" and "their/saes/resolve" in path}
+    assert {path.rpartition("/")[2] for path in downloaded} == {"cfg.json", "sae_weights.safetensors"}
+    assert "2 folders, such as layer_3, layer_4" in said["no such folder"]
