@@ -337,6 +337,7 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         revision : str, default=None
             Branch to upload to, made if need be.
         commit_message : str, default="Upload a dictionary"
+            What the repository's history says.
         token : str, default=None
             For the hub; by default the one that is stored there is used.
         X : array-like of shape (n_rows, n_features), default=None

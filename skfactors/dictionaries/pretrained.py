@@ -308,7 +308,16 @@ class PretrainedDictionary(FactorModel):
     See Also
     --------
     skfactors.load_dictionary : Reads files of other tools.
-    SparseAutoencoder : What most files are read as.
+    skfactors.SparseAutoencoder : What most files are read as.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfactors.dictionaries import PretrainedDictionary
+    >>> settings = {"n_steps": 2, "rectified": True, "stop_on_same_factors": False, "residual": 0.0}
+    >>> pursuit = PretrainedDictionary.from_arrays("matching_pursuit", np.eye(3), np.zeros(3), {}, settings, {})
+    >>> pursuit.transform([[3.0, 1.0, 2.0]]).toarray()
+    array([[3., 0., 2.]], dtype=float32)
     """
 
     _no_effect_on_codes = frozenset({"sparse_output"})
@@ -329,7 +338,9 @@ class PretrainedDictionary(FactorModel):
         architecture : str
             Name in `ENCODERS`.
         components : ndarray of shape (n_components, n_outputs)
+            The factors.
         intercept : ndarray of shape (n_outputs,)
+            What a row of no factors is reconstructed as.
         weights : dict of str to ndarray
             Of the encoder.
         settings : dict
@@ -340,6 +351,7 @@ class PretrainedDictionary(FactorModel):
         Returns
         -------
         PretrainedDictionary
+            Fitted.
         """
         model = cls(architecture, settings=settings)
         model.components_, model.intercept_ = (
@@ -359,12 +371,14 @@ class PretrainedDictionary(FactorModel):
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
+            Rows that could be coded.
         y : None
             Ignored.
 
         Returns
         -------
         self
+            As it was.
         """
         check_is_fitted(self)
         self._checked(X)
@@ -418,6 +432,7 @@ class PretrainedDictionary(FactorModel):
         Returns
         -------
         torch.nn.Module
+            Its codes are those of :meth:`transform`, to rounding.
         """
         check_is_fitted(self)
         device = resolve_device(device)
@@ -470,8 +485,43 @@ class PretrainedTranscoder(PretrainedDictionary):
     """
     A dictionary of another tool that reads rows of one place in a model and predicts those of another.
 
-    Its `components_` and `intercept_` are of the place that it predicts. Parameters and attributes are those of
-    :class:`PretrainedDictionary`.
+    Parameters
+    ----------
+    architecture : str
+        Name in `ENCODERS`.
+    settings : dict, default=None
+        Of the encoder.
+    device : str, default="auto"
+        "auto" is the first of cuda, mps and cpu that is there.
+    sparse_output : bool, default=True
+        Whether codes are a csr_array.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_outputs)
+        The factors, in the space of what is predicted.
+    intercept_ : ndarray of shape (n_outputs,)
+        What is predicted from no factors.
+    weights_ : dict of str to ndarray
+        Of the encoder.
+    source_ : dict
+        What the files say about where they are from.
+    n_features_in_ : int
+
+    See Also
+    --------
+    skfactors.load_dictionary : Reads files of other tools.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfactors.dictionaries import PretrainedTranscoder
+    >>> weights = {"encoder": np.eye(3), "encoder_intercept": np.zeros(3)}
+    >>> transcoder = PretrainedTranscoder.from_arrays(
+    ...     "linear", 2 * np.ones((3, 2)), np.zeros(2), weights, {"selection": "positive"}, {}
+    ... )
+    >>> transcoder.predict([[1.0, -1.0, 0.5]])
+    array([[3., 3.]], dtype=float32)
     """
 
     @property
@@ -486,15 +536,29 @@ class PretrainedTranscoder(PretrainedDictionary):
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
+            Rows to code.
 
         Returns
         -------
         ndarray of shape (n_rows, n_outputs)
+            What their codes stand for, and the skip where there is one.
         """
         return super().reconstruct(X)
 
     def reconstruct(self, X):
-        """Refuse: a transcoder does not reconstruct the rows that it reads."""
+        """
+        Refuse, as a transcoder does not reconstruct the rows that it reads.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Ignored.
+
+        Raises
+        ------
+        TypeError
+            Always.
+        """
         raise TypeError("a transcoder predicts other rows than those that it reads: call predict.")
 
     def score(self, X, Y=None):
@@ -504,12 +568,14 @@ class PretrainedTranscoder(PretrainedDictionary):
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
+            Rows to code.
         Y : array-like of shape (n_rows, n_outputs)
             What the other place holds.
 
         Returns
         -------
         float
+            1 - Σ‖y - ŷ‖² / Σ‖y - μ‖², with μ the mean of each feature of Y.
         """
         if Y is None:
             raise TypeError("a transcoder is scored by the rows that it should predict: pass them as Y.")

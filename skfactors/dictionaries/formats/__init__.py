@@ -78,6 +78,21 @@ def load_dictionary(
     See Also
     --------
     skfactors.dictionaries.check_l0 : Compares the L0 on rows with the one that the files state.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> from skfactors import load_dictionary
+    >>> tensors = {"W_enc": np.eye(3, 4), "W_dec": np.eye(4, 3), "b_enc": np.zeros(4), "b_dec": np.zeros(3)}
+    >>> with TemporaryDirectory() as folder:
+    ...     np.savez(Path(folder) / "params.npz", **tensors, threshold=np.full(4, 0.5))  # as Gemma Scope's
+    ...     dictionary = load_dictionary(folder)
+    >>> dictionary.transform([[0.4, 0.6, -1.0]]).toarray().round(1)
+    array([[0. , 0.6, 0. , 0. ]], dtype=float32)
+    >>> dictionary.source_
+    {'format': 'gemma_scope', 'architecture': 'jump_relu'}
     """
     if format != "auto" and format not in FORMATS:
         raise ValueError(f"format is {format!r}; known are 'auto', {', '.join(map(repr, FORMATS))}.")
