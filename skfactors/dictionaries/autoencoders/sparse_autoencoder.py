@@ -48,7 +48,8 @@ _NO_EFFECT_ON_FIT = {
     "warm_start",
 }
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
-_RATE = 2e-3
+_RATE = 3e-3
+_N_NONZERO_COEFS = 32
 _MOST_GROUPS = 100
 # Rows that learning starts from, and those of them by which the number of codes is made right.
 _ROWS_TO_START_FROM, _ROWS_A_COMPONENT = 4096, 4
@@ -111,7 +112,7 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         n_components=None,
         *,
         activation="batch_topk",
-        n_nonzero_coefs=32,
+        n_nonzero_coefs=_N_NONZERO_COEFS,
         alpha=None,
         group_sizes=None,
         dict_init="dictionary",
@@ -445,9 +446,10 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         ]
 
     def _activation(self, n_components) -> Activation:
-        if self.n_components is not None and self.n_nonzero_coefs > self.n_components:
+        # The default asks for as many as there can be.
+        if self.n_nonzero_coefs > n_components and self.n_nonzero_coefs != _N_NONZERO_COEFS:
             raise ValueError(
-                f"n_nonzero_coefs={self.n_nonzero_coefs} is more than n_components={self.n_components}: a code has at "
+                f"n_nonzero_coefs={self.n_nonzero_coefs} is more than n_components={n_components}: a code has at "
                 "most one coefficient for each component."
             )
         activation = ACTIVATIONS[self.activation](min(self.n_nonzero_coefs, n_components))
