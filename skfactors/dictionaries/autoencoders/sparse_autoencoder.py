@@ -61,7 +61,142 @@ _N_NONZERO_COEFS = 32
 
 
 class SparseAutoencoder(CallbackSupportMixin, FactorModel):
-    """Learn factors, and an encoder that codes a row in one pass."""
+    """
+    Learn factors, and an encoder that codes a row in one pass.
+
+    Minimises, over encoder W, biases b and c, and components D of length 1,
+
+        Σ_i w_i [ ½‖x_i - (a_i D + b)‖² + penalty(a_i) ]   with a_i = keep(W x_i + c)
+
+    one minibatch at a time, by Adam. What is kept of the pre-activations, and whether there is a penalty, is up to the
+    activation; however it goes about it, a row has `n_nonzero_coefs` codes in the mean.
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        Number of factors; None is the number of features.
+    activation : {"relu", "topk", "batch_topk", "jump_relu", "gated", "abs_topk"}, default="batch_topk"
+        What makes codes of pre-activations. "topk" keeps the largest of each row, "abs_topk" those furthest from zero,
+        with their signs. "batch_topk" keeps the largest of a minibatch, and learns a threshold for `transform`. "relu"
+        keeps what is positive, under an L1 penalty; "jump_relu" what is above each factor's own threshold, under a
+        penalty on the number of codes; "gated" decides by a gate which factors are active, apart from how much.
+    n_nonzero_coefs : int, default=32
+        Codes of a row asked for. "topk" and "abs_topk" keep at most so many of each; the others have so many in the
+        mean, by steering their penalty while they learn, and in the end a threshold. The default asks for no more than
+        there are components.
+    alpha : float, default=None
+        A fixed penalty instead, for "relu", "jump_relu" and "gated", in the unit of ½‖x - x̂‖² by a code, or for
+        "jump_relu" by the number of codes.
+    group_sizes : sequence of int or float, default=None
+        Sizes of groups of components, or their shares, for nested prefixes (Matryoshka): the loss is then the mean over
+        reconstructions from the first group, the first two, and so on, so that the first factors are the most general.
+    dict_init : {"dictionary", "random"} or array-like of shape (n_components, n_features), default="dictionary"
+        Components to start from. "dictionary" learns them from a sample, with exact codes, as
+        :class:`SparseDictionary` does; the encoder starts from a regression to the exact codes, as it does for given
+        components.
+    normalize : {"rms", None}, default="rms"
+        "rms" scales all rows alike, to a mean squared length of `n_features`, while it learns. The fitted attributes
+        are for rows as they come. Rows are centred in any case.
+    auxk : float, default=1/32
+        Weight of the loss with which factors that have been silent for some time are to reconstruct what the others
+        leave (AuxK); 0 does without.
+    learning_rate : float or "auto", default="auto"
+        Of Adam, at its highest: it grows over the first steps and falls to zero over the last seven tenths of a fit.
+        "auto" is 0.1 / √n_features.
+    max_iter : int, default=10
+        Epochs.
+    batch_size : int, default=1024
+        Rows in a minibatch. They are shuffled in every epoch.
+    early_stopping : bool, default=False
+        Whether to hold rows out and stop after the epoch that lowers their mean error by less than a thousandth.
+        `max_iter` is then the most epochs there may be.
+    validation_fraction : float, default=0.1
+        Share of the rows that is held out for early stopping.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the weights of the last fit.
+    random_state : int, RandomState instance or None, default=None
+        For the start and the shuffling.
+    device : str, default="auto"
+        "auto" takes cuda, then mps, then cpu.
+    dtype : {"float32", "float64", "bfloat16"}, default="float32"
+        Precision of weights and codes. "bfloat16" multiplies matrices in it on an accelerator; weights and codes are
+        float32.
+    distributed : "auto" or bool, default="auto"
+        Whether the processes of a torch.distributed group, such as torchrun starts, learn together, each from its share
+        of every minibatch. "auto" does so where there is a group; True raises where there is none.
+    checkpoint_dir : path-like, default=None
+        Folder in which `fit` keeps what it needs to go on after it was killed. The same call, with the same parameters
+        and rows, then ends at the same bits as one that was never stopped.
+    checkpoint_every : int, default=1000
+        Minibatches from one checkpoint to the next.
+    sparse_output : bool, default=True
+        Whether codes are a `scipy.sparse.csr_array`; dense codes are needed for pandas output.
+    verbose : bool, default=False
+        Show a progress bar with explained variance, codes per row and the number of silent factors.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_features)
+        The factors, of length 1.
+    intercept_ : ndarray of shape (n_features,)
+        What a row of no factors is reconstructed as.
+    encoder_ : ndarray of shape (n_components, n_features)
+        Pre-activations are ``X @ encoder_.T + encoder_intercept_``.
+    encoder_intercept_ : ndarray of shape (n_components,)
+    threshold_ : ndarray of shape (n_components,)
+        What a pre-activation must be above; for "batch_topk", "jump_relu" and "gated".
+    history_ : list of dict
+        For each step: `step`, `n_rows`, and over its batch, before the update, `objective` (weighted mean of ½‖x - x̂‖²,
+        of rows as they are scaled), `explained_variance`, `l0`, `n_silent`, `n_reseeded`, `penalty`; with early
+        stopping, for the last step of each epoch, `validation_objective`.
+    n_iter_ : int
+        Epochs run by the last `fit`; 1 after `partial_fit`.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of features, where X had any.
+    device_ : str
+        Where it was learned.
+
+    See Also
+    --------
+    SparseDictionary : Exact codes, by sparse coding.
+    skfactors.metrics.amortization_gap : What it costs that an encoder's codes are not the best.
+
+    Notes
+    -----
+    On a CPU a step makes one dense product, for the pre-activations; everything else touches only what is active, and
+    factors without a code in a minibatch stay as they are. On an accelerator it is plain torch. Factors that stay
+    silent for an epoch or 256 minibatches are pointed at the residuals of the rows that are reconstructed worst.
+
+    At inference a gated autoencoder is a JumpReLU one: its gate's parameters are folded into `encoder_`,
+    `encoder_intercept_` and `threshold_`.
+
+    References
+    ----------
+    Bricken et al. (2023), "Towards monosemanticity: decomposing language models with dictionary learning".
+
+    Gao, la Tour, Tillman, Goh, Troll, Radford, Sutskever, Leike, Wu (2024), "Scaling and evaluating sparse
+    autoencoders", for TopK and AuxK.
+
+    Bussmann, Leask, Nanda (2024), "BatchTopK sparse autoencoders".
+
+    Rajamanoharan et al. (2024a), "Improving dictionary learning with gated sparse autoencoders".
+
+    Rajamanoharan et al. (2024b), "Jumping ahead: improving reconstruction fidelity with JumpReLU sparse autoencoders".
+
+    Bussmann, Nabeshima, Karvonen, Nanda (2025), "Learning multi-level features with Matryoshka sparse autoencoders".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfactors import SparseAutoencoder
+    >>> X = np.random.default_rng(0).random((500, 6))
+    >>> autoencoder = SparseAutoencoder(n_components=8, n_nonzero_coefs=3, random_state=0).fit(X)
+    >>> codes = autoencoder.transform(X)
+    >>> codes.shape, bool(2.8 < codes.nnz / len(X) < 3.2)
+    ((500, 8), True)
+    """
 
     _no_effect_on_codes = frozenset(
         {

@@ -16,7 +16,7 @@ from skfactors.metrics.reconstruction import explained_share
 
 _WARM_UP_STEPS = 50
 # Shares of a fit: until when factors are pointed anew, and from when on steps become smaller.
-_LAST_RESEEDING, _FIRST_DECAY = 0.7, 0.5
+_LAST_RESEEDING, _FIRST_DECAY = 0.7, 0.3
 # Of the weight for which a factor may stay silent: when it begins to explain what others leave.
 _AUXILIARY_PATIENCE = 0.25
 # By how much the penalty grows in a step with twice as many codes as asked for, at most, and thresholds, which are
