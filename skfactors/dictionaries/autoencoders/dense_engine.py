@@ -46,8 +46,9 @@ class DenseEngine:
         for gradient in (by_factors, by_parameters, by_intercept):
             self.processes.sum_(gradient)
         self._update(by_factors, by_parameters, by_intercept, touched, rate)
-        squared, n_codes = residual.square().sum().item(), int((codes.detach() != 0).sum())
-        return Outcome(squared, n_codes, fired.cpu().numpy(), residual.cpu().numpy())
+        squared, size = residual.square().sum().item(), codes.detach().abs().sum().item()
+        n_codes = int((codes.detach() != 0).sum())
+        return Outcome(squared, n_codes, size, fired.cpu().numpy(), residual.cpu().numpy())
 
     @torch.no_grad()
     def _update(self, by_factors, by_parameters, by_intercept, touched, rate):

@@ -47,7 +47,8 @@ def loss(X, weight, factors, parameters, intercept, activation, group_ends, pena
     errors, residual = _nested_errors(X, codes, components, intercept, group_ends)
     losses = errors + penalty * activation.dense_penalty(Z, parameters, codes)
     if activation.decodes_twice:
-        losses = losses + _nested_errors(X, torch.relu(Z), components.detach(), intercept, group_ends)[0]
+        second = (components.detach(), intercept.detach(), group_ends)
+        losses = losses + _nested_errors(X, torch.relu(Z), *second)[0]
     if len(silent) and auxk:
         entries = entries.clone()
         largest = Z[:, silent].topk(min(max(X.shape[1] // 2, 1), len(silent)), dim=1)

@@ -7,34 +7,40 @@ from os import PathLike
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array, vstack
 from sklearn.base import _fit_context
+from sklearn.utils import check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from skfactors.devices import resolve_device
+from skfactors.dictionaries.adapters import as_factor_model
 from skfactors.dictionaries.autoencoders.activations import ACTIVATIONS
 from skfactors.dictionaries.autoencoders.activations.base import Activation
-from skfactors.dictionaries.autoencoders.dense_engine import DenseEngine
 from skfactors.dictionaries.autoencoders.encoder import AutoencoderModule, Encoder
+from skfactors.dictionaries.autoencoders.engines import engine_for
+from skfactors.dictionaries.autoencoders.groups import ends_of_groups
 from skfactors.dictionaries.autoencoders.scalings import SCALINGS
-from skfactors.dictionaries.autoencoders.sparse_engine import SparseEngine
 from skfactors.dictionaries.autoencoders.starting import (
     Standardizer,
-    learned_components,
+    begin_from,
+    exact_codes,
+    first_rows,
+    penalised,
     pursuit_of,
-    random_components,
     regressed_encoder,
+    sample_size,
     unit_rows,
 )
 from skfactors.dictionaries.autoencoders.step import AutoencoderStep, Pace, shift_for
 from skfactors.dictionaries.autoencoders.weights import Weights
 from skfactors.dictionaries.base import FactorModel
-from skfactors.dictionaries.rows import check_rows, check_weight
+from skfactors.dictionaries.rows import batches_of, check_rows, check_weight
 from skfactors.dictionaries.sparse_coding.sparse_dictionary import random_state_of_its_own
-from skfactors.dictionaries.sparse_coding.starting import given_components
-from skfactors.learning.batches import merge_repeats
+from skfactors.learning.batches import merge_repeats, rows_of
 from skfactors.learning.callbacks import CallbackSupportMixin, watcher_of
 from skfactors.learning.loop import Schedule, learn
+from skfactors.learning.processes import OneProcess
 from skfactors.output import with_plain_output
 
 # Parameters that the result of a fit does not depend on.
@@ -48,15 +54,149 @@ _NO_EFFECT_ON_FIT = {
     "warm_start",
 }
 _DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
-_RATE = 2e-3
-_MOST_GROUPS = 100
-# Rows that learning starts from, and those of them by which the number of codes is made right.
-_ROWS_TO_START_FROM, _ROWS_A_COMPONENT = 4096, 4
-_ROWS_MEASURED, _VALUES_MEASURED = 4096, 2**24
+# Of the learning rate, times the root of the number of features: how far a step turns a factor.
+_TURN = 0.1
+_ROWS_CODED = 16_384
+_N_NONZERO_COEFS = 32
 
 
 class SparseAutoencoder(CallbackSupportMixin, FactorModel):
-    """Learn factors, and an encoder that codes a row in one pass."""
+    """
+    Learn factors, and an encoder that codes a row in one pass.
+
+    Minimises, over encoder W, biases b and c, and components D of length 1,
+
+        Σ_i w_i [ ½‖x_i - (a_i D + b)‖² + penalty(a_i) ]   with a_i = keep(W x_i + c)
+
+    one minibatch at a time, by Adam. What is kept of the pre-activations, and whether there is a penalty, is up to the
+    activation; however it goes about it, a row has `n_nonzero_coefs` codes in the mean.
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        Number of factors; None is the number of features.
+    activation : {"relu", "topk", "batch_topk", "jump_relu", "gated", "abs_topk"}, default="batch_topk"
+        What makes codes of pre-activations. "topk" keeps the largest of each row, "abs_topk" those furthest from zero,
+        with their signs. "batch_topk" keeps the largest of a minibatch, and learns a threshold for `transform`. "relu"
+        keeps what is positive, under an L1 penalty; "jump_relu" what is above each factor's own threshold, under a
+        penalty on the number of codes; "gated" decides by a gate which factors are active, apart from how much.
+    n_nonzero_coefs : int, default=32
+        Codes of a row asked for. "topk" and "abs_topk" keep at most so many of each; the others have so many in the
+        mean, by steering their penalty while they learn, and in the end a threshold. The default asks for no more than
+        there are components.
+    alpha : float, default=None
+        A fixed penalty instead, for "relu", "jump_relu" and "gated", in the unit of ½‖x - x̂‖² by a code, or for
+        "jump_relu" by the number of codes.
+    group_sizes : sequence of int or float, default=None
+        Sizes of groups of components, or their shares, for nested prefixes (Matryoshka): the loss is then the mean over
+        reconstructions from the first group, the first two, and so on, so that the first factors are the most general.
+    dict_init : {"dictionary", "random"} or array-like of shape (n_components, n_features), default="dictionary"
+        Components to start from. "dictionary" learns them from a sample, with exact codes, as
+        :class:`SparseDictionary` does; the encoder starts from a regression to the exact codes, as it does for given
+        components.
+    normalize : {"rms", None}, default="rms"
+        "rms" scales all rows alike, to a mean squared length of `n_features`, while it learns. The fitted attributes
+        are for rows as they come. Rows are centred in any case.
+    auxk : float, default=1/32
+        Weight of the loss with which factors that have been silent for some time are to reconstruct what the others
+        leave (AuxK); 0 does without.
+    learning_rate : float or "auto", default="auto"
+        Of Adam, at its highest: it grows over the first steps and falls to zero over the last seven tenths of a fit.
+        "auto" is 0.1 / √n_features.
+    max_iter : int, default=10
+        Epochs.
+    batch_size : int, default=1024
+        Rows in a minibatch. They are shuffled in every epoch.
+    early_stopping : bool, default=False
+        Whether to hold rows out and stop after the epoch that lowers their mean error by less than a thousandth.
+        `max_iter` is then the most epochs there may be.
+    validation_fraction : float, default=0.1
+        Share of the rows that is held out for early stopping.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the weights of the last fit.
+    random_state : int, RandomState instance or None, default=None
+        For the start and the shuffling.
+    device : str, default="auto"
+        "auto" takes cuda, then mps, then cpu.
+    dtype : {"float32", "float64", "bfloat16"}, default="float32"
+        Precision of weights and codes. "bfloat16" multiplies matrices in it on an accelerator; weights and codes are
+        float32.
+    distributed : "auto" or bool, default="auto"
+        Whether the processes of a torch.distributed group, such as torchrun starts, learn together, each from its share
+        of every minibatch. "auto" does so where there is a group; True raises where there is none.
+    checkpoint_dir : path-like, default=None
+        Folder in which `fit` keeps what it needs to go on after it was killed. The same call, with the same parameters
+        and rows, then ends at the same bits as one that was never stopped.
+    checkpoint_every : int, default=1000
+        Minibatches from one checkpoint to the next.
+    sparse_output : bool, default=True
+        Whether codes are a `scipy.sparse.csr_array`; dense codes are needed for pandas output.
+    verbose : bool, default=False
+        Show a progress bar with explained variance, codes per row and the number of silent factors.
+
+    Attributes
+    ----------
+    components_ : ndarray of shape (n_components, n_features)
+        The factors, of length 1.
+    intercept_ : ndarray of shape (n_features,)
+        What a row of no factors is reconstructed as.
+    encoder_ : ndarray of shape (n_components, n_features)
+        Pre-activations are ``X @ encoder_.T + encoder_intercept_``.
+    encoder_intercept_ : ndarray of shape (n_components,)
+    threshold_ : ndarray of shape (n_components,)
+        What a pre-activation must be above; for "batch_topk", "jump_relu" and "gated".
+    history_ : list of dict
+        For each step: `step`, `n_rows`, and over its batch, before the update, `objective` (weighted mean of ½‖x - x̂‖²,
+        of rows as they are scaled), `explained_variance`, `l0`, `n_silent`, `n_reseeded`, `penalty`; with early
+        stopping, for the last step of each epoch, `validation_objective`.
+    n_iter_ : int
+        Epochs run by the last `fit`; 1 after `partial_fit`.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of features, where X had any.
+    device_ : str
+        Where it was learned.
+
+    See Also
+    --------
+    SparseDictionary : Exact codes, by sparse coding.
+    skfactors.metrics.amortization_gap : What it costs that an encoder's codes are not the best.
+
+    Notes
+    -----
+    On a CPU a step makes one dense product, for the pre-activations; everything else touches only what is active, and
+    factors without a code in a minibatch stay as they are. On an accelerator it is plain torch. Factors that stay
+    silent for an epoch or 256 minibatches are pointed at the residuals of the rows that are reconstructed worst.
+
+    At inference a gated autoencoder is a JumpReLU one: its gate's parameters are folded into `encoder_`,
+    `encoder_intercept_` and `threshold_`.
+
+    References
+    ----------
+    Bricken et al. (2023), "Towards monosemanticity: decomposing language models with dictionary learning".
+
+    Gao, la Tour, Tillman, Goh, Troll, Radford, Sutskever, Leike, Wu (2024), "Scaling and evaluating sparse
+    autoencoders", for TopK and AuxK.
+
+    Bussmann, Leask, Nanda (2024), "BatchTopK sparse autoencoders".
+
+    Rajamanoharan et al. (2024a), "Improving dictionary learning with gated sparse autoencoders".
+
+    Rajamanoharan et al. (2024b), "Jumping ahead: improving reconstruction fidelity with JumpReLU sparse autoencoders".
+
+    Bussmann, Nabeshima, Karvonen, Nanda (2025), "Learning multi-level features with Matryoshka sparse autoencoders".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfactors import SparseAutoencoder
+    >>> X = np.random.default_rng(0).random((500, 6))
+    >>> autoencoder = SparseAutoencoder(n_components=8, n_nonzero_coefs=3, random_state=0).fit(X)
+    >>> codes = autoencoder.transform(X)
+    >>> codes.shape, bool(2.8 < codes.nnz / len(X) < 3.2)
+    ((500, 8), True)
+    """
 
     _no_effect_on_codes = frozenset(
         {
@@ -111,7 +251,7 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         n_components=None,
         *,
         activation="batch_topk",
-        n_nonzero_coefs=32,
+        n_nonzero_coefs=_N_NONZERO_COEFS,
         alpha=None,
         group_sizes=None,
         dict_init="dictionary",
@@ -205,6 +345,81 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         if model.selection_ == "above":
             model.threshold_ = _vector(threshold, n_components)
         model.history_, model.n_iter_, model.n_features_in_ = [], 0, n_features
+        return model
+
+    @classmethod
+    def from_dictionary(
+        cls, dictionary, X, *, sample_weight=None, activation="batch_topk", n_nonzero_coefs=None, **parameters
+    ):
+        """
+        Give a dictionary an encoder, regressed to its codes of some rows.
+
+        Parameters
+        ----------
+        dictionary : FactorModel
+            Fitted, such as a :class:`SparseDictionary`, with codes that are exact.
+        X : array-like or ActivationStore of shape (n_rows, n_features)
+            Rows like those that it was fitted to. Of many, a sample is taken.
+        sample_weight : array-like of shape (n_rows,), default=None
+            How much each row counts.
+        activation : str, default="batch_topk"
+            As of the class.
+        n_nonzero_coefs : int, default=None
+            None is the mean number of factors in the dictionary's codes.
+        **parameters
+            Others of the class.
+
+        Returns
+        -------
+        SparseAutoencoder
+            With the components of the dictionary, scaled to length 1. With `warm_start` or by `partial_fit` it goes on
+            learning from there.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skfactors import SparseAutoencoder, SparseDictionary
+        >>> X = np.random.default_rng(0).random((500, 6))
+        >>> dictionary = SparseDictionary(n_components=8, alpha=0.1, random_state=0).fit(X)
+        >>> autoencoder = SparseAutoencoder.from_dictionary(dictionary, X)
+        >>> bool(autoencoder.score(X) > 0.5)
+        True
+        """
+        dictionary = as_factor_model(dictionary)
+        n_components = len(dictionary.components_)
+        model = cls(n_components, activation=activation, **parameters)
+        X = check_rows(model, X, reset=True)
+        random_state = random_state_of_its_own(model.random_state)
+        rows = rows_of(X, check_weight(sample_weight, X))
+        drawn, weight = merge_repeats(*rows.draw(sample_size(n_components), random_state))
+        codes = csr_array(dictionary.transform(drawn))
+        model.n_nonzero_coefs = n_nonzero_coefs or max(1, round(float(np.diff(codes.indptr) @ weight / weight.sum())))
+        model._validate_params()
+        activation_ = model._activation(n_components)
+        standardizer = Standardizer.of(drawn, weight, scaled=model.normalize == "rms")
+        lengths = np.linalg.norm(dictionary.components_, axis=1)
+        components = unit_rows(dictionary.components_.astype(np.float64))
+        codes.data = codes.data * lengths[codes.indices] * standardizer.scale
+        start = regressed_encoder(standardizer.apply(drawn, np.float64), weight, components, codes)[:2]
+        encoder, bias = (np.ascontiguousarray(array, model._precision()) for array in start)
+        device, group_ends = resolve_device(model.device), ends_of_groups(model.group_sizes, n_components)
+        components = components.astype(model._precision())
+        step = model._step(
+            (encoder, components, bias),
+            standardizer,
+            drawn,
+            weight,
+            activation_,
+            group_ends,
+            device,
+            OneProcess(),
+            None,
+        )
+        state = step.state()
+        state["intercept"][:] = (dictionary.intercept_ - standardizer.mean) * standardizer.scale
+        step.restore({}, state)
+        model._take(step, device)
+        model.history_, model.n_iter_, model._random_state = [], 0, random_state
         return model
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -312,6 +527,46 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         )
         return rows * scale.numpy() + shift.numpy()
 
+    def exact_codes(self, X, *, alpha=None, n_nonzero_coefs=None):
+        """
+        Code rows with the components as well as can be, without the encoder.
+
+        Parameters
+        ----------
+        X : array-like or ActivationStore of shape (n_rows, n_features)
+            Rows to code.
+        alpha : float, default=None
+            L1 penalty: codes are then those of :class:`SparseDictionary`, with a relative duality gap of at most 1e-4.
+        n_nonzero_coefs : int, default=None
+            The most factors a code may have: it is then found by orthogonal matching pursuit. None is that of the
+            autoencoder, unless `alpha` is given.
+
+        Returns
+        -------
+        codes : csr_array of shape (n_rows, n_components)
+            For :meth:`inverse_transform`.
+
+        See Also
+        --------
+        skfactors.metrics.amortization_gap : What the encoder's codes cost, in comparison.
+        """
+        check_is_fitted(self)
+        X = check_rows(self, X, reset=False)
+        if alpha is not None and n_nonzero_coefs is not None:
+            raise ValueError("give alpha or n_nonzero_coefs, not both: pursuit has no penalty.")
+        positive, device = self.selection_ != "largest_magnitudes", resolve_device(self.device)
+        if alpha is None:
+            most = min(n_nonzero_coefs or self.n_nonzero_coefs, len(self.components_))
+            coding = pursuit_of(most, positive, device, self.components_.dtype)
+        else:
+            check_scalar(alpha, "alpha", Real, min_val=0, include_boundaries="neither")
+            coding = penalised(float(alpha), positive, device, self.components_)
+        rows = (
+            SCALINGS[self.scaling_](torch.tensor(part))[0].numpy() - self.intercept_
+            for part in batches_of(X, _ROWS_CODED)
+        )
+        return vstack([exact_codes(part, self.components_, coding) for part in rows], format="csr")
+
     def to_torch(self, device="cpu"):
         """
         Return the autoencoder as a torch module with differentiable `encode`, `decode` and `forward`.
@@ -352,7 +607,7 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
 
     def _learn(self, X, weight, random_state, going_on, schedule, has_end):
         shape = (self.n_components or X.shape[1], X.shape[1])
-        group_ends = check_group_sizes(self.group_sizes, shape[0])
+        group_ends = ends_of_groups(self.group_sizes, shape[0])
         activation = self._activation(shape[0])
         if going_on and self._learner_state["factors"].shape[1:] != shape:
             raise ValueError(f"n_components={shape[0]} is not the number that was learned before: fit anew.")
@@ -368,86 +623,81 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
             history=self.history_ if going_on else [],
             watcher=watcher_of(self, schedule.max_iter),
         )
-        for name, array in step.learned().items():
-            setattr(self, name, array)
-        if activation.selection != "above" and hasattr(self, "threshold_"):
-            del self.threshold_
-        self.selection_, self.scaling_ = activation.selection, "none"
-        self.history_, self.n_iter_, self.device_ = standing.history, standing.n_epochs, schedule.device
-        self._learner_state, self._random_state = step.state(), random_state
+        self._take(step, schedule.device)
+        self.history_, self.n_iter_, self._random_state = standing.history, standing.n_epochs, random_state
         return self
 
     def _begin(
         self, going_on, activation, group_ends, schedule, has_end, rows, random_state, processes, methods
     ) -> AutoencoderStep:
-        dtype = np.float64 if self.dtype == "float64" else np.float32
         n_components = int(group_ends[-1])
-        drawn, drawn_weight = merge_repeats(*rows.draw(_sample_size(n_components), random_state))
+        # A state of its own, so that the start depends on which rows there are and not on how often.
+        own_state = np.random.RandomState(random_state.randint(np.iinfo(np.int32).max))
+        drawn, weight = merge_repeats(*rows.draw(sample_size(n_components), random_state))
         if going_on:
             state = self._learner_state
             standardizer = Standardizer(state["mean"], float(state["scale"]))
-            weights, penalty = Weights.like(state), 0.0
+            start = Weights.like(state)
         else:
-            standardizer = Standardizer.of(drawn, drawn_weight, scaled=self.normalize == "rms")
-        sample = standardizer.apply(drawn, dtype), drawn_weight
-        if not going_on:
-            encoder, components, bias = self._start(sample, activation, schedule, processes, random_state)
-            measured = Activation(activation.n_nonzero_coefs)
-            cutoff = shift_for(*_first(sample, n_components), encoder, bias[None], measured)
-            weights = Weights.begin(encoder, components, activation.begin(bias, cutoff), dtype)
-            penalty = activation.first_penalty(cutoff)
-            if self.alpha is not None:
-                penalty = self.alpha * standardizer.scale**activation.power_of_scale
-        half, on_cpu = self.dtype == "bfloat16", torch.device(schedule.device).type == "cpu"
-        engine = (
-            SparseEngine(weights, activation, group_ends, processes)
-            if on_cpu
-            else DenseEngine(weights, activation, group_ends, processes, schedule.device, half)
-        )
+            standardizer = Standardizer.of(drawn, weight, scaled=self.normalize == "rms")
+            sample = standardizer.apply(drawn, self._precision()), weight
+            # What a checkpoint holds takes the place of it.
+            ask = "random" if methods is not None else self.dict_init
+            start = begin_from(
+                ask,
+                sample,
+                n_components,
+                activation,
+                self.group_sizes is not None,
+                schedule.device,
+                processes,
+                own_state,
+            )
         n_batches = -(-len(rows) // schedule.batch_size)
         if schedule.early_stopping:
             n_batches = max(int(n_batches * (1 - schedule.validation_fraction)), 1)
-        pace = Pace(
-            _RATE if self.learning_rate == "auto" else self.learning_rate,
-            int(weights.n_steps[0]),
-            n_batches * schedule.max_iter if has_end else None,
+        n_steps = n_batches * schedule.max_iter if has_end else None
+        step = self._step(
+            start, standardizer, drawn, weight, activation, group_ends, schedule.device, processes, n_steps
         )
-        is_steered = self.alpha is None
-        sample = _first(sample, n_components)
-        step = AutoencoderStep(engine, standardizer, sample, pace, penalty, is_steered, self.auxk, processes)
         if going_on:
             step.restore({}, self._learner_state)
         return step
 
-    def _start(self, sample, activation, schedule, processes, random_state):
-        """Return encoder, components and bias to start from, the same in all processes."""
-        rows, weight = sample
-        shape = (self.n_components or rows.shape[1], rows.shape[1])
-        own_state = np.random.RandomState(random_state.randint(np.iinfo(np.int32).max))
-        if isinstance(self.dict_init, str) and self.dict_init == "random":
-            components = random_components(shape, own_state).astype(rows.dtype)
-            return components, components, np.zeros(shape[0], rows.dtype)
-        positive = activation.selection != "largest_magnitudes"
-        coding = pursuit_of(activation.n_nonzero_coefs, positive, schedule.device, rows.dtype)
-        if isinstance(self.dict_init, str):
-            components = learned_components(rows, weight, shape[0], coding, processes, own_state)
-        else:
-            components = unit_rows(given_components(self.dict_init, shape))
-        encoder, bias, use = regressed_encoder(rows, weight, components, coding)
-        if self.group_sizes is not None and isinstance(self.dict_init, str):
-            # The first groups get what is used most.
-            order = np.argsort(-use, kind="stable")
-            encoder, components, bias = encoder[order], components[order], bias[order]
-        start = [np.ascontiguousarray(array, rows.dtype) for array in (encoder, components, bias)]
-        return [
-            np.frombuffer(bytearray(processes.share_bytes(array.tobytes())), rows.dtype).reshape(array.shape)
-            for array in start
-        ]
+    def _step(self, start, standardizer, drawn, weight, activation, group_ends, device, processes, n_steps):
+        """Make what learns, or goes on learning, from what there is to start from."""
+        n_components = int(group_ends[-1])
+        sample = first_rows((standardizer.apply(drawn, self._precision()), weight), n_components)
+        penalty = 0.0
+        if not isinstance(start, Weights):
+            encoder, components, bias = start
+            cutoff = shift_for(*sample, encoder, bias[None], Activation(activation.n_nonzero_coefs))
+            start = Weights.begin(encoder, components, activation.begin(bias, cutoff), self._precision())
+            penalty = activation.first_penalty(cutoff)
+            if self.alpha is not None:
+                penalty = self.alpha * standardizer.scale**activation.power_of_scale
+        engine = engine_for(device, start, activation, group_ends, processes, half=self.dtype == "bfloat16")
+        rate = _TURN / len(standardizer.mean) ** 0.5 if self.learning_rate == "auto" else self.learning_rate
+        pace = Pace(rate, int(start.n_steps[0]), n_steps)
+        return AutoencoderStep(engine, standardizer, sample, pace, penalty, self.alpha is None, self.auxk, processes)
+
+    def _take(self, step: AutoencoderStep, device: str) -> None:
+        """Set what is learned as fitted attributes."""
+        for name, array in step.learned().items():
+            setattr(self, name, array)
+        if step.activation.selection != "above" and hasattr(self, "threshold_"):
+            del self.threshold_
+        self.selection_, self.scaling_, self.device_ = step.activation.selection, "none", device
+        self._learner_state = step.state()
+
+    def _precision(self):
+        return np.float64 if self.dtype == "float64" else np.float32
 
     def _activation(self, n_components) -> Activation:
-        if self.n_components is not None and self.n_nonzero_coefs > self.n_components:
+        # The default asks for as many as there can be.
+        if self.n_nonzero_coefs > n_components and self.n_nonzero_coefs != _N_NONZERO_COEFS:
             raise ValueError(
-                f"n_nonzero_coefs={self.n_nonzero_coefs} is more than n_components={self.n_components}: a code has at "
+                f"n_nonzero_coefs={self.n_nonzero_coefs} is more than n_components={n_components}: a code has at "
                 "most one coefficient for each component."
             )
         activation = ACTIVATIONS[self.activation](min(self.n_nonzero_coefs, n_components))
@@ -466,48 +716,6 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64" if self.dtype == "float64" else "float32"]
         return tags
-
-
-def check_group_sizes(group_sizes, n_components: int) -> np.ndarray:
-    """
-    Return where nested prefixes of the components end.
-
-    Parameters
-    ----------
-    group_sizes : sequence of int or float, or None
-        Sizes of the groups, or their shares of the components; None is one group of all.
-    n_components : int
-
-    Raises
-    ------
-    ValueError
-        If they do not add up.
-    """
-    if group_sizes is None:
-        return np.array([n_components])
-    sizes = np.asarray(group_sizes)
-    if sizes.ndim != 1 or not len(sizes) or sizes.dtype.kind not in "iuf" or not (sizes > 0).all():
-        raise ValueError(f"group_sizes={group_sizes!r} must be positive numbers, one for each group.")
-    whole, wanted = (n_components, f"n_components={n_components}") if sizes.dtype.kind in "iu" else (1.0, "1")
-    if not np.isclose(sizes.sum(), whole, rtol=1e-6):
-        raise ValueError(f"group_sizes add up to {sizes.sum():g}, not to {wanted}.")
-    ends = np.rint(np.cumsum(sizes) / whole * n_components).astype(np.int64)
-    if (np.diff(ends, prepend=0) < 1).any() or len(sizes) > _MOST_GROUPS:
-        raise ValueError(
-            f"group_sizes={group_sizes!r} make a group without a component of {n_components}, or more than "
-            f"{_MOST_GROUPS} groups: take fewer, or larger ones."
-        )
-    return ends
-
-
-def _sample_size(n_components: int) -> int:
-    return max(_ROWS_TO_START_FROM, _ROWS_A_COMPONENT * n_components)
-
-
-def _first(sample, n_components: int) -> list[np.ndarray]:
-    """Return so many rows of a sample, chosen evenly, that their pre-activations fit in memory."""
-    every = -(-len(sample[0]) // max(min(_ROWS_MEASURED, _VALUES_MEASURED // n_components), 512))
-    return [np.ascontiguousarray(part[::every]) for part in sample]
 
 
 def _vector(values, size: int) -> np.ndarray:

@@ -34,6 +34,8 @@ class Outcome:
         Sum of ‖x - x̂‖² over this process's rows.
     n_codes : int
         Codes of this process's rows.
+    size : float
+        Sum of their magnitudes.
     fired : ndarray of bool of shape (n_components,)
         Which factors had codes, in any process.
     residual : ndarray of shape (n_rows, n_features)
@@ -42,6 +44,7 @@ class Outcome:
 
     squared: float
     n_codes: int
+    size: float
     fired: np.ndarray
     residual: np.ndarray
 
@@ -109,7 +112,8 @@ class SparseEngine:
         entries, squared = self._entries(rows, weight, penalty, S)
         residual = S[-2] * (len(self.group_ends) / weight)[:, None]
         fired = self._sum_of_all(np.bincount(entries.factors, entries.codes != 0, len(self.weights.n_updates))) > 0
-        outcome = Outcome(squared, int(np.count_nonzero(entries.codes)), fired, residual)
+        size = float(abs(entries.codes).sum(dtype=np.float64))
+        outcome = Outcome(squared, int(np.count_nonzero(entries.codes)), size, fired, residual)
         parts = [entries]
         if len(silent) and auxk:
             parts.append(self._auxiliary_entries(rows, weight * rows.dtype.type(auxk), residual, silent, S))

@@ -7,7 +7,8 @@ import torch
 from scipy.sparse import csr_array
 
 from skfactors.dictionaries.sparse_coding.encoding import Coding, encode
-from skfactors.dictionaries.sparse_coding.starting import drawn_components
+from skfactors.dictionaries.sparse_coding.solvers import fastest_solver
+from skfactors.dictionaries.sparse_coding.starting import drawn_components, given_components
 from skfactors.dictionaries.sparse_coding.step import SparseCodingStep
 from skfactors.dictionaries.sparse_coding.updates import best_update
 from skfactors.learning.callbacks import Watcher
@@ -18,6 +19,9 @@ _BATCH_SIZE = 1024
 # Ridge of the regression, as a share of the mean variance of a feature.
 _RIDGE = 1e-2
 _LEAST_SCALE, _GREATEST_SCALE = 0.2, 20.0
+# Rows that learning starts from, and those of them by which the number of codes is made right.
+_LEAST_ROWS, _ROWS_A_COMPONENT = 4096, 4
+_LEAST_ROWS_MEASURED, _ROWS_MEASURED, _VALUES_MEASURED = 512, 4096, 2**24
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,82 @@ def pursuit_of(n_nonzero_coefs: int, positive: bool, device: str, dtype) -> Codi
     )
 
 
+def penalised(alpha: float, positive: bool, device: str, components: np.ndarray) -> Coding:
+    """Return how rows are coded with a penalty."""
+    dtype = torch.float64 if components.dtype == np.float64 else torch.float32
+    return Coding(
+        alpha=alpha,
+        positive=positive,
+        solver=fastest_solver(device, len(components), dtype),
+        tol=1e-4,
+        max_iter=1000,
+        n_nonzero_coefs=None,
+        debias=False,
+        device=device,
+        dtype=dtype,
+    )
+
+
+def begin_from(
+    dict_init, sample, n_components: int, activation, by_use: bool, device: str, processes: Processes, random_state
+):
+    """
+    Make what learning starts from.
+
+    Parameters
+    ----------
+    dict_init : "dictionary", "random" or array-like
+    sample : tuple of ndarray
+        Rows, centred and scaled, and their weights.
+    n_components : int
+    activation : Activation
+    by_use : bool
+        Whether components come in the order of how much they are used.
+    device : str
+    processes : Processes
+    random_state : RandomState
+
+    Returns
+    -------
+    encoder, components : ndarray of shape (n_components, n_features)
+    bias : ndarray of shape (n_components,)
+        The same in all processes.
+    """
+    rows, weight = sample
+    shape = (n_components, rows.shape[1])
+    named = isinstance(dict_init, str)
+    if named and dict_init == "random":
+        components = random_components(shape, random_state).astype(rows.dtype)
+        return components, components, np.zeros(n_components, rows.dtype)
+    positive = activation.selection != "largest_magnitudes"
+    coding = pursuit_of(activation.n_nonzero_coefs, positive, device, rows.dtype)
+    if named:
+        components = learned_components(rows, weight, n_components, coding, processes, random_state)
+    else:
+        components = unit_rows(given_components(dict_init, shape))
+    encoder, bias, use = regressed_encoder(rows, weight, components, exact_codes(rows, components, coding))
+    if by_use and named:
+        # The first groups get what is used most.
+        order = np.argsort(-use, kind="stable")
+        encoder, components, bias = encoder[order], components[order], bias[order]
+    start = [np.ascontiguousarray(array, rows.dtype) for array in (encoder, components, bias)]
+    return [
+        np.frombuffer(bytearray(processes.share_bytes(array.tobytes())), rows.dtype).reshape(array.shape)
+        for array in start
+    ]
+
+
+def sample_size(n_components: int) -> int:
+    """Return how many rows are looked at before learning starts."""
+    return max(_LEAST_ROWS, _ROWS_A_COMPONENT * n_components)
+
+
+def first_rows(sample, n_components: int) -> list[np.ndarray]:
+    """Return so many rows of a sample, chosen evenly, that their pre-activations fit in memory."""
+    most = max(min(_ROWS_MEASURED, _VALUES_MEASURED // n_components), _LEAST_ROWS_MEASURED)
+    return [np.ascontiguousarray(part[:: -(-len(part) // most)]) for part in sample]
+
+
 def unit_rows(components: np.ndarray) -> np.ndarray:
     """
     Scale components to length 1.
@@ -103,8 +183,13 @@ def learned_components(
     return step.learned()["components_"]
 
 
+def exact_codes(rows: np.ndarray, components: np.ndarray, coding: Coding) -> csr_array:
+    """Code rows exactly, of shape (n_rows, n_components)."""
+    return encode(rows, components, coding, batch_size=_BATCH_SIZE, sparse=True)
+
+
 def regressed_encoder(
-    rows: np.ndarray, weight: np.ndarray, components: np.ndarray, coding: Coding
+    rows: np.ndarray, weight: np.ndarray, components: np.ndarray, codes: csr_array
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     Regress an encoder to the exact codes of rows.
@@ -118,7 +203,7 @@ def regressed_encoder(
         Of mean zero.
     weight : ndarray of shape (n_rows,)
     components : ndarray of shape (n_components, n_features)
-    coding : Coding
+    codes : csr_array of shape (n_rows, n_components)
 
     Returns
     -------
@@ -127,7 +212,6 @@ def regressed_encoder(
     use : ndarray of shape (n_components,)
         Sum of the squared codes of each factor.
     """
-    codes = encode(rows, components, coding, batch_size=_BATCH_SIZE, sparse=True)
     exact, weight = rows.astype(np.float64), weight / weight.sum()
     weighted = csr_array(
         (codes.data * np.repeat(weight, np.diff(codes.indptr)), codes.indices, codes.indptr), codes.shape

@@ -16,11 +16,12 @@ from skfactors.metrics.reconstruction import explained_share
 
 _WARM_UP_STEPS = 50
 # Shares of a fit: until when factors are pointed anew, and from when on steps become smaller.
-_LAST_RESEEDING, _FIRST_DECAY = 0.7, 0.5
+_LAST_RESEEDING, _FIRST_DECAY = 0.7, 0.3
 # Of the weight for which a factor may stay silent: when it begins to explain what others leave.
 _AUXILIARY_PATIENCE = 0.25
-# By how much the penalty grows in a step with twice as many codes as asked for, at most.
-_STEERING = 0.03
+# By how much the penalty grows in a step with twice as many codes as asked for, at most, and thresholds, which are
+# there at once.
+_STEERING, _NUDGE = 0.03, 0.05
 _ROWS_A_TIME = 1024
 _MARGINS_LOOKED_AT = 4
 
@@ -118,13 +119,21 @@ class AutoencoderStep(Step):
         exact = X.astype(np.float64)
         losses = np.einsum("ij,ij->i", outcome.residual, outcome.residual, dtype=np.float64) / 2
         sums = self._sums_of_all(
-            losses @ weight, outcome.n_codes, outcome.squared, len(X), np.vdot(exact, exact), *exact.sum(0)
+            losses @ weight,
+            outcome.n_codes,
+            outcome.size,
+            outcome.squared,
+            len(X),
+            np.vdot(exact, exact),
+            *exact.sum(0),
         )
-        objective, n_codes, unexplained, n_rows, squares, *first_moment = sums
+        objective, n_codes, size, unexplained, n_rows, squares, *first_moment = sums
         l0 = n_codes / n_rows
         if self.is_steered and self.activation.is_steered:
             wanted = self.activation.n_nonzero_coefs
-            self.penalty *= float(np.exp(_STEERING * np.clip(l0 / wanted - 1, -1, 1)))
+            excess = float(np.clip(l0 / wanted - 1, -1, 1))
+            self.penalty *= float(np.exp(_STEERING * excess))
+            self.activation.nudge(self.engine.weights.parameters, _NUDGE * excess, size / max(n_codes, 1))
         variation = squares - sum(value**2 for value in first_moment) / n_rows
         return {
             "step": self.n_steps,

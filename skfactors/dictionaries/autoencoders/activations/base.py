@@ -64,6 +64,20 @@ class Activation(ABC):
         """Return a penalty to start from, which is steered from there."""
         return 0.0
 
+    def nudge(self, parameters, amount: float, size: float) -> None:
+        """
+        Make codes fewer by a little, or more, at once, where there is a penalty that does so in time.
+
+        Parameters
+        ----------
+        parameters : array of shape (n_parameters, n_components)
+            Changed in place.
+        amount : float
+            As a share of the size of a code.
+        size : float
+            Of a code, in the mean.
+        """
+
     # Entries.
 
     def floor(self, P: np.ndarray) -> np.ndarray:

@@ -32,6 +32,10 @@ class Gated(Activation):
         """Return the parameters to start from: gates that are open for as many codes as asked for."""
         return np.stack([bias - cutoff, np.zeros_like(bias), bias])
 
+    def nudge(self, parameters, amount, size):
+        """Make codes fewer by a little, or more."""
+        parameters[0] -= amount * size
+
     def first_penalty(self, cutoff):
         """Return a penalty to start from."""
         return 0.1 * abs(cutoff)

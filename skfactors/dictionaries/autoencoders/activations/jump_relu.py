@@ -34,6 +34,10 @@ class JumpReLU(Activation):
         """Return the parameters to start from: thresholds at which there are as many codes as asked for."""
         return np.stack([bias, np.full(len(bias), np.log(max(cutoff, 1e-2)))])
 
+    def nudge(self, parameters, amount, size):
+        """Make codes fewer by a little, or more."""
+        parameters[1] += amount
+
     def first_penalty(self, cutoff):
         """Return a penalty to start from: that which a code at the threshold is just worth."""
         return max(cutoff, 1e-2) ** 2 / 2

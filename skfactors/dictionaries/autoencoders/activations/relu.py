@@ -20,6 +20,10 @@ class ReLU(Activation):
         """Return the parameters to start from: codes begin where they are as many as asked for."""
         return (bias - cutoff)[None]
 
+    def nudge(self, parameters, amount, size):
+        """Make codes fewer by a little, or more."""
+        parameters[0] -= amount * size
+
     def first_penalty(self, cutoff):
         """Return a penalty to start from."""
         return 0.1 * abs(cutoff)
