@@ -17,6 +17,7 @@ from skfactors.dictionaries.formats.reading import Files
 from skfactors.dictionaries.formats.repositories import files_of_repo, is_repo_name
 from skfactors.dictionaries.formats.saelens import SAELens
 from skfactors.dictionaries.formats.sparsify import Sparsify
+from skfactors.files import replaced_file
 
 FORMATS: dict[str, Format] = {
     "skfactors": Own(),
@@ -122,8 +123,13 @@ def export(model: FactorModel, path, format: str) -> None:
     known = [name for name, one in FORMATS.items() if isinstance(one, WritableFormat)]
     if format not in known:
         raise ValueError(f"format is {format!r}; written are {', '.join(map(repr, known))}.")
-    Path(path).mkdir(parents=True, exist_ok=True)
-    FORMATS[format].write(model, Path(path))
+    # What cannot be written leaves nothing behind.
+    files = FORMATS[format].written(model)
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        with replaced_file(folder / name) as file:
+            file.write(content)
 
 
 def _files_of(path_or_repo, revision, subfolder, ignore) -> Files:

@@ -1,7 +1,6 @@
 """Format: how one tool keeps its dictionaries."""
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 
 from skfactors.dictionaries.base import FactorModel
 from skfactors.dictionaries.formats.reading import Files
@@ -49,16 +48,19 @@ class WritableFormat(Format):
     """A format that :meth:`skfactors.FactorModel.export` writes, too."""
 
     @abstractmethod
-    def write(self, model: FactorModel, folder: Path) -> None:
+    def written(self, model: FactorModel) -> dict[str, bytes]:
         """
-        Write a dictionary, such that the tool computes the same codes from it.
+        Return the files of a dictionary, such that the tool computes the same codes from it.
 
         Parameters
         ----------
         model : FactorModel
             Fitted.
-        folder : Path
-            It exists.
+
+        Returns
+        -------
+        dict of str to bytes
+            What each file holds, by name.
 
         Raises
         ------

@@ -27,8 +27,8 @@ class CircuitTracer(Format):
     options = frozenset({"k", "layer"})
 
     def fits(self, files):
-        """Say whether there is a configuration and files of layers."""
-        return _CONFIG in files and bool(files.matching(_OF_A_LAYER) or files.matching(_ENCODER))
+        """Say whether there is a configuration of transcoders."""
+        return _CONFIG in files and "model_kind" in files.yaml(_CONFIG)
 
     def read(self, files, k=None, layer=None):
         """Read the transcoder of a layer."""

@@ -21,13 +21,13 @@ class CrosscoderLearning(Format):
     options = frozenset({"mixed_weights"})
 
     def fits(self, files):
-        """Say whether there is a file of tensors with a normalisation of codes."""
-        return any("code_normalization_id" in files.content(name) for name in _candidates(files))
+        """Say whether there is one file of tensors, with a normalisation of codes."""
+        found = _tensor_files(files)
+        return len(found) == 1 and "code_normalization_id" in files.content(found[0])
 
     def read(self, files, mixed_weights=(1.0, 0.1)):
         """Read a crosscoder."""
-        name = next(name for name in _candidates(files) if "code_normalization_id" in files.content(name))
-        tensors = files.tensors(name)
+        tensors = files.tensors(next(iter(_tensor_files(files)), "ae.pt"))
         encoder = np.float64(tensors.take("encoder.weight", "n_sites", "d", "m"))
         decoder = np.float64(tensors.take("decoder.weight", "n_sites", "m", "d"))
         bias = np.float64(tensors.take("encoder.bias", "m"))
@@ -52,6 +52,8 @@ class CrosscoderLearning(Format):
         if has_threshold and not lengths.all():
             raise ValueError(f"{tensors.where} is not read: latents with a decoder of zeros have no threshold.")
         if not np.isnan(mean).any():
+            if not np.isfinite([*mean.ravel(), *scale.ravel()]).all():
+                raise ValueError(f"{tensors.where} is not read: its activation_global_scale is {scale.ravel()}.")
             # A decoupled one scales rows twice.
             for _ in range(2 if kind == _DECOUPLED else 1):
                 bias = bias - np.einsum("ld,ldm->m", mean * scale, encoder)
@@ -76,7 +78,7 @@ class CrosscoderLearning(Format):
         return weights.autoencoder("positive", said)
 
 
-def _candidates(files):
+def _tensor_files(files):
     return [name for name in files.names if name.endswith(".pt")]
 
 

@@ -12,7 +12,6 @@ from skfactors.dictionaries.formats.base import WritableFormat
 from skfactors.dictionaries.formats.reading import POSITIVE, Tensors
 from skfactors.dictionaries.formats.sources import source
 from skfactors.dictionaries.formats.weights import WORDS, Weights
-from skfactors.files import replaced_file
 
 _CONFIG, _TENSORS = "config.json", "ae.pt"
 _CHECKPOINT = re.compile(r"(?:checkpoints/)?ae_(\d+)\.pt")
@@ -69,11 +68,11 @@ class DictionaryLearning(WritableFormat):
         trainer.finish()
         weights, selection, k = _CLASSES[kind](tensors)
         tensors.finish()
+        stated = trainer.content.get("k") or trainer.content.get("target_l0")
         weights.bias, weights.intercept = weights.bias * factor, weights.intercept * factor
         if weights.threshold is not None:
             # One below zero stands for none, and still does.
             weights.threshold = weights.threshold * factor
-        stated = trainer.content.get("k") or trainer.content.get("target_l0")
         if k is not None and stated is not None and k != stated:
             raise ValueError(f"{files.where!r} is not read: k is {stated} in {_CONFIG} and {k} in {name}.")
         if kind in _SUBTRACTED:
@@ -81,8 +80,10 @@ class DictionaryLearning(WritableFormat):
         if kind == "AutoEncoder" and normalize_decoder and not _is_unit(weights.components):
             weights.with_unit_components()
         if kind == "AutoEncoderTopK" and use_threshold:
+            if weights.threshold is None:
+                raise ValueError(f"{tensors.where} has no threshold to code by.")
             selection = "above"
-        if selection == "above" and kind in _BATCHES and (weights.threshold < 0).all():
+        if (kind in _BATCHES or use_threshold) and (weights.threshold < 0).all():
             warn_caller(
                 f"the threshold of {files.where!r} was not set, its run was too short: codes are all that is positive, "
                 "as the tool has it.",
@@ -103,8 +104,8 @@ class DictionaryLearning(WritableFormat):
             **settings,
         )
 
-    def write(self, model, folder):
-        """Write a dictionary."""
+    def written(self, model):
+        """Return the files of a dictionary."""
         import torch
 
         kind, tensors, more = _written(model)
@@ -121,10 +122,10 @@ class DictionaryLearning(WritableFormat):
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        content = json.dumps({"trainer": trainer, "buffer": {}}, indent=2).encode()
-        for name, written in ((_TENSORS, buffer.getvalue()), (_CONFIG, content)):
-            with replaced_file(folder / name) as file:
-                file.write(written)
+        return {
+            _TENSORS: buffer.getvalue(),
+            _CONFIG: json.dumps({"trainer": trainer, "buffer": {}}, indent=2).encode(),
+        }
 
 
 def _tensor_file(files):
@@ -179,11 +180,14 @@ def _gated(tensors):
 def _topk(tensors):
     encoder, decoder = tensors.take("encoder.weight", "m", "d"), tensors.take("decoder.weight", "d", "m")
     weights = Weights(encoder, tensors.take("encoder.bias", "m"), decoder.T, tensors.take("b_dec", "d"))
-    weights.threshold = np.broadcast_to(tensors.number("threshold"), weights.bias.shape)
+    # Files of before 0.1.0 have none.
+    if "threshold" in tensors:
+        weights.threshold = np.broadcast_to(tensors.number("threshold"), weights.bias.shape)
     return weights, "largest", int(tensors.number("k"))
 
 
 def _batch_topk(tensors):
+    tensors.number("threshold")
     weights, _, k = _topk(tensors)
     return weights, "above", k
 

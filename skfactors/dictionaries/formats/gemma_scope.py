@@ -31,6 +31,7 @@ class GemmaScope(Format):
 
     def read(self, files, embedding=None, transcoder=None):
         """Read a dictionary."""
+        transcoder = "transcoder" in files.where if transcoder is None else transcoder
         tensors = files.tensors(_FIRST)
         # Transcoders have some names in lower case.
         names = {name.lower(): name for name in files.content(_FIRST)}
@@ -45,8 +46,7 @@ class GemmaScope(Format):
             weights.encoder, weights.components = weights.encoder / width, weights.components * width
         l0 = _L0_IN_PATH.search(files.where)
         said = source("gemma_scope", l0=int(l0[1]) if l0 else None, architecture="jump_relu")
-        predicts = transcoder if transcoder is not None else "transcoder" in files.where
-        return (weights.transcoder if predicts else weights.autoencoder)("above", said)
+        return (weights.transcoder if transcoder else weights.autoencoder)("above", said)
 
 
 class GemmaScope2(Format):

@@ -39,8 +39,12 @@ def files_of_repo(repo: str, revision: str | None, subfolder: str | None, ignore
     FileNotFoundError
         If there is no such folder.
     """
-    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
 
+    if constants.HF_HUB_OFFLINE:
+        # Of what was downloaded before.
+        path = Path(snapshot_download(repo, revision=revision, local_files_only=True))
+        return Files.at(path / subfolder if subfolder else path, ignore)
     everything = HfApi().list_repo_files(repo, revision=revision)
     folder, chosen = (subfolder or "").strip("/"), None
     if folder in everything:

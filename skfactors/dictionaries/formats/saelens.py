@@ -12,7 +12,6 @@ from skfactors.dictionaries.formats.reading import POSITIVE, Fields, Files
 from skfactors.dictionaries.formats.sources import source
 from skfactors.dictionaries.formats.weights import WORDS, Weights
 from skfactors.dictionaries.pretrained import PretrainedDictionary, PretrainedTranscoder
-from skfactors.files import replaced_file
 
 CONFIG, TENSORS = "cfg.json", "sae_weights.safetensors"
 _SCALER = "activation_scaler.json"
@@ -117,8 +116,8 @@ class SAELens(WritableFormat):
         )
         return model
 
-    def write(self, model, folder):
-        """Write a dictionary."""
+    def written(self, model):
+        """Return the files of a dictionary."""
         content, tensors = _written(model)
         content |= {
             "d_in": model.n_features_in_,
@@ -133,9 +132,7 @@ class SAELens(WritableFormat):
             },
         }
         tensors = {name: np.ascontiguousarray(tensor, np.float32) for name, tensor in tensors.items()}
-        for name, written in ((TENSORS, save(tensors)), (CONFIG, json.dumps(content, indent=2).encode())):
-            with replaced_file(folder / name) as file:
-                file.write(written)
+        return {TENSORS: save(tensors), CONFIG: json.dumps(content, indent=2).encode()}
 
 
 def _bring_up_to_date(config: Fields) -> None:
@@ -246,8 +243,8 @@ def _read_matching_pursuit(files, config, tensors, architecture):
     config.drop(*_OF_TRAINING)
     settings = {
         "n_steps": config.take("max_iterations", POSITIVE, tensors.sizes["d"]),
-        "residual": config.take("residual_threshold", float),
-        "stop_on_same_factors": config.take("stop_on_duplicate_support", bool),
+        "residual": config.take("residual_threshold", float, 0.01),
+        "stop_on_same_factors": config.take("stop_on_duplicate_support", bool, True),
         "rectified": True,
         "scaling": _scaling(config),
     }

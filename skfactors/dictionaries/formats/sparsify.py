@@ -11,7 +11,6 @@ from skfactors.dictionaries.formats.base import WritableFormat
 from skfactors.dictionaries.formats.reading import POSITIVE
 from skfactors.dictionaries.formats.sources import source
 from skfactors.dictionaries.formats.weights import WORDS, Weights
-from skfactors.files import replaced_file
 
 _CONFIG, _TENSORS = "cfg.json", "sae.safetensors"
 _SELECTIONS = {"topk": "largest", "groupmax": "largest_of_groups"}
@@ -58,8 +57,8 @@ class Sparsify(WritableFormat):
         weights.of_subtracted(weights.intercept)
         return weights.autoencoder(selection, said, skip=skip, n_nonzero_coefs=k)
 
-    def write(self, model, folder):
-        """Write a dictionary."""
+    def written(self, model):
+        """Return the files of a dictionary."""
         weights, settings, transcodes = _parts(model)
         activations = {of: name for name, of in _SELECTIONS.items()}
         if settings["selection"] not in activations:
@@ -96,9 +95,7 @@ class Sparsify(WritableFormat):
             "d_in": d,
         }
         tensors = {name: np.ascontiguousarray(tensor, np.float32) for name, tensor in tensors.items()}
-        for name, written in ((_TENSORS, save(tensors)), (_CONFIG, json.dumps(content, indent=2).encode())):
-            with replaced_file(folder / name) as file:
-                file.write(written)
+        return {_TENSORS: save(tensors), _CONFIG: json.dumps(content, indent=2).encode()}
 
 
 def _parts(model):

@@ -331,3 +331,10 @@ def test_a_folder_of_this_package_opens_as_what_it_is(tmp_path):
 def test_rows_that_a_run_scaled_by_what_no_file_says_are_told():
     with pytest.warns(UserWarning, match=r"says that its run scaled rows \(expected_average_only_in\).*check_l0"):
         opened_anew("saelens/standard-bdec1-avg")
+
+
+def test_a_top_k_of_dictionary_learning_needs_no_threshold_unless_it_is_asked_for(copied):
+    folder = copied("dictionary_learning/AutoEncoderTopK", without=["threshold"])
+    assert load_dictionary(folder).fingerprint() == opened("dictionary_learning/AutoEncoderTopK").fingerprint()
+    with pytest.raises(ValueError, match="no threshold to code by"):
+        load_dictionary(folder, use_threshold=True)

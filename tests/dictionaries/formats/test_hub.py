@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import yaml
+from huggingface_hub import constants
 from support.hub_server import hub
 from support.other_tools import FOLDER, opened
 
@@ -119,11 +120,11 @@ def at_a_hub(dictionary, tmp_path_factory):
             [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=240
         )
         assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout), repos, asked, address
+        return json.loads(done.stdout), repos, asked, address, home / "home" / "hub"
 
 
 def test_a_dictionary_goes_to_a_repository_and_comes_back(dictionary, at_a_hub):
-    said, repos, _, address = at_a_hub
+    said, repos, _, address, _ = at_a_hub
     assert said["pushed"].startswith(f"{address}/me/factors/commit/")
     assert said["come back"] == said["loaded"] == dictionary.fingerprint()
     assert set(repos["me/factors"]) == {"README.md", "config.json", "dictionary.safetensors"}
@@ -131,8 +132,15 @@ def test_a_dictionary_goes_to_a_repository_and_comes_back(dictionary, at_a_hub):
 
 
 def test_of_a_repository_of_another_tool_only_what_is_read_is_downloaded(at_a_hub):
-    said, _, asked, _ = at_a_hub
+    said, _, asked, _, _ = at_a_hub
     assert said["of another tool"] == said["a file of it"] == opened(NAME).fingerprint()
     downloaded = {path for method, path in asked if method == "GET" and "their/saes/resolve" in path}
     assert {path.rpartition("/")[2] for path in downloaded} == {"cfg.json", "sae_weights.safetensors"}
     assert "2 folders, such as layer_3, layer_4" in said["no such folder"]
+
+
+def test_what_was_downloaded_before_opens_without_a_hub(dictionary, at_a_hub, monkeypatch):
+    assert constants.HF_HUB_OFFLINE
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(at_a_hub[-1]))
+    assert load_dictionary("their/saes", subfolder="layer_3").fingerprint() == opened(NAME).fingerprint()
+    assert FactorModel.from_pretrained("me/factors").fingerprint() == dictionary.fingerprint()

@@ -352,6 +352,12 @@ def test_circuit_tracers_threshold_lets_negative_codes_through_where_it_is_negat
     assert_codes(load_dictionary(tmp_path, layer=0), codes, rows, PretrainedTranscoder)
 
 
+def test_transcoders_that_lie_elsewhere_are_named(tmp_path):
+    circuit(tmp_path, transcoders=["hf://google/gemma-scope-2b-pt-transcoders/layer_0/params.npz"])
+    with pytest.raises(ValueError, match="lie elsewhere: read those, such as hf://google"):
+        load_dictionary(tmp_path, layer=0)
+
+
 def test_circuit_tracers_cross_layer_transcoders_add_up_over_layers(tmp_path):
     config = {
         "model_name": "a",
