@@ -1,6 +1,7 @@
 """SAELens, from version 6 and before: cfg.json and sae_weights.safetensors."""
 
 import json
+import re
 
 import numpy as np
 from safetensors.numpy import save
@@ -86,7 +87,10 @@ class SAELens(WritableFormat):
         config, tensors = files.json(CONFIG), files.tensors(TENSORS)
         metadata = config.take("metadata", dict, {})
         version = str(metadata.get("sae_lens_version") or config.take("sae_lens_version", str, "0"))
-        if int(version.partition(".")[0]) < 6:
+        number = re.match(r"\d+", version)
+        if number is None:
+            raise ValueError(f"{config.where} is not read: its sae_lens_version is {version!r}.")
+        if int(number[0]) < 6:
             _bring_up_to_date(config)
         config.drop("dtype", "device", "reshape_activations")
         architecture = config.take("architecture", frozenset(_ARCHITECTURES))
@@ -235,7 +239,7 @@ def _read_matching_pursuit(files, config, tensors, architecture):
     """Read a matching pursuit."""
     components, shift = tensors.take("W_dec", "m", "d"), tensors.take("b_dec", "d")
     subtracted = config.take("apply_b_dec_to_input", bool, True)
-    if _OF_TRAINING & set(config.content) and _SCALER in files:
+    if _scaling_of_run(files, config, architecture) != (None, None):
         raise ValueError(
             f"{files.where!r} is not read: it is the checkpoint of a run on scaled rows, which no matching pursuit of "
             "rows as they are equals. Let the run end, and read what it saves."

@@ -338,3 +338,13 @@ def test_a_top_k_of_dictionary_learning_needs_no_threshold_unless_it_is_asked_fo
     assert load_dictionary(folder).fingerprint() == opened("dictionary_learning/AutoEncoderTopK").fingerprint()
     with pytest.raises(ValueError, match="no threshold to code by"):
         load_dictionary(folder, use_threshold=True)
+
+
+def test_a_pursuit_of_scaled_rows_is_refused_before_its_run_has_ended(copied):
+    said = {"normalize_activations": "expected_average_only_in", "decoder_init_norm": 1.0}
+    folder = copied("saelens/trained-matching_pursuit", config=said)
+    (folder / "activation_scaler.json").write_text('{"scaling_factor": 0.5, "has_whitening": false}')
+    with pytest.raises(ValueError, match="which no matching pursuit of rows as they are equals"):
+        load_dictionary(folder)
+    (folder / "activation_scaler.json").write_text('{"scaling_factor": null, "has_whitening": false}')
+    assert load_dictionary(folder).fingerprint() == opened("saelens/trained-matching_pursuit").fingerprint()
