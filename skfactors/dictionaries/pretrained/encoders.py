@@ -38,7 +38,7 @@ class PretrainedModule(torch.nn.Module):
 
     def encode(self, X: torch.Tensor) -> torch.Tensor:
         """Return codes of shape (n_rows, n_components)."""
-        return self.coded(self.scaled(X)[0])
+        return self._codes_of(X, self.scaled(X)[0])
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
         """Return what codes stand for, scaled as the encoder has rows."""
@@ -47,7 +47,7 @@ class PretrainedModule(torch.nn.Module):
     def forward(self, X: torch.Tensor) -> torch.Tensor:
         """Return what rows are reconstructed as; of a transcoder, what it predicts."""
         rows, shift, scale = self.scaled(X)
-        decoded = self.decode(self.coded(rows))
+        decoded = self.decode(self._codes_of(X, rows))
         if self.settings.get("undo_scaling", True):
             decoded = decoded * scale + shift
         return decoded + X.to(self.components) @ self.weights["skip"].T if "skip" in self.weights else decoded
@@ -59,6 +59,11 @@ class PretrainedModule(torch.nn.Module):
     def coded(self, X: torch.Tensor) -> torch.Tensor:
         """Return the codes of scaled rows."""
         raise NotImplementedError
+
+    def _codes_of(self, X, rows):
+        codes = self.coded(rows)
+        # A row of zeros has no direction, and no codes.
+        return torch.where(X.any(-1, keepdim=True), codes, 0) if self.settings.get("scaling") == "unit_norm" else codes
 
 
 class Linear(PretrainedModule):
@@ -76,11 +81,7 @@ class Linear(PretrainedModule):
         if self.settings.get("any_sign"):
             return torch.where(Z > threshold, Z, 0)
         rule = SELECTIONS[self.settings["selection"]](self.settings.get("n_nonzero_coefs"), threshold)
-        kept = rule.kept(Z)
-        if self.settings.get("scaling") == "unit_norm":
-            # A row of zeros has no direction, and no codes.
-            kept = kept & X.any(-1, keepdim=True)
-        return torch.where(kept, Z, 0)
+        return torch.where(rule.kept(Z), Z, 0)
 
 
 class LargestOfBatch(PretrainedModule):
