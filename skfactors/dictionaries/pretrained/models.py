@@ -180,8 +180,7 @@ class PretrainedDictionary(FactorModel):
         device = resolve_device(device)
         arrays = [self.components_, self.intercept_, *self.weights_.values()]
         components, intercept, *weights = (torch.tensor(array, device=device) for array in arrays)
-        kind = ENCODERS[self.architecture]
-        return kind(components, intercept, dict(zip(self.weights_, weights, strict=True)), self.settings or {})
+        return self._kind()(components, intercept, dict(zip(self.weights_, weights, strict=True)), self.settings or {})
 
     def _through(self, method, X):
         """Yield what a method of the torch module makes of rows, a batch at a time."""
@@ -194,7 +193,7 @@ class PretrainedDictionary(FactorModel):
                 yield getattr(module, method)(torch.tensor(np.asarray(rows, np.float32), device=device))
 
     def _checked(self, X):
-        if not ENCODERS[self.architecture].of_sequences:
+        if not self._kind().of_sequences:
             return check_rows(self, X, reset=False)
         X = np.asarray(X)
         if X.ndim != 3 or X.shape[2] != self.n_features_in_:
@@ -204,6 +203,11 @@ class PretrainedDictionary(FactorModel):
             )
         require_finite(X, "X")
         return X
+
+    def _kind(self) -> type[torch.nn.Module]:
+        if self.architecture not in ENCODERS:
+            raise ValueError(f"architecture is {self.architecture!r}; known here are {', '.join(ENCODERS)}.")
+        return ENCODERS[self.architecture]
 
     def _saved_arrays(self):
         return super()._saved_arrays() | {f"{_WEIGHTS}{name}": array for name, array in self.weights_.items()}

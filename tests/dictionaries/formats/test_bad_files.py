@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from support.other_tools import FOLDER, assert_close, opened, opened_anew, reference
 
 from skfactors import FactorModel, SparseAutoencoder, SparseDictionary, load_dictionary
+from skfactors.dictionaries import PretrainedDictionary
 
 
 @pytest.fixture
@@ -348,3 +349,9 @@ def test_a_pursuit_of_scaled_rows_is_refused_before_its_run_has_ended(copied):
         load_dictionary(folder)
     (folder / "activation_scaler.json").write_text('{"scaling_factor": null, "has_whitening": false}')
     assert load_dictionary(folder).fingerprint() == opened("saelens/trained-matching_pursuit").fingerprint()
+
+
+def test_an_encoder_that_is_not_known_is_named():
+    model = PretrainedDictionary.from_arrays("oracle", np.eye(3), np.zeros(3), {}, {}, {})
+    with pytest.raises(ValueError, match="architecture is 'oracle'; known here are"):
+        model.transform(np.eye(3))
