@@ -19,7 +19,7 @@ from skfactors.learning.processes import Processes
 _BATCH_SIZE = 1024
 # Ridge of the regression, as a share of the mean variance of a feature.
 _RIDGE = 1e-2
-_ROUNDS = 4
+_ROUNDS, _MOST_SCALED = 4, 4.0
 # Rows that learning starts from, and those of them by which the number of codes is made right.
 _LEAST_ROWS, _ROWS_A_COMPONENT = 4096, 4
 _LEAST_ROWS_MEASURED, _ROWS_MEASURED, _VALUES_MEASURED = 512, 4096, 2**24
@@ -196,8 +196,8 @@ def regressed_encoder(
     Regress an encoder to the exact codes of rows.
 
     A pre-activation is to equal the code where there is one. Elsewhere it may be anything below zero: what it is to be
-    there is set anew between the rounds of a ridge regression. In the end all are scaled alike, since a regression
-    makes them too small.
+    there is set anew between the rounds of a ridge regression. In the end each factor's are scaled up, since a
+    regression makes them too small.
 
     Parameters
     ----------
@@ -231,14 +231,15 @@ def regressed_encoder(
             mean += weight[part] @ wanted
         encoder = np.linalg.solve(second_moment, moment.T).T.astype(rows.dtype)
         bias = mean.astype(rows.dtype)
-    along, square, use = 0.0, 0.0, np.zeros(len(components))
+    along, square, use = np.zeros((3, len(components)))
     for part in slices(len(rows), _BATCH_SIZE):
         active = codes[part].tocoo()
         z = (rows[part] @ encoder.T + bias)[active.row, active.col]
         weight_of = weight[part][active.row]
-        along, square = along + float(weight_of @ (active.data * z)), square + float(weight_of @ (z * z))
-        use += np.bincount(active.col, active.data**2 * weight_of, len(components))
-    scale = along / square if square > 0 else 1.0
+        for sums, product in ((along, active.data * z), (square, z * z), (use, active.data**2)):
+            sums += np.bincount(active.col, product * weight_of, len(components))
+    # Half of what would be right where there are codes: other pre-activations will be kept as well.
+    scale = np.sqrt(np.clip(along / np.maximum(square, np.finfo(float).tiny), 1 / _MOST_SCALED, _MOST_SCALED))
     # A factor that no row uses listens for itself.
-    encoder, bias = np.where(use[:, None] > 0, encoder * scale, components), np.where(use > 0, bias * scale, 0)
+    encoder, bias = np.where(use[:, None] > 0, encoder * scale[:, None], components), np.where(use > 0, bias * scale, 0)
     return encoder, bias, use
