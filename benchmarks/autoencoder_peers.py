@@ -1,5 +1,5 @@
 """
-Peers of ``benchmarks.autoencoders``, each by its own training code and defaults. It runs in an environment of their own.
+Peers of ``benchmarks.autoencoders``, each by its own training code and defaults, in an environment of their own.
 
 ``python autoencoder_peers.py list`` prints which can be run; ``python autoencoder_peers.py NAME FOLDER N_COMPONENTS K
 ROWS_SEEN`` learns from FOLDER/learned.npy and prints what FOLDER/held_out.npy says of it, as a line of JSON.

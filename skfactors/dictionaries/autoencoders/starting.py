@@ -11,6 +11,7 @@ from skfactors.dictionaries.sparse_coding.solvers import fastest_solver
 from skfactors.dictionaries.sparse_coding.starting import drawn_components, given_components
 from skfactors.dictionaries.sparse_coding.step import SparseCodingStep
 from skfactors.dictionaries.sparse_coding.updates import best_update
+from skfactors.learning.batches import slices
 from skfactors.learning.callbacks import Watcher
 from skfactors.learning.loop import Schedule, learn
 from skfactors.learning.processes import Processes
@@ -18,7 +19,7 @@ from skfactors.learning.processes import Processes
 _BATCH_SIZE = 1024
 # Ridge of the regression, as a share of the mean variance of a feature.
 _RIDGE = 1e-2
-_LEAST_SCALE, _GREATEST_SCALE = 0.2, 20.0
+_ROUNDS, _MOST_SCALED = 4, 4.0
 # Rows that learning starts from, and those of them by which the number of codes is made right.
 _LEAST_ROWS, _ROWS_A_COMPONENT = 4096, 4
 _LEAST_ROWS_MEASURED, _ROWS_MEASURED, _VALUES_MEASURED = 512, 4096, 2**24
@@ -194,8 +195,9 @@ def regressed_encoder(
     """
     Regress an encoder to the exact codes of rows.
 
-    Encoder and bias are those of a ridge regression, which makes pre-activations too small where there are codes, since
-    it is to give zeros elsewhere; each factor's are scaled to fit where there are.
+    A pre-activation is to equal the code where there is one. Elsewhere it may be anything below zero: what it is to be
+    there is set anew between the rounds of a ridge regression. In the end each factor's are scaled up, since a
+    regression makes them too small.
 
     Parameters
     ----------
@@ -212,24 +214,32 @@ def regressed_encoder(
     use : ndarray of shape (n_components,)
         Sum of the squared codes of each factor.
     """
-    exact, weight = rows.astype(np.float64), weight / weight.sum()
-    weighted = csr_array(
-        (codes.data * np.repeat(weight, np.diff(codes.indptr)), codes.indices, codes.indptr), codes.shape
-    )
-    second_moment = (exact * weight[:, None]).T @ exact
+    weight = weight / weight.sum()
+    second_moment = (rows.astype(np.float64) * weight[:, None]).T @ rows
     second_moment[np.diag_indices_from(second_moment)] += _RIDGE * np.trace(second_moment) / len(second_moment) + 1e-12
-    encoder = np.linalg.solve(second_moment, (weighted.T @ exact).T).T
-    bias = np.asarray(weighted.sum(axis=0)).ravel()
-    entries = codes.tocoo()
-    row, factor = entries.coords
-    z = np.einsum("ij,ij->i", exact[row], encoder[factor]) + bias[factor]
-    size = len(components)
-    along = np.bincount(factor, entries.data * z * weight[row], size)
-    square = np.bincount(factor, z * z * weight[row], size)
-    scale = np.clip(along / np.maximum(square, np.finfo(float).tiny), _LEAST_SCALE, _GREATEST_SCALE)
-    use = np.bincount(factor, entries.data**2 * weight[row], size)
+    signed = codes.nnz > 0 and codes.data.min() < 0
+    encoder, bias = np.zeros_like(components, rows.dtype), np.zeros(len(components), rows.dtype)
+    for number in range(1 if signed else _ROUNDS):
+        moment, mean = np.zeros_like(second_moment, shape=components.shape), np.zeros(len(components))
+        for part in slices(len(rows), _BATCH_SIZE):
+            wanted = np.zeros((part.stop - part.start, len(components)), rows.dtype)
+            if number:
+                wanted = np.minimum(rows[part] @ encoder.T + bias, wanted)
+            active = codes[part].tocoo()
+            wanted[active.row, active.col] = active.data
+            moment += wanted.T @ (rows[part] * weight[part, None])
+            mean += weight[part] @ wanted
+        encoder = np.linalg.solve(second_moment, moment.T).T.astype(rows.dtype)
+        bias = mean.astype(rows.dtype)
+    along, square, use = np.zeros((3, len(components)))
+    for part in slices(len(rows), _BATCH_SIZE):
+        active = codes[part].tocoo()
+        z = (rows[part] @ encoder.T + bias)[active.row, active.col]
+        weight_of = weight[part][active.row]
+        for sums, product in ((along, active.data * z), (square, z * z), (use, active.data**2)):
+            sums += np.bincount(active.col, product * weight_of, len(components))
+    # Half of what would be right where there are codes: other pre-activations will be kept as well.
+    scale = np.sqrt(np.clip(along / np.maximum(square, np.finfo(float).tiny), 1 / _MOST_SCALED, _MOST_SCALED))
     # A factor that no row uses listens for itself.
-    idle = use == 0
-    encoder, bias = encoder * scale[:, None], bias * scale
-    encoder[idle], bias[idle] = components[idle], 0
+    encoder, bias = np.where(use[:, None] > 0, encoder * scale[:, None], components), np.where(use > 0, bias * scale, 0)
     return encoder, bias, use
