@@ -4,6 +4,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from skfactors.dictionaries.rows import batches_of, check_rows
 from skfactors.dictionaries.sparse_coding.sparse_dictionary import SparseDictionary
 from skfactors.metrics import explained_variance, l0
 from skfactors.output import with_plain_output
@@ -91,7 +92,7 @@ def card(model, X, about: dict) -> str:
 def _measured(model, X, stated_l0) -> dict:
     if X is None:
         return {"L0": f"{stated_l0:g}, as stated" if stated_l0 else None, "Explained variance": None}
-    X = np.asarray(X, np.float32)[:_ROWS_OF_CARD]
+    X = np.asarray(next(batches_of(check_rows(model, X, reset=False), _ROWS_OF_CARD)), np.float32)
     codes = with_plain_output(model).transform(X)
     found = l0(codes)
     measured = {"L0": f"{found:.1f}, on {len(X):,} rows"}
