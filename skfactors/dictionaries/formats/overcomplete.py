@@ -48,21 +48,31 @@ class Overcomplete(Format):
     """
     Dictionaries of overcomplete, whose class and settings no file says.
 
-    Options, in the tool's own words: ``dict_class``, ``normalization``, ``top_k`` (TopK), ``running_threshold``
-    (BatchTopK), ``delta`` (relaxed archetypes), ``k`` (both pursuits), ``max_iter`` (OMPSAE), ``hard`` (QSAE, which
-    must be hard). Encoders are those called linear, tied, mlp_ln and mlp_bn.
+    Options, in the tool's own words: ``dict_class`` (or ``class``, in settings that were kept), ``normalization``,
+    ``top_k`` (TopK), ``running_threshold`` (BatchTopK), ``delta`` (relaxed archetypes), ``k`` (both pursuits),
+    ``max_iter`` (OMPSAE), ``hard`` (QSAE, which must be hard). Encoders are those called linear, tied, mlp_ln and
+    mlp_bn; ``encoder`` and ``q``, where they are told, must be what the file has.
     """
 
-    options = frozenset({"dict_class", "normalization", "top_k", "running_threshold", "delta", "k", "max_iter", "hard"})
+    options = frozenset(
+        {"class", "dict_class", "normalization", "top_k", "running_threshold", "delta", "k", "max_iter", "hard"}
+        | {"encoder", "q"}
+    )
 
     def fits(self, files):
         """Say whether there is one file of tensors that holds a dictionary."""
         name = _tensor_file(files)
         return name is not None and bool({"dictionary._weights", "dictionary.W", "D"} & set(files.content(name)))
 
-    def read(self, files, dict_class=None, normalization="l2", delta=1.0, max_iter=10, hard=False, **options):
+    def read(self, files, normalization="l2", delta=1.0, max_iter=10, hard=False, encoder=None, q=None, **options):
         """Read a dictionary."""
         tensors = files.tensors(_tensor_file(files))
+        named = options.pop("class", None)
+        dict_class = options.pop("dict_class", named)
+        if encoder not in (None, _name_of_encoder(tensors)):
+            raise ValueError(f"{tensors.where} has the encoder {_name_of_encoder(tensors)!r}, not {encoder!r}.")
+        if q is not None:
+            tensors.sizes["n_levels"] = q
         if dict_class is None:
             # Only these have such tensors.
             dict_class = "JumpSAE" if "thresholds" in tensors else "QSAE" if "Q" in tensors else None
@@ -130,6 +140,16 @@ def _components(tensors, dict_class, normalization, delta):
     if normalization not in _NORMALIZATIONS:
         raise ValueError(f"normalization is {normalization!r}; known are {', '.join(_NORMALIZATIONS)}.")
     return _NORMALIZATIONS[normalization](np.float64(tensors.take("dictionary._weights", "m", "d"))) * factor
+
+
+def _name_of_encoder(tensors) -> str:
+    """Name an encoder as the tool does."""
+    if "encoder.tied_to._weights" in tensors:
+        return "tied"
+    if "encoder.final_block.1.weight" not in tensors:
+        return "linear" if "encoder.final_block.0.weight" in tensors else "identity"
+    norm = "bn" if "encoder.final_block.1.running_mean" in tensors else "ln"
+    return f"mlp_{norm}_{1 + sum(_BLOCK.fullmatch(name) is not None for name in tensors.names)}"
 
 
 def _encoder(tensors, components):

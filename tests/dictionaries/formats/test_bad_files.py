@@ -284,6 +284,19 @@ def test_what_no_file_says_must_be_told():
         load_dictionary(FOLDER / "overcomplete" / "QSAE")
 
 
+def test_settings_that_were_kept_of_overcomplete_are_taken_as_they_are_and_compared_with_the_file():
+    for name in ("QSAE", "TopKSAE-max_l2-mlp_ln_1", "TopKSAE-tied", "BatchTopKSAE"):
+        said = json.loads((FOLDER / "overcomplete" / name / "fixture.json").read_text())
+        names = ("class", "top_k", "running_threshold", "normalization", "encoder", "q", "hard")
+        settings = {name: said[name] for name in names if name in said}
+        model = load_dictionary(FOLDER / "overcomplete" / name, **settings)
+        assert model.fingerprint() == opened(f"overcomplete/{name}").fingerprint()
+    with pytest.raises(ValueError, match="has the encoder 'tied', not 'linear'"):
+        load_dictionary(FOLDER / "overcomplete" / "TopKSAE-tied", dict_class="TopKSAE", top_k=8, encoder="linear")
+    with pytest.raises(ValueError, match=r"Q has shape \(5,\) instead of \(6\)"):
+        load_dictionary(FOLDER / "overcomplete" / "QSAE", hard=True, q=6)
+
+
 def test_a_keyword_that_the_format_does_not_take_is_named():
     with pytest.raises(TypeError, match="the format 'sparsify' takes no top_k; it takes nothing"):
         load_dictionary(FOLDER / SPARSIFY, top_k=3)
