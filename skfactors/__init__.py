@@ -12,6 +12,7 @@ _HOMES = {
     "SparseAutoencoder": "skfactors.dictionaries",
     "SparseDictionary": "skfactors.dictionaries",
     "TransformerFeatureExtractor": "skfactors.extraction",
+    "load_dictionary": "skfactors.dictionaries",
 }
 __all__ = ["__version__", *_HOMES]
 __getattr__, __dir__ = attach(__name__, _HOMES)

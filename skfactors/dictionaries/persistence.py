@@ -27,6 +27,7 @@ _SCHEMA_2 = _SCHEMA_1 | {"module?": str}
 _SCHEMA_3 = _SCHEMA_1 | {"module": str, "size": NATURAL, "arrays": {...: {"shape": [NATURAL], "dtype": str}}}
 _SCHEMAS = {1: _SCHEMA_1, 2: _SCHEMA_2, 3: _SCHEMA_3}
 _FORMAT = max(_SCHEMAS)
+FILES = (CONFIG, _TENSORS)
 
 
 def write_dictionary(path, config: dict, arrays: dict[str, np.ndarray]) -> None:

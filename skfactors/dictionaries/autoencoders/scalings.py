@@ -15,7 +15,8 @@ def unscaled(X: torch.Tensor):
 def unit_norm(X: torch.Tensor):
     """Scale rows to a length of the square root of their width; a row of zeros stays one, and has no codes."""
     lengths = X.norm(dim=1, keepdim=True) / math.sqrt(X.shape[1])
-    return torch.where(lengths > 0, X / lengths, 0), 0.0, lengths
+    # No division by zero, not even where it is thrown away: its gradient would not be.
+    return X / torch.where(lengths > 0, lengths, 1), 0.0, lengths
 
 
 def layer_norm(X: torch.Tensor):
