@@ -20,7 +20,7 @@ from skfactors.files import replaced_file
 from skfactors.fingerprints import fingerprint, name_of
 from skfactors.metrics.reconstruction import VarianceSums
 from skfactors.output import with_plain_output, without_feature_names
-from skfactors.records import damaged, mismatch
+from skfactors.records import ANY, damaged, mismatch
 
 # Where the classes are that a saved folder can name. Others are found once they are imported.
 MODELS = {
@@ -30,6 +30,8 @@ MODELS = {
     "SparseDictionary": "skfactors.dictionaries.sparse_coding.sparse_dictionary",
 }
 _ROWS_AT_A_TIME = 16_384
+# What the files of another tool say about where they are from.
+SOURCE = {"format?": str, "l0?": float, ...: ANY}
 # Fitted attributes that tell of the fit, and decide no code.
 _OF_THE_FIT = {"device_", "feature_names_in_", "history_", "n_features_in_", "n_iter_", "n_steps_", "source_"}
 
@@ -428,9 +430,12 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         names, n_features = facts.get("feature_names_in_"), facts["n_features_in_"]
         if names is not None and not len(set(names)) == len(names) == n_features:
             return "its feature_names_in_ are not one for each feature"
-        if arrays["components_"].shape[1] != n_features:
+        if self._width_of_rows(arrays) != n_features:
             return "its n_features_in_ is not the width of its components_"
         return None
+
+    def _width_of_rows(self, arrays: dict[str, np.ndarray]) -> int:
+        return arrays["components_"].shape[1]
 
     def _refuse_unlisted(self) -> None:
         listed = {name.removesuffix("?") for of in ("_fitted_facts", "_fitted_arrays") for name in self._listed(of)}
@@ -442,11 +447,11 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                 "underscore, and it is not saved."
             )
 
-    @classmethod
-    def _listed(cls, of: str) -> dict:
+    def _listed(self, of: str) -> dict:
         """Gather what a class and its base classes list, less what a class has as a property."""
-        listed = {name: what for kind in reversed(cls.__mro__) for name, what in vars(kind).get(of, {}).items()}
-        return {name: what for name, what in listed.items() if not hasattr(cls, name)}
+        kinds = reversed(type(self).__mro__)
+        listed = {name: what for kind in kinds for name, what in vars(kind).get(of, {}).items()}
+        return {name: what for name, what in listed.items() if not hasattr(type(self), name)}
 
     def _fitted_that_decides(self) -> dict:
         """Return the fitted attributes that codes and reconstructions depend on."""

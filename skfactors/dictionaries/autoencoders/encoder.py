@@ -6,11 +6,11 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from skfactors.codes import csr_of
+from skfactors.codes import LARGEST, csr_of
 from skfactors.devices import free_memory, keep_to_one_thread_if_forked
 from skfactors.dictionaries.autoencoders.scalings import SCALINGS
 from skfactors.dictionaries.autoencoders.selections import SELECTIONS
-from skfactors.dictionaries.rows import batches_of
+from skfactors.dictionaries.rows import batches_of, check_values
 from skfactors.learning.threads import in_parallel, torch_on_one_thread
 
 _ROWS_AT_A_TIME = 8192
@@ -71,9 +71,13 @@ class Encoder:
         on_cpu = torch.device(device).type == "cpu"
         encode = self._encoder_on_cpu() if on_cpu else self._encoder_elsewhere(device, dtype)
         size = _ROWS_AT_A_TIME if on_cpu else self._rows_that_fit(device)
-        batches = [encode(np.asarray(rows, self.weight.dtype)) for rows in batches_of(X, size)]
+        batches = [encode(self._checked(rows)) for rows in batches_of(X, size)]
         codes = scipy.sparse.vstack(batches, format="csr") if len(batches) > 1 else batches[0]
         return codes if sparse else codes.toarray()
+
+    def _checked(self, rows):
+        check_values(rows, "a batch of X", LARGEST[self.weight.dtype.name])
+        return np.asarray(rows, self.weight.dtype)
 
     def _encoder_on_cpu(self):
         keep_to_one_thread_if_forked()

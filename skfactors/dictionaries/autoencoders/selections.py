@@ -20,6 +20,9 @@ class Selection(ABC):
         What they must be above, where the rule has thresholds.
     """
 
+    # Which of the two the rule has.
+    has_number, has_threshold = False, False
+
     def __init__(self, n_nonzero_coefs: int | None, threshold: np.ndarray | None):
         self.n_nonzero_coefs, self.threshold = n_nonzero_coefs, threshold
 
@@ -47,6 +50,8 @@ class Positive(Selection):
 class Above(Selection):
     """Keeps what is positive and above its factor's threshold."""
 
+    has_threshold = True
+
     def sparse(self, Z):
         """Return counts, factors and values."""
         return rows_above(Z, np.maximum(self.threshold, 0).astype(Z.dtype))
@@ -59,6 +64,7 @@ class Above(Selection):
 class Largest(Selection):
     """Keeps the largest of a row, where they are positive."""
 
+    has_number = True
     magnitudes, positive = False, True
 
     def sparse(self, Z):
@@ -88,6 +94,8 @@ class LargestMagnitudes(Largest):
 class LargestOfGroups(Selection):
     """Cuts the factors into as many groups of neighbours, and keeps the largest of each, where it is positive."""
 
+    has_number = True
+
     def sparse(self, Z):
         """Return counts, factors and values."""
         return rows_largest_of_groups(Z, self.n_nonzero_coefs)
@@ -108,3 +116,15 @@ SELECTIONS = {
     "largest_magnitudes": LargestMagnitudes,
     "largest_of_groups": LargestOfGroups,
 }
+
+
+def mismatch_of_rule(name: str, n_nonzero_coefs: int | None, has_threshold: bool, n_components: int) -> str | None:
+    """Say what the rule of this name lacks or has too much; None where it has what it needs."""
+    rule = SELECTIONS[name]
+    if rule.has_threshold != has_threshold:
+        return f"it has {'a' if has_threshold else 'no'} threshold, and its selection is {name!r}"
+    if rule.has_number and n_nonzero_coefs is None:
+        return f"it has no n_nonzero_coefs, and its selection is {name!r}"
+    if rule is LargestOfGroups and n_components % n_nonzero_coefs:
+        return f"its {n_components} components are not to be cut into n_nonzero_coefs={n_nonzero_coefs} groups"
+    return None

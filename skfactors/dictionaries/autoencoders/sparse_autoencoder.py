@@ -13,6 +13,7 @@ from sklearn.utils import check_scalar
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from skfactors.codes import LARGEST
 from skfactors.devices import resolve_device
 from skfactors.dictionaries.adapters import as_factor_model
 from skfactors.dictionaries.autoencoders.activations import ACTIVATIONS
@@ -21,6 +22,7 @@ from skfactors.dictionaries.autoencoders.encoder import AutoencoderModule, Encod
 from skfactors.dictionaries.autoencoders.engines import engine_for
 from skfactors.dictionaries.autoencoders.groups import ends_of_groups
 from skfactors.dictionaries.autoencoders.scalings import SCALINGS
+from skfactors.dictionaries.autoencoders.selections import SELECTIONS, mismatch_of_rule
 from skfactors.dictionaries.autoencoders.starting import (
     Standardizer,
     begin_from,
@@ -35,14 +37,16 @@ from skfactors.dictionaries.autoencoders.starting import (
 )
 from skfactors.dictionaries.autoencoders.step import AutoencoderStep, Pace, shift_for
 from skfactors.dictionaries.autoencoders.weights import Weights
-from skfactors.dictionaries.base import FactorModel
+from skfactors.dictionaries.base import SOURCE, FactorModel
 from skfactors.dictionaries.rows import batches_of, check_rows, check_weight
 from skfactors.dictionaries.sparse_coding.sparse_dictionary import random_state_of_its_own
+from skfactors.dictionaries.sparse_coding.step import raise_overflow
 from skfactors.learning.batches import merge_repeats, rows_of
 from skfactors.learning.callbacks import CallbackSupportMixin, watcher_of
 from skfactors.learning.loop import Schedule, learn
 from skfactors.learning.processes import OneProcess
 from skfactors.output import with_plain_output
+from skfactors.records import NATURAL
 
 # Parameters that the result of a fit does not depend on.
 _NO_EFFECT_ON_FIT = {
@@ -222,6 +226,33 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         }
     )
 
+    _fitted_facts = {
+        "device_?": str,
+        "history_": [{"step": NATURAL, "n_rows": NATURAL, ...: (float, None)}],
+        "n_iter_": NATURAL,
+        "scaling_": frozenset(SCALINGS),
+        "selection_": frozenset(SELECTIONS),
+        "source_?": SOURCE,
+    }
+    # What learning goes on from is there as a whole, or not at all.
+    _fitted_arrays = {
+        "encoder_": ("n_components", "n_features"),
+        "encoder_intercept_": ("n_components",),
+        "threshold_?": ("n_components",),
+        "state.factors?": (2, "n_components", "n_features"),
+        "state.factor_moments?": (2, 2, "n_components", "n_features"),
+        "state.parameters?": ("n_parameters", "n_components"),
+        "state.parameter_moments?": (2, "n_parameters", "n_components"),
+        "state.intercept?": ("n_features",),
+        "state.intercept_moments?": (2, "n_features"),
+        "state.n_updates?": (int, "n_components"),
+        "state.n_steps?": (int, 1),
+        "state.idle_weight?": ("n_components",),
+        "state.penalty?": (),
+        "state.mean?": ("n_features",),
+        "state.scale?": (),
+    }
+
     _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "activation": [StrOptions(set(ACTIVATIONS))],
@@ -389,7 +420,7 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         dictionary = as_factor_model(dictionary)
         n_components = len(dictionary.components_)
         model = cls(n_components, activation=activation, **parameters)
-        X = check_rows(model, X, reset=True)
+        X = check_rows(model, X, reset=True, largest=LARGEST[model._precision().__name__])
         random_state = random_state_of_its_own(model.random_state)
         rows = rows_of(X, check_weight(sample_weight, X))
         drawn, weight = merge_repeats(*rows.draw(sample_size(n_components), random_state))
@@ -452,7 +483,7 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
             If one of several processes was lost.
         """
         going_on = self.warm_start and hasattr(self, "_learner_state")
-        X = check_rows(self, X, reset=not going_on)
+        X = check_rows(self, X, reset=not going_on, largest=LARGEST[self._precision().__name__])
         weight = check_weight(sample_weight, X)
         if self.n_components is not None and self.n_components > len(X):
             raise ValueError(f"n_components={self.n_components} is more than the {len(X)} rows of X: give more rows.")
@@ -478,7 +509,7 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
             The autoencoder, fitted to all rows that it was given so far.
         """
         going_on = hasattr(self, "_learner_state")
-        X = check_rows(self, X, reset=not going_on)
+        X = check_rows(self, X, reset=not going_on, largest=LARGEST[self._precision().__name__])
         weight = check_weight(sample_weight, X)
         random_state = self._random_state if going_on else random_state_of_its_own(self.random_state)
         schedule = self._schedule(max_iter=1, checkpoint_dir=None, early_stopping=False)
@@ -499,9 +530,10 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
             Activations of the factors; a csr_array if `sparse_output`.
         """
         check_is_fitted(self)
-        X = check_rows(self, X, reset=False)
+        encoder = self._encoder()
+        X = check_rows(self, X, reset=False, largest=LARGEST[self.encoder_.dtype.name])
         device = resolve_device(self.device)
-        return self._encoder().encode(X, device, _DTYPES[self.dtype], sparse=self.sparse_output)
+        return encoder.encode(X, device, _DTYPES[self.dtype], sparse=self.sparse_output)
 
     def reconstruct(self, X):
         """
@@ -586,6 +618,12 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         return AutoencoderModule(self._encoder(), self.components_, self.intercept_, resolve_device(device))
 
     def _encoder(self) -> Encoder:
+        # Of a fitted autoencoder they may have been set since.
+        self._validate_params()
+        has_threshold = hasattr(self, "threshold_")
+        problem = mismatch_of_rule(self.selection_, self.n_nonzero_coefs, has_threshold, len(self.components_))
+        if problem is not None:
+            raise ValueError(f"this SparseAutoencoder cannot code rows: {problem}.")
         return Encoder(
             self.encoder_,
             self.encoder_intercept_,
@@ -600,9 +638,27 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
             f"state.{name}": array for name, array in getattr(self, "_learner_state", {}).items()
         }
 
+    def _mismatch_of_fitted(self, facts, arrays):
+        problem = super()._mismatch_of_fitted(facts, arrays)
+        if problem is not None:
+            return problem
+        types = {array.dtype.name for name, array in arrays.items() if not name.startswith("state.")}
+        if types not in ({"float32"}, {"float64"}):
+            return f"its arrays are of {' and '.join(sorted(types))}"
+        state, n_components = _state_among(arrays), len(arrays["components_"])
+        if state and len(state) < sum(name.startswith("state.") for name in SparseAutoencoder._fitted_arrays):
+            return "it lacks some of the arrays that it goes on from"
+        if state and not (
+            state["scale"] > 0
+            and all((state[name] >= 0).all() for name in ("idle_weight", "penalty"))
+            and all((state[f"{name}_moments"][1] >= 0).all() for name in ("factor", "parameter", "intercept"))
+        ):
+            return "the arrays that it goes on from hold numbers that none has learned"
+        return mismatch_of_rule(facts["selection_"], self.n_nonzero_coefs, "threshold_" in arrays, n_components)
+
     def _restore(self, facts, arrays):
         super()._restore(facts, arrays)
-        state = {name.removeprefix("state."): array for name, array in arrays.items() if name.startswith("state.")}
+        state = _state_among(arrays)
         if state:
             self._learner_state, self._random_state = state, random_state_of_its_own(self.random_state)
 
@@ -612,6 +668,8 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         activation = self._activation(shape[0])
         if going_on and self._learner_state["factors"].shape[1:] != shape:
             raise ValueError(f"n_components={shape[0]} is not the number that was learned before: fit anew.")
+        if going_on and len(self._learner_state["parameters"]) != len(activation.parameters):
+            raise ValueError(f"activation={self.activation!r} has other parameters than were learned before: fit anew.")
         parameters = {name: value for name, value in self.get_params().items() if name not in _NO_EFFECT_ON_FIT}
         measured = None
         if has_end and isinstance(X, np.ndarray):
@@ -641,7 +699,7 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         if going_on:
             state = self._learner_state
             standardizer = Standardizer(state["mean"], float(state["scale"]))
-            start = Weights.like(state)
+            start = Weights.like(state, self._precision())
         else:
             standardizer = Standardizer.of(drawn, weight, scaled=self.normalize == "rms")
             sample = standardizer.apply(drawn, self._precision()), weight
@@ -686,7 +744,10 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
 
     def _take(self, step: AutoencoderStep, device: str) -> None:
         """Set what is learned as fitted attributes."""
-        for name, array in step.learned().items():
+        learned = step.learned()
+        if not all(np.isfinite(array).all() for array in learned.values()):
+            raise_overflow()
+        for name, array in learned.items():
             setattr(self, name, array)
         if step.activation.selection != "above" and hasattr(self, "threshold_"):
             del self.threshold_
@@ -719,6 +780,11 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64" if self.dtype == "float64" else "float32"]
         return tags
+
+
+def _state_among(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return what learning goes on from, of all that is saved."""
+    return {name.removeprefix("state."): array for name, array in arrays.items() if name.startswith("state.")}
 
 
 def _vector(values, size: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import torch
 from skfactors.dictionaries.autoencoders.encoder import Encoder
 from skfactors.dictionaries.autoencoders.sparse_engine import Outcome
 from skfactors.dictionaries.autoencoders.starting import Standardizer
+from skfactors.dictionaries.sparse_coding.step import raise_overflow
 from skfactors.learning.batches import ArrayRows
 from skfactors.learning.processes import Processes
 from skfactors.learning.step import Step
@@ -128,6 +129,8 @@ class AutoencoderStep(Step):
             *exact.sum(0),
         )
         objective, n_codes, size, unexplained, n_rows, squares, *first_moment = sums
+        if not np.isfinite(objective):
+            raise_overflow()
         l0 = n_codes / n_rows
         if self.is_steered and self.activation.is_steered:
             wanted = self.activation.n_nonzero_coefs
@@ -138,7 +141,7 @@ class AutoencoderStep(Step):
         return {
             "step": self.n_steps,
             "n_rows": int(n_rows),
-            "objective": objective / total,
+            "objective": float(objective / total),
             "explained_variance": explained_share(unexplained, variation),
             "l0": l0,
             "n_silent": int((~outcome.fired).sum()),

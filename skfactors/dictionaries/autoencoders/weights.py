@@ -54,9 +54,8 @@ class Weights:
         )
 
     @classmethod
-    def like(cls, arrays: dict[str, np.ndarray]) -> "Weights":
+    def like(cls, arrays: dict[str, np.ndarray], dtype) -> "Weights":
         """Take copies of what :meth:`arrays` returned."""
-        dtype = arrays["factors"].dtype
         weights = cls.begin(*arrays["factors"], arrays["parameters"], dtype)
         weights.put(arrays)
         return weights

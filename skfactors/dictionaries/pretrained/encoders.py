@@ -1,15 +1,54 @@
 """Encoders of other tools, as torch modules: one class an encoder, all in one registry."""
 
+from itertools import pairwise
+
 import numpy as np
 import scipy.optimize
 import torch
 
 from skfactors.dictionaries.autoencoders.scalings import SCALINGS
-from skfactors.dictionaries.autoencoders.selections import SELECTIONS
+from skfactors.dictionaries.autoencoders.selections import SELECTIONS, mismatch_of_rule
 from skfactors.dictionaries.sparse_coding.module import SparseCodingModule
+from skfactors.records import NATURAL, mismatch
+
+_COUNT = range(1, 2**31)
+_LAYERS = range(1, 1000)
+_OF_ENCODER = {"encoder": ("n_components", "n_features"), "encoder_intercept": ("n_components",)}
 
 
-class PretrainedModule(torch.nn.Module):
+class Described:
+    """
+    What a dictionary of another tool is made of, so that a folder with anything else is refused.
+
+    Attributes
+    ----------
+    shapes : dict of str to tuple
+        Of the encoder's weights; a name that ends in ``?`` may be missing.
+    schema : dict
+        Of its settings.
+    of_sequences : bool
+        Whether codes depend on the rows before, so that rows come as (n_texts, n_tokens, n_features).
+    of_batches : bool
+        Whether codes depend on the rows that are coded together.
+    """
+
+    shapes = {}
+    schema = {}
+    of_sequences = False
+    of_batches = False
+
+    @classmethod
+    def shapes_for(cls, settings: dict, names) -> dict:
+        """Return the shapes of weights, where settings and names tell which there are."""
+        return cls.shapes
+
+    @classmethod
+    def misfit(cls, settings: dict, shapes: dict) -> str | None:
+        """Say where weights of some shapes, those of components among them, do not fit settings."""
+        return None
+
+
+class PretrainedModule(Described, torch.nn.Module):
     """
     A dictionary of another tool as a torch module, with gradients to rows and weights.
 
@@ -24,10 +63,7 @@ class PretrainedModule(torch.nn.Module):
         Of the encoder. ``scaling`` is a name in `SCALINGS`: what is done to each row before it is coded.
     """
 
-    # Whether codes depend on the rows before, so that rows come as (n_texts, n_tokens, n_features).
-    of_sequences = False
-    # Whether codes depend on the rows that are coded together.
-    of_batches = False
+    schema = {"scaling?": frozenset(SCALINGS), "undo_scaling?": bool}
 
     def __init__(self, components, intercept, weights, settings):
         super().__init__()
@@ -74,6 +110,20 @@ class Linear(PretrainedModule):
     whether a negative code is kept if it is above its threshold.
     """
 
+    shapes = _OF_ENCODER | {"threshold?": ("n_components",), "skip?": ("n_outputs", "n_features")}
+    schema = PretrainedModule.schema | {
+        "selection": frozenset(SELECTIONS),
+        "n_nonzero_coefs?": _COUNT,
+        "any_sign?": bool,
+    }
+
+    @classmethod
+    def misfit(cls, settings, shapes):
+        """Say where weights do not fit settings."""
+        selection = "above" if settings.get("any_sign") else settings["selection"]
+        n_components = shapes["components"][0]
+        return mismatch_of_rule(selection, settings.get("n_nonzero_coefs"), "threshold" in shapes, n_components)
+
     def coded(self, X):
         """Return the codes of scaled rows."""
         Z = torch.nn.functional.linear(X, self.weights["encoder"], self.weights["encoder_intercept"])
@@ -88,6 +138,8 @@ class LargestOfBatch(PretrainedModule):
     """Keeps the largest pre-activations of all rows together, ``settings["n_nonzero_coefs"]`` a row on average."""
 
     of_batches = True
+    shapes = _OF_ENCODER
+    schema = PretrainedModule.schema | {"n_nonzero_coefs": lambda value: mismatch(value, float) is None and value > 0}
 
     def coded(self, X):
         """Return the codes of scaled rows."""
@@ -102,6 +154,19 @@ class Perceptron(PretrainedModule):
     Layer i has ``layer.i.weight`` and ``layer.i.bias``, and where there is a layer norm ``norm.i.weight`` and
     ``norm.i.bias``. ``settings`` has ``n_layers`` and ``n_nonzero_coefs``, the most codes of a row; None for all.
     """
+
+    schema = PretrainedModule.schema | {"n_layers": _LAYERS, "n_nonzero_coefs": (_COUNT, None)}
+
+    @classmethod
+    def shapes_for(cls, settings, names):
+        """Return the shapes of weights."""
+        n_layers, shapes = settings["n_layers"], {}
+        widths = ["n_features", *(f"width {number}" for number in range(1, n_layers)), "n_components"]
+        for number, (width, next_width) in enumerate(pairwise(widths)):
+            shapes |= {f"layer.{number}.weight": (next_width, width), f"layer.{number}.bias": (next_width,)}
+            if f"norm.{number}.weight" in names:
+                shapes |= {f"norm.{number}.{part}": (next_width,) for part in ("weight", "bias")}
+        return shapes
 
     def coded(self, X):
         """Return the codes of scaled rows."""
@@ -118,6 +183,13 @@ class Perceptron(PretrainedModule):
 
 class Quantized(PretrainedModule):
     """Takes each pre-activation for the nearest of a few levels, and makes negative ones zero."""
+
+    shapes = _OF_ENCODER | {"levels": ("n_levels",)}
+
+    @classmethod
+    def misfit(cls, settings, shapes):
+        """Say where weights do not fit settings."""
+        return None if shapes["levels"][0] else "it has no levels"
 
     def coded(self, X):
         """Return the codes of scaled rows."""
@@ -136,6 +208,14 @@ class MatchingPursuit(PretrainedModule):
     whether a row is done once a step brings no new factor, and ``residual``, below what length of its rest it is done
     (0 for never): the step that shows it is kept. Of the weights, ``shift`` is what is subtracted from rows first.
     """
+
+    shapes = {"shift?": ("n_features",)}
+    schema = PretrainedModule.schema | {
+        "n_steps": _COUNT,
+        "rectified": bool,
+        "stop_on_same_factors": bool,
+        "residual": float,
+    }
 
     def coded(self, X):
         """Return the codes of scaled rows."""
@@ -170,6 +250,14 @@ class OrthogonalMatchingPursuit(PretrainedModule):
     These fits are gradient steps, ``settings["n_fit_steps"]`` of them, and not run until they are done.
     """
 
+    schema = PretrainedModule.schema | {"n_nonzero_coefs": _COUNT, "n_fit_steps": NATURAL}
+
+    @classmethod
+    def misfit(cls, settings, shapes):
+        """Say where weights do not fit settings."""
+        most, n_components = settings["n_nonzero_coefs"], shapes["components"][0]
+        return None if most <= n_components else f"its n_nonzero_coefs is {most}, of {n_components} components"
+
     def coded(self, X):
         """Return the codes of scaled rows."""
         atoms = self.components
@@ -188,10 +276,8 @@ class OrthogonalMatchingPursuit(PretrainedModule):
         return codes
 
 
-class LeastSquares(SparseCodingModule):
+class LeastSquares(Described, SparseCodingModule):
     """Codes that fit rows best without being negative, exactly: non-negative least squares, row by row."""
-
-    of_sequences = of_batches = False
 
     def __init__(self, components, intercept, weights, settings):
         super().__init__(components, _nonnegative_least_squares, 0.0)
@@ -206,6 +292,28 @@ class Temporal(PretrainedModule):
     """
 
     of_sequences = True
+    schema = PretrainedModule.schema | {
+        "n_layers": _LAYERS,
+        "n_heads": _COUNT,
+        "n_nonzero_coefs": (_COUNT, None),
+        "factor": lambda value: mismatch(value, float) is None and value > 0,
+    }
+
+    @classmethod
+    def shapes_for(cls, settings, names):
+        """Return the shapes of weights."""
+        shapes, widths = {}, {"q_target": "key", "k_ctx": "key", "v_ctx": "n_components", "c_proj": "n_components"}
+        for name, width in widths.items():
+            for layer in (f"attn_layers.{number}.{name}" for number in range(settings["n_layers"])):
+                shapes |= {f"{layer}.weight": (width, "n_components"), f"{layer}.bias": (width,)}
+        return shapes | {"shift?": ("n_features",), "encoder?": ("n_components", "n_features")}
+
+    @classmethod
+    def misfit(cls, settings, shapes):
+        """Say where weights do not fit settings."""
+        widths = shapes["components"][0], shapes["attn_layers.0.q_target.bias"][0]
+        uneven = [width for width in widths if width % settings["n_heads"] or not width]
+        return f"{uneven[0]} numbers are not to be shared by {settings['n_heads']} heads" if uneven else None
 
     def encode(self, X):
         """Return codes of what is new in tokens: (n_texts, n_tokens, n_components)."""

@@ -3,15 +3,17 @@
 import numpy as np
 import scipy.sparse
 import torch
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from skfactors.codes import csr_of, require_finite
+from skfactors.codes import LARGEST, csr_of, require_finite, require_squares
 from skfactors.devices import keep_to_one_thread_if_forked, resolve_device
-from skfactors.dictionaries.base import FactorModel
+from skfactors.dictionaries.base import SOURCE, FactorModel
 from skfactors.dictionaries.pretrained.encoders import ENCODERS
 from skfactors.dictionaries.rows import batches_of, check_rows
 from skfactors.metrics.reconstruction import VarianceSums
 from skfactors.output import with_plain_output
+from skfactors.records import mismatch
 
 _ROWS_AT_A_TIME = 4096
 _WEIGHTS = "weights_."
@@ -63,6 +65,16 @@ class PretrainedDictionary(FactorModel):
     """
 
     _no_effect_on_codes = frozenset({"sparse_output"})
+    _parameter_constraints = {
+        "architecture": [StrOptions(set(ENCODERS))],
+        "settings": [dict, None],
+        "device": [str],
+        "sparse_output": ["boolean"],
+    }
+    _fitted_arrays = {"components_": ("n_components", "n_outputs"), "intercept_": ("n_outputs",)}
+    _fitted_facts = {"source_": SOURCE}
+    # Whether it gives rows of another width than it reads.
+    _predicts = False
 
     def __init__(self, architecture, *, settings=None, device="auto", sparse_output=True):
         self.architecture = architecture
@@ -99,12 +111,15 @@ class PretrainedDictionary(FactorModel):
         model.components_, model.intercept_ = (
             np.array(array, np.float32, order="C") for array in (components, intercept)
         )
-        model.weights_ = {name: np.array(array, np.float32, order="C") for name, array in weights.items()}
+        model._weights = {name: np.array(array, np.float32, order="C") for name, array in weights.items()}
         model.source_ = source
-        width = weights["encoder"].shape[1] if "encoder" in weights else None
-        width = weights["layer.0.weight"].shape[1] if "layer.0.weight" in weights else width
-        model.n_features_in_ = int(width or model.components_.shape[1])
+        model.n_features_in_ = model._width_of_rows(model._saved_arrays())
         return model
+
+    @property
+    def weights_(self):
+        """Arrays of the encoder, by name."""
+        return self._weights
 
     def fit(self, X, y=None):
         """
@@ -194,7 +209,7 @@ class PretrainedDictionary(FactorModel):
 
     def _checked(self, X):
         if not self._kind().of_sequences:
-            return check_rows(self, X, reset=False)
+            return check_rows(self, X, reset=False, largest=LARGEST["float32"])
         X = np.asarray(X)
         if X.ndim != 3 or X.shape[2] != self.n_features_in_:
             raise ValueError(
@@ -202,6 +217,7 @@ class PretrainedDictionary(FactorModel):
                 f"{self.n_features_in_}), got {X.shape}."
             )
         require_finite(X, "X")
+        require_squares(X, "X", LARGEST["float32"])
         return X
 
     def _kind(self) -> type[torch.nn.Module]:
@@ -209,19 +225,39 @@ class PretrainedDictionary(FactorModel):
             raise ValueError(f"architecture is {self.architecture!r}; known here are {', '.join(ENCODERS)}.")
         return ENCODERS[self.architecture]
 
+    def _listed(self, of):
+        listed = super()._listed(of)
+        if of == "_fitted_arrays":
+            shapes = self._kind().shapes_for(self.settings or {}, self._weights)
+            listed |= {f"{_WEIGHTS}{name}": shape for name, shape in shapes.items()}
+        return listed
+
+    def _mismatch_of_fitted(self, facts, arrays):
+        settings, self._weights = self.settings or {}, _weights_among(arrays)
+        problem = mismatch(settings, self._kind().schema, "settings") or super()._mismatch_of_fitted(facts, arrays)
+        if problem is not None:
+            return problem
+        if any(array.dtype != np.float32 for array in arrays.values()):
+            return "its arrays are not all of float32"
+        shapes = {name: array.shape for name, array in self._weights.items()}
+        n_outputs = arrays["components_"].shape[1]
+        if not self._predicts and n_outputs != facts["n_features_in_"]:
+            return f"it reads rows of {facts['n_features_in_']} features and gives rows of {n_outputs}"
+        return self._kind().misfit(settings, shapes | {"components": arrays["components_"].shape})
+
+    def _width_of_rows(self, arrays):
+        readers = (f"{_WEIGHTS}encoder", f"{_WEIGHTS}layer.0.weight", "components_")
+        return next(arrays[name].shape[1] for name in readers if name in arrays)
+
+    def _fitted_that_decides(self):
+        return super()._fitted_that_decides() | {"weights_": self._weights}
+
     def _saved_arrays(self):
         return super()._saved_arrays() | {f"{_WEIGHTS}{name}": array for name, array in self.weights_.items()}
 
-    def _saved_facts(self):
-        facts = super()._saved_facts()
-        facts.pop("weights_")
-        return facts
-
     def _restore(self, facts, arrays):
         super()._restore(facts, arrays)
-        self.weights_ = {
-            name.removeprefix(_WEIGHTS): array for name, array in arrays.items() if name.startswith(_WEIGHTS)
-        }
+        self._weights = _weights_among(arrays)
 
     def __sklearn_clone__(self):
         return self
@@ -269,6 +305,8 @@ class PretrainedTranscoder(PretrainedDictionary):
     >>> transcoder.predict([[1.0, -1.0, 0.5]])
     array([[3., 3.]], dtype=float32)
     """
+
+    _predicts = True
 
     @property
     def skip_(self):
@@ -328,3 +366,7 @@ class PretrainedTranscoder(PretrainedDictionary):
         sums = VarianceSums()
         sums.add(np.asarray(Y), with_plain_output(self).predict(X))
         return sums.explained_variance()
+
+
+def _weights_among(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(_WEIGHTS): array for name, array in arrays.items() if name.startswith(_WEIGHTS)}
