@@ -188,7 +188,10 @@ def update_factors(first, last, gradients, weights, moments, n_updates, rate):
     rate : float
     """
     for factor in range(first, last):
-        _update_factor(factor, gradients[0, factor], gradients[1, factor], weights, moments, n_updates[factor], rate)
+        if n_updates[factor]:
+            _update_factor(
+                factor, gradients[0, factor], gradients[1, factor], weights, moments, n_updates[factor], rate
+            )
 
 
 @compiled
