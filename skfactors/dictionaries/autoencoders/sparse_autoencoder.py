@@ -30,6 +30,7 @@ from skfactors.dictionaries.autoencoders.starting import (
     pursuit_of,
     regressed_encoder,
     sample_size,
+    set_apart,
     unit_rows,
 )
 from skfactors.dictionaries.autoencoders.step import AutoencoderStep, Pace, shift_for
@@ -612,7 +613,10 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         if going_on and self._learner_state["factors"].shape[1:] != shape:
             raise ValueError(f"n_components={shape[0]} is not the number that was learned before: fit anew.")
         parameters = {name: value for name, value in self.get_params().items() if name not in _NO_EFFECT_ON_FIT}
-        begin = partial(self._begin, going_on, activation, group_ends, schedule, has_end)
+        measured = None
+        if has_end and isinstance(X, np.ndarray):
+            weight, measured = set_apart(X, weight)
+        begin = partial(self._begin, going_on, activation, group_ends, schedule, has_end, measured)
         step, standing = learn(
             X,
             weight,
@@ -628,7 +632,7 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         return self
 
     def _begin(
-        self, going_on, activation, group_ends, schedule, has_end, rows, random_state, processes, methods
+        self, going_on, activation, group_ends, schedule, has_end, measured, rows, random_state, processes, methods
     ) -> AutoencoderStep:
         n_components = int(group_ends[-1])
         # A state of its own, so that the start depends on which rows there are and not on how often.
@@ -657,9 +661,8 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         if schedule.early_stopping:
             n_batches = max(int(n_batches * (1 - schedule.validation_fraction)), 1)
         n_steps = n_batches * schedule.max_iter if has_end else None
-        step = self._step(
-            start, standardizer, drawn, weight, activation, group_ends, schedule.device, processes, n_steps
-        )
+        measured = (drawn, weight) if measured is None else measured
+        step = self._step(start, standardizer, *measured, activation, group_ends, schedule.device, processes, n_steps)
         if going_on:
             step.restore({}, self._learner_state)
         return step

@@ -22,6 +22,7 @@ _RIDGE = 1e-2
 _ROUNDS, _MOST_SCALED = 4, 4.0
 # Rows that learning starts from, and those of them by which the number of codes is made right.
 _LEAST_ROWS, _ROWS_A_COMPONENT = 4096, 4
+_LEAST_ROWS_TO_SPARE = 1000
 _LEAST_ROWS_MEASURED, _ROWS_MEASURED, _VALUES_MEASURED = 512, 4096, 2**24
 
 
@@ -136,6 +137,32 @@ def begin_from(
 def sample_size(n_components: int) -> int:
     """Return how many rows are looked at before learning starts."""
     return max(_LEAST_ROWS, _ROWS_A_COMPONENT * n_components)
+
+
+def set_apart(X: np.ndarray, weight: np.ndarray):
+    """
+    Set rows apart that nothing is learned from, by which the number of codes is made right for rows like them.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+    weight : ndarray of shape (n_rows,)
+
+    Returns
+    -------
+    weight : ndarray of shape (n_rows,)
+        Zero for rows that were set apart.
+    rows : tuple of ndarray, or None
+        These rows and their weights; of few rows, none are set apart.
+    """
+    counted = np.flatnonzero(weight)
+    if len(counted) < _LEAST_ROWS_TO_SPARE:
+        return weight, None
+    # Always the same, since a fit that goes on must find them again.
+    chosen = np.sort(np.random.RandomState(0).permutation(counted)[: min(len(counted) // 10, _ROWS_MEASURED)])
+    left = weight.copy()
+    left[chosen] = 0
+    return left, (X[chosen], weight[chosen])
 
 
 def first_rows(sample, n_components: int) -> list[np.ndarray]:
