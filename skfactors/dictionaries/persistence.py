@@ -138,7 +138,7 @@ def _arrays(folder: Path, tensors: bytes, described: dict | None) -> dict[str, n
     try:
         arrays = load(tensors)
     except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise damaged(path, f"it holds no arrays: {error}", REMEDY) from error
+        raise damaged(path, f"it holds no arrays: {' '.join(str(error).split())}", REMEDY) from error
     if described is not None and _described(arrays) != described:
         raise damaged(path, f"its arrays are not those that {CONFIG} names", REMEDY)
     return arrays
