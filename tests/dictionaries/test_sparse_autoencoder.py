@@ -246,7 +246,7 @@ def test_exact_codes_are_better_than_those_of_the_encoder(rows, held_out):
         model.exact_codes(held_out, alpha=1.0, n_nonzero_coefs=4)
 
 
-PARAMETERS = {"n_components": 64, "n_nonzero_coefs": 4, "random_state": 0, "batch_size": 200, "max_iter": 4}
+PARAMETERS = {"n_components": 40, "n_nonzero_coefs": 4, "random_state": 0, "batch_size": 200, "max_iter": 4}
 
 
 def assert_same_fit(one, other):
