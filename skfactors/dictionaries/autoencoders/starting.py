@@ -158,8 +158,10 @@ def set_apart(X: np.ndarray, weight: np.ndarray):
     counted = np.flatnonzero(weight)
     if len(counted) < _LEAST_ROWS_TO_SPARE:
         return weight, None
+    # Of few rows more than a tenth: by 1,000 the number of codes is known to some hundredths.
+    n_apart = min(max(len(counted) // 10, 1000), len(counted) // 4, _ROWS_MEASURED)
     # Always the same, since a fit that goes on must find them again.
-    chosen = np.sort(np.random.RandomState(0).permutation(counted)[: min(len(counted) // 10, _ROWS_MEASURED)])
+    chosen = np.sort(np.random.RandomState(0).permutation(counted)[:n_apart])
     left = weight.copy()
     left[chosen] = 0
     return left, (X[chosen], weight[chosen])
