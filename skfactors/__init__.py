@@ -9,8 +9,10 @@ _HOMES = {
     "DocumentFactors": "skfactors.compose",
     "FactorModel": "skfactors.dictionaries",
     "FactorReport": "skfactors.reports",
+    "SparseAutoencoder": "skfactors.dictionaries",
     "SparseDictionary": "skfactors.dictionaries",
     "TransformerFeatureExtractor": "skfactors.extraction",
+    "load_dictionary": "skfactors.dictionaries",
 }
 __all__ = ["__version__", *_HOMES]
 __getattr__, __dir__ = attach(__name__, _HOMES)

@@ -107,3 +107,15 @@ def require_squares(values: np.ndarray, name: str, largest: float = LARGEST["flo
         f"{name} holds values above {largest:g}, the first in row {first + row} ({abs(values[row]).max():.3g}), too "
         f"large to be computed with: {remedy}."
     )
+
+
+def csr_of(codes) -> sparse.csr_array:
+    """Make a CSR array of a tensor of codes; zeros are dropped where they are, so that only the others are moved."""
+    if codes.device.type == "cpu":
+        return sparse.csr_array(codes.numpy())
+    rows, factors = codes.nonzero(as_tuple=True)
+    row_ends = np.concatenate([[0], np.cumsum((codes != 0).sum(1).cpu().numpy())])
+    # SciPy wants the same type of integer in both, and many estimators of scikit-learn take no wider ones.
+    wide = np.int32 if row_ends[-1] <= np.iinfo(np.int32).max else np.int64
+    values, factors = codes[rows, factors].cpu().numpy(), factors.cpu().numpy().astype(wide)
+    return sparse.csr_array((values, factors, row_ends.astype(wide)), shape=tuple(codes.shape))

@@ -4,6 +4,7 @@ import json
 from abc import ABC, abstractmethod
 from importlib import import_module
 from numbers import Integral
+from pathlib import Path
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -15,16 +16,24 @@ from skfactors.callers import warn_caller
 from skfactors.codes import check_codes
 from skfactors.dictionaries.persistence import REMEDY, mismatch_of_arrays, read_dictionary, write_dictionary
 from skfactors.dictionaries.rows import as_numbers, batches_of, check_rows
+from skfactors.files import replaced_file
 from skfactors.fingerprints import fingerprint, name_of
 from skfactors.metrics.reconstruction import VarianceSums
 from skfactors.output import with_plain_output, without_feature_names
-from skfactors.records import damaged, mismatch
+from skfactors.records import ANY, damaged, mismatch
 
 # Where the classes are that a saved folder can name. Others are found once they are imported.
-MODELS = {"SparseDictionary": "skfactors.dictionaries.sparse_coding.sparse_dictionary"}
+MODELS = {
+    "PretrainedDictionary": "skfactors.dictionaries.pretrained",
+    "PretrainedTranscoder": "skfactors.dictionaries.pretrained",
+    "SparseAutoencoder": "skfactors.dictionaries.autoencoders.sparse_autoencoder",
+    "SparseDictionary": "skfactors.dictionaries.sparse_coding.sparse_dictionary",
+}
 _ROWS_AT_A_TIME = 16_384
+# What the files of another tool say about where they are from.
+SOURCE = {"format?": str, "l0?": float, ...: ANY}
 # Fitted attributes that tell of the fit, and decide no code.
-_OF_THE_FIT = {"device_", "feature_names_in_", "history_", "n_features_in_", "n_iter_", "n_steps_"}
+_OF_THE_FIT = {"device_", "feature_names_in_", "history_", "n_features_in_", "n_iter_", "n_steps_", "source_"}
 
 
 class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
@@ -274,6 +283,131 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         model._restore(config["fitted"], arrays)
         return model
 
+    def export(self, path, *, format: str) -> None:
+        """
+        Write the files of another tool, such that it computes the same codes.
+
+        Parameters
+        ----------
+        path : path-like
+            A folder, made if need be.
+        format : {"saelens", "dictionary_learning", "sparsify"}
+            The tool.
+
+        Raises
+        ------
+        ValueError
+            If the tool has no such dictionaries; the message says what it lacks.
+
+        See Also
+        --------
+        skfactors.load_dictionary : Reads them back.
+        """
+        from skfactors.dictionaries.formats import export
+
+        check_is_fitted(self)
+        export(self, path, format)
+
+    def save_pretrained(self, path, *, X=None, **about) -> None:
+        """
+        Save to a folder as :meth:`save` does, and write a model card, README.md.
+
+        Parameters
+        ----------
+        path : path-like
+            Made if need be.
+        X : array-like of shape (n_rows, n_features), default=None
+            Rows that the model has not learned from: the card says the L0 and the explained variance on them, beside
+            that of random factors. At most 2,048 are read.
+        **about
+            What the card should say: `model`, `site`, `layer`, `data`, `license`, or anything else.
+        """
+        from skfactors.dictionaries.hub import card
+
+        self.save(path)
+        with replaced_file(Path(path) / "README.md", text=True) as file:
+            file.write(card(self, X, about))
+
+    @classmethod
+    def from_pretrained(cls, path_or_repo, *, revision=None, subfolder=None, token=None):
+        """
+        Load what :meth:`save_pretrained` saved or :meth:`push_to_hub` uploaded.
+
+        Parameters
+        ----------
+        path_or_repo : path-like
+            A folder, or a repository of the model hub.
+        revision : str, default=None
+            Of a repository: a branch, tag or commit.
+        subfolder : str, default=None
+            Where in it the files lie.
+        token : str, default=None
+            For the hub; by default the one that is stored there is used.
+
+        Returns
+        -------
+        FactorModel
+            Of the class that the folder says.
+
+        See Also
+        --------
+        skfactors.load_dictionary : Reads what other tools saved, too.
+        """
+        from skfactors.dictionaries.formats.repositories import saved_folder
+
+        with saved_folder(path_or_repo, revision, subfolder, token) as folder:
+            return cls.load(folder)
+
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        private=None,
+        revision=None,
+        commit_message="Upload a dictionary",
+        token=None,
+        X=None,
+        **about,
+    ) -> str:
+        """
+        Upload to a repository of the model hub what :meth:`save_pretrained` saves.
+
+        Parameters
+        ----------
+        repo : str
+            As in ``"user/name"``, made if need be.
+        private : bool, default=None
+            Whether a repository that is made is private; None leaves it to the hub.
+        revision : str, default=None
+            Branch to upload to, made if need be.
+        commit_message : str, default="Upload a dictionary"
+            What the repository's history says.
+        token : str, default=None
+            For the hub; by default the one that is stored there is used.
+        X : array-like of shape (n_rows, n_features), default=None
+            Rows that the card measures the model on.
+        **about
+            What the card should say.
+
+        Returns
+        -------
+        str
+            Address of the commit.
+        """
+        from skfactors.dictionaries.hub import push
+
+        check_is_fitted(self)
+        return push(
+            self,
+            repo,
+            private=private,
+            revision=revision,
+            commit_message=commit_message,
+            token=token,
+            X=X,
+            about=about,
+        )
+
     @classmethod
     def _made_of(cls, parameters: dict, config: dict, path) -> "FactorModel":
         """Make a model that is not fitted, of parameters that a folder holds."""
@@ -296,9 +430,12 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         names, n_features = facts.get("feature_names_in_"), facts["n_features_in_"]
         if names is not None and not len(set(names)) == len(names) == n_features:
             return "its feature_names_in_ are not one for each feature"
-        if arrays["components_"].shape[1] != n_features:
+        if self._width_of_rows(arrays) != n_features:
             return "its n_features_in_ is not the width of its components_"
         return None
+
+    def _width_of_rows(self, arrays: dict[str, np.ndarray]) -> int:
+        return arrays["components_"].shape[1]
 
     def _refuse_unlisted(self) -> None:
         listed = {name.removesuffix("?") for of in ("_fitted_facts", "_fitted_arrays") for name in self._listed(of)}
@@ -310,11 +447,11 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
                 "underscore, and it is not saved."
             )
 
-    @classmethod
-    def _listed(cls, of: str) -> dict:
+    def _listed(self, of: str) -> dict:
         """Gather what a class and its base classes list, less what a class has as a property."""
-        listed = {name: what for kind in reversed(cls.__mro__) for name, what in vars(kind).get(of, {}).items()}
-        return {name: what for name, what in listed.items() if not hasattr(cls, name)}
+        kinds = reversed(type(self).__mro__)
+        listed = {name: what for kind in kinds for name, what in vars(kind).get(of, {}).items()}
+        return {name: what for name, what in listed.items() if not hasattr(type(self), name)}
 
     def _fitted_that_decides(self) -> dict:
         """Return the fitted attributes that codes and reconstructions depend on."""

@@ -27,6 +27,7 @@ _SCHEMA_2 = _SCHEMA_1 | {"module?": str}
 _SCHEMA_3 = _SCHEMA_1 | {"module": str, "size": NATURAL, "arrays": {...: {"shape": [NATURAL], "dtype": str}}}
 _SCHEMAS = {1: _SCHEMA_1, 2: _SCHEMA_2, 3: _SCHEMA_3}
 _FORMAT = max(_SCHEMAS)
+FILES = (CONFIG, _TENSORS)
 
 
 def write_dictionary(path, config: dict, arrays: dict[str, np.ndarray]) -> None:
@@ -90,8 +91,8 @@ def mismatch_of_arrays(arrays: dict[str, np.ndarray], listed: dict) -> str | Non
     ----------
     arrays : dict of str to ndarray
     listed : dict of str to tuple or int
-        Shapes, of numbers or of names that stand for the same number everywhere; ``int`` for one whole number. A name
-        that ends in ``?`` may be missing.
+        Shapes, of numbers or of names that stand for the same number everywhere; ``(int, *shape)`` for whole numbers,
+        and ``int`` for a single one. A name that ends in ``?`` may be missing.
     """
     known = {name.removesuffix("?"): shape for name, shape in listed.items()}
     missing = [name for name in listed if not name.endswith("?") and name not in arrays]
@@ -100,15 +101,16 @@ def mismatch_of_arrays(arrays: dict[str, np.ndarray], listed: dict) -> str | Non
         return f"it lacks the array {missing[0]}" if missing else f"it has the array {unknown[0]}, which is not known"
     sizes = {}
     for name in sorted(known.keys() & arrays.keys(), key=lambda name: (name != "components_", name)):
-        array, one_number = arrays[name], known[name] is int
-        shape = () if one_number else known[name]
+        array, shape = arrays[name], (int,) if known[name] is int else known[name]
+        is_whole = shape[:1] == (int,)
+        shape = shape[1:] if is_whole else shape
         if len(shape) == array.ndim:
             # A name that is new stands for what is found first.
             pairs = zip(shape, array.shape, strict=True)
             shape = tuple(sizes.setdefault(of, found) if isinstance(of, str) else of for of, found in pairs)
-        if array.dtype.kind not in ("iu" if one_number else "f") or array.shape != shape:
+        if array.dtype.kind not in ("iu" if is_whole else "f") or array.shape != shape:
             return f"its array {name} is of {array.dtype} and shape {array.shape}, and not of shape {shape}"
-        if not np.isfinite(array).all() or (one_number and array < 0):
+        if not np.isfinite(array).all() or (is_whole and (array < 0).any()):
             return f"its array {name} holds values that are NaN, infinite or negative"
     return None
 
@@ -136,7 +138,7 @@ def _arrays(folder: Path, tensors: bytes, described: dict | None) -> dict[str, n
     try:
         arrays = load(tensors)
     except (SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise damaged(path, f"it holds no arrays: {error}", REMEDY) from error
+        raise damaged(path, f"it holds no arrays: {' '.join(str(error).split())}", REMEDY) from error
     if described is not None and _described(arrays) != described:
         raise damaged(path, f"its arrays are not those that {CONFIG} names", REMEDY)
     return arrays

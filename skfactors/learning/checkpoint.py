@@ -159,7 +159,7 @@ class Saved:
                 return f"{name} is {array.dtype} of shape {array.shape}, not {needed[name].shape}"
         n_records = _number_of_records(_under("history", self.arrays))
         is_whole = n_records is not None and self.numbers.get("n_before", 0) <= n_records
-        return None if is_whole else "its history has gaps"
+        return None if is_whole else "its history has gaps, or numbers that are NaN or infinite"
 
     def _random_state(self, name: str) -> tuple:
         kind, position, has_gauss, gauss = self.numbers[name]
@@ -402,6 +402,7 @@ def _number_of_records(columns: dict[str, np.ndarray]) -> int | None:
             or of.ndim != 1
             or of.shape != values[name].shape
             or values[name].dtype.kind not in "biuf"
+            or not np.isfinite(values[name]).all()
         ):
             return None
     named = np.unique(np.concatenate([np.zeros(0, np.int64), *places.values()]))

@@ -13,12 +13,21 @@ from unittest.mock import patch
 import numpy as np
 from support.tiny_kinds import SIZES, WORDS, save
 
-from skfactors import ActivationStore, FactorModel, FactorReport, SparseDictionary, TransformerFeatureExtractor
+from skfactors import (
+    ActivationStore,
+    FactorModel,
+    FactorReport,
+    SparseAutoencoder,
+    SparseDictionary,
+    TransformerFeatureExtractor,
+    load_dictionary,
+)
 from skfactors.commands import main
 
 from .crashes import stopped_midway
 
 BEFORE = Path(__file__).parents[1] / "data" / "before_factor_model" / "dictionary"
+OF_OTHER_TOOLS = BEFORE.parents[1] / "of_other_tools"
 REPORT = {"k": 2, "top": 3, "window": 3}
 
 
@@ -169,6 +178,39 @@ def _use_dictionary(workshop, folder):
     return [*came, model.partial_fit(rows).components_]
 
 
+def _make_autoencoder(workshop, folder, variant):
+    _autoencoder(variant).fit(workshop.rows(variant)).save(folder)
+
+
+def _autoencoder(variant=0, **options) -> SparseAutoencoder:
+    of = {"activation": "jump_relu", "dict_init": "random", "max_iter": 2, "batch_size": 20, "random_state": 0}
+    return SparseAutoencoder(5, n_nonzero_coefs=2 + variant, device="cpu", **of, **options)
+
+
+def _use_autoencoder(workshop, folder):
+    model = FactorModel.load(folder)
+    return [*_coded(model), model.n_iter_, _history(model), model.partial_fit(workshop.rows(2)).components_]
+
+
+def _coded(model) -> list:
+    rows = np.random.default_rng(2).random((4, model.n_features_in_)).astype(np.float32)
+    came = [type(model).__name__, model.get_params(), model.fingerprint(), getattr(model, "source_", None)]
+    return [*came, model.set_params(sparse_output=False).transform(rows), model.reconstruct(rows)]
+
+
+def _history(model) -> list:
+    return [sorted(record.items()) for record in model.history_]
+
+
+def _make_dictionary_of_another_tool(workshop, folder, variant):
+    name = ("matching_pursuit-bdec1-nostop6", "matching_pursuit-bdec0-thr0.5")[variant]
+    load_dictionary(OF_OTHER_TOOLS / "saelens" / name).save(folder)
+
+
+def _use_dictionary_of_another_tool(workshop, folder):
+    return _coded(FactorModel.load(folder))
+
+
 def _stopped_fit(workshop, folder, variant):
     stopped_midway(folder, lambda: _fit(workshop, folder, variant))
 
@@ -176,6 +218,15 @@ def _stopped_fit(workshop, folder, variant):
 def _fit(workshop, folder, variant=0):
     model = workshop.unfitted(variant, checkpoint_dir=folder, checkpoint_every=1).fit(workshop.rows(variant))
     return [model.components_, model.n_iter_, model.n_steps_, [sorted(record.items()) for record in model.history_]]
+
+
+def _stopped_fit_of_an_autoencoder(workshop, folder, variant):
+    stopped_midway(folder, lambda: _fit_autoencoder(workshop, folder, variant))
+
+
+def _fit_autoencoder(workshop, folder, variant=0):
+    model = _autoencoder(variant, checkpoint_dir=folder, checkpoint_every=1).fit(workshop.rows(variant))
+    return [model.components_, model.encoder_, model.threshold_, model.n_iter_, _history(model)]
 
 
 def _make_report(workshop, folder, variant):
@@ -228,6 +279,11 @@ KINDS = {
     "dictionary of version 0.1": Kind(
         _make_dictionary_of_before, _use_dictionary, vouched=False, verified=True, names=_OVERFLOW
     ),
+    "autoencoder": Kind(_make_autoencoder, _use_autoencoder, verified=True),
+    "dictionary of another tool": Kind(
+        _make_dictionary_of_another_tool, _use_dictionary_of_another_tool, verified=True
+    ),
+    "checkpoint of an autoencoder": Kind(_stopped_fit_of_an_autoencoder, _fit_autoencoder, names=_OVERFLOW),
     "checkpoint of a fit": Kind(_stopped_fit, _fit, names=_OVERFLOW),
     "report": Kind(_make_report, _use_report, verified=True),
     "parts of a report": Kind(_make_parts, _use_parts, names=frozenset({"reports 0 and 1"})),

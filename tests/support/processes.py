@@ -10,6 +10,7 @@ _context = multiprocessing.get_context("forkserver" if "forkserver" in _ways els
 # The modules and not only the package, which loads nothing until it is used: processes that are killed after a moment
 # must have got to their work by then.
 _WORK = [
+    "skfactors.dictionaries.autoencoders.sparse_autoencoder",
     "skfactors.dictionaries.sparse_coding.sparse_dictionary",
     "skfactors.extraction.text.extractor",
     "skfactors.reports",
@@ -110,6 +111,21 @@ def fit_to(path, rows, *, sample_weight=None, pause=0.0, free_memory=(), **param
     dictionary = SparseDictionary(device="cpu", **parameters).fit(X, sample_weight=sample_weight)
     if rank == 0:
         dictionary.save(path)
+
+
+def fit_autoencoder_to(path, rows, *, pause=0.0, **parameters):
+    """Fit an autoencoder to rows in a file, and save it."""
+    import numpy as np
+
+    from skfactors import SparseAutoencoder
+    from skfactors.dictionaries.autoencoders.step import AutoencoderStep
+
+    if pause:
+        step = AutoencoderStep.learn_from
+        AutoencoderStep.learn_from = lambda *of: (time.sleep(pause), step(*of))[1]
+    model = SparseAutoencoder(device="cpu", **parameters).fit(np.load(rows, mmap_mode="r"))
+    if int(os.environ.get("RANK", "0")) == 0:
+        model.save(path)
 
 
 def fit_twice_to(path, rows, **parameters):

@@ -312,7 +312,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         weight = check_weight(sample_weight, X)
         if self.n_components is not None and self.n_components > len(X):
             raise ValueError(f"n_components={self.n_components} is more than the {len(X)} rows of X: give more rows.")
-        random_state = _random_state_of_its_own(self.random_state)
+        random_state = random_state_of_its_own(self.random_state)
         return self._learn(X, weight, random_state, going_on, self._schedule())
 
     @_fit_context(prefer_skip_nested_validation=True)
@@ -337,7 +337,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         going_on = hasattr(self, "components_")
         X = check_rows(self, X, reset=not going_on, largest=LARGEST[self.dtype])
         weight = check_weight(sample_weight, X)
-        random_state = self._random_state if going_on else _random_state_of_its_own(self.random_state)
+        random_state = self._random_state if going_on else random_state_of_its_own(self.random_state)
         schedule = self._schedule(max_iter=1, checkpoint_dir=None, early_stopping=False)
         return self._learn(X, weight, random_state, going_on, schedule)
 
@@ -455,7 +455,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         self._learner_state = {
             name.removeprefix("state."): array for name, array in arrays.items() if name.startswith("state.")
         }
-        self._random_state = _random_state_of_its_own(self.random_state)
+        self._random_state = random_state_of_its_own(self.random_state)
 
     def _learn(self, X, weight, random_state, going_on, schedule):
         parameters = {name: value for name, value in self.get_params().items() if name not in _NO_EFFECT_ON_FIT}
@@ -510,7 +510,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         return tags
 
 
-def _random_state_of_its_own(random_state) -> np.random.RandomState:
+def random_state_of_its_own(random_state) -> np.random.RandomState:
     """Return a random state that can be put back to where it was: NumPy's global one is for others too."""
     given = check_random_state(random_state)
     return np.random.RandomState(given.randint(2**31)) if given is check_random_state(None) else given

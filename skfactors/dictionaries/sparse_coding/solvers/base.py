@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import scipy.sparse
 import torch
 
+from skfactors.codes import csr_of
 from skfactors.learning.threads import torch_threads_for
 
 
@@ -68,15 +69,4 @@ class Solver(ABC):
         """
         with torch_threads_for(len(X) * self.components.numel()):
             codes, gaps = self.solve(X)
-        return _to_csr(codes), gaps
-
-
-def _to_csr(codes: torch.Tensor) -> scipy.sparse.csr_array:
-    """Drop zeros where the codes are, so that only the others leave an accelerator."""
-    if codes.device.type == "cpu":
-        return scipy.sparse.csr_array(codes.numpy())
-    rows, factors = codes.nonzero(as_tuple=True)
-    row_ends = torch.searchsorted(rows, torch.arange(len(codes) + 1, device=codes.device))
-    # SciPy wants the same type of integer in both.
-    values, factors, row_ends = (part.cpu().numpy() for part in (codes[rows, factors], factors.int(), row_ends.int()))
-    return scipy.sparse.csr_array((values, factors, row_ends), shape=tuple(codes.shape))
+        return csr_of(codes), gaps

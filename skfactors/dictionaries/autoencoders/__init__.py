@@ -1,0 +1,1 @@
+"""Sparse autoencoders: dictionaries with an encoder that codes a row in one pass."""

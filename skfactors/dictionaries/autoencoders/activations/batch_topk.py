@@ -1,0 +1,46 @@
+"""BatchTopK: the largest pre-activations of a minibatch, and a threshold once all is learned."""
+
+import numpy as np
+import torch
+
+from skfactors.dictionaries.autoencoders.activations.base import Activation
+
+
+class BatchTopK(Activation):
+    """
+    Keep the largest positive pre-activations of a minibatch, `n_nonzero_coefs` times as many as it has rows.
+
+    A row that is hard to reconstruct may so have more codes than another. `transform` keeps what is above one
+    threshold, with which rows have as many codes in the mean.
+
+    References
+    ----------
+    Bussmann, Leask, Nanda (2024), "BatchTopK sparse autoencoders".
+    """
+
+    selection = "above"
+
+    def narrow(self, counts, factors, z, processes):
+        """Return the entries that are left once those of the whole minibatch are known."""
+        n_rows = int(processes.sum_(torch.tensor([float(len(counts))], dtype=torch.float64))[0])
+        most = self.n_nonzero_coefs * n_rows
+        candidates = z
+        if processes.size > 1:
+            largest = np.sort(z)[::-1][:most]
+            candidates = processes.gather(torch.from_numpy(largest.copy()), most).numpy()
+        if np.count_nonzero(candidates) <= most:
+            return counts, factors, z
+        cutoff = np.partition(candidates, len(candidates) - most)[len(candidates) - most]
+        kept = z >= cutoff
+        rows = np.repeat(np.arange(len(counts)), counts)[kept]
+        return np.bincount(rows, minlength=len(counts)), factors[kept], z[kept]
+
+    def dense_entries(self, Z, P):
+        """Return which pre-activations are entries."""
+        most = min(self.n_nonzero_coefs * len(Z), Z.numel())
+        cutoff = Z.flatten().kthvalue(Z.numel() - most + 1).values if most else torch.inf
+        return (Z >= cutoff) & (Z > 0)
+
+    def fitted(self, W, P, shift):
+        """Return encoder, bias and threshold."""
+        return {"encoder": W, "bias": P[0], "threshold": np.full(P.shape[1], max(shift, 0.0))}

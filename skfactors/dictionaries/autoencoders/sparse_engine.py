@@ -1,0 +1,243 @@
+"""A step of learning on the CPU, in compiled code that touches what is active."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from skfactors.devices import keep_to_one_thread_if_forked
+from skfactors.dictionaries.autoencoders._learning import (
+    decode_rows,
+    learn_factors,
+    sort_by_factor,
+    sum_gradients,
+    update_factors,
+)
+from skfactors.dictionaries.autoencoders.activations.base import Activation
+from skfactors.dictionaries.autoencoders.selections import Largest
+from skfactors.dictionaries.autoencoders.weights import Weights, adam, aligned
+from skfactors.learning.processes import Processes
+from skfactors.learning.threads import in_parallel, torch_on_one_thread
+
+_ROWS_A_TASK = 256
+_FACTORS_A_TASK = 64
+
+
+@dataclass
+class Outcome:
+    """
+    What a step saw, before it changed anything.
+
+    Attributes
+    ----------
+    squared : float
+        Sum of ‖x - x̂‖² over this process's rows.
+    n_codes : int
+        Codes of this process's rows.
+    size : float
+        Sum of their magnitudes.
+    fired : ndarray of bool of shape (n_components,)
+        Which factors had codes, in any process.
+    residual : ndarray of shape (n_rows, n_features)
+        x̂ - x of this process's rows.
+    """
+
+    squared: float
+    n_codes: int
+    size: float
+    fired: np.ndarray
+    residual: np.ndarray
+
+
+@dataclass
+class _Entries:
+    """Pre-activations of rows, and what the loss has to do with them."""
+
+    counts: np.ndarray
+    factors: np.ndarray
+    codes: np.ndarray
+    by_product: np.ndarray
+    by_parameters: np.ndarray
+    slots: np.ndarray
+
+
+class SparseEngine:
+    """
+    Weights, and how they are learned from minibatches.
+
+    One dense product gives the pre-activations. All else is sparse: what is selected is decoded, the gradients are
+    summed up factor by factor, and each factor takes its step of Adam while its gradient is at hand. Factors without
+    an entry stay as they are.
+
+    Parameters
+    ----------
+    weights : Weights
+    activation : Activation
+    group_ends : ndarray of int of shape (n_groups,)
+        Where the nested prefixes end.
+    processes : Processes
+    """
+
+    def __init__(self, weights: Weights, activation: Activation, group_ends: np.ndarray, processes: Processes):
+        self.weights, self.activation, self.group_ends, self.processes = weights, activation, group_ends, processes
+        self._buffer = np.empty((0, 0, 0), weights.factors.dtype)
+
+    @torch_on_one_thread()
+    def learn(self, X, weight, rate: float, penalty: float, silent: np.ndarray, auxk: float) -> Outcome:
+        """
+        Take a step.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_rows, n_features)
+            This process's share of a minibatch.
+        weight : ndarray of shape (n_rows,)
+            By which losses are multiplied; 1 in sum over the minibatch.
+        rate : float
+        penalty : float
+        silent : ndarray of int
+            Factors that are to explain what the others leave.
+        auxk : float
+            By which the loss of that is multiplied.
+
+        Returns
+        -------
+        Outcome
+        """
+        keep_to_one_thread_if_forked()
+        rows = aligned(X.shape, self.weights.factors.dtype)
+        rows[...] = X
+        weight = weight.astype(rows.dtype)
+        S = self._residuals(len(rows))
+        entries, squared = self._entries(rows, weight, penalty, S)
+        residual = S[-2] * (len(self.group_ends) / weight)[:, None]
+        fired = self._sum_of_all(np.bincount(entries.factors, entries.codes != 0, len(self.weights.n_updates))) > 0
+        size = float(abs(entries.codes).sum(dtype=np.float64))
+        outcome = Outcome(squared, int(np.count_nonzero(entries.codes)), size, fired, residual)
+        parts = [entries]
+        if len(silent) and auxk:
+            parts.append(self._auxiliary_entries(rows, weight * rows.dtype.type(auxk), residual, silent, S))
+        self._update(rows, parts, S, rate)
+        return outcome
+
+    def _residuals(self, n_rows) -> np.ndarray:
+        """Return room for residuals: of each prefix, and of what silent factors explain."""
+        n_slots, width = len(self.group_ends) + 1, self.weights.factors.shape[2]
+        if self._buffer.shape[1] < n_rows:
+            self._buffer = aligned((n_slots, n_rows, width), self._buffer.dtype)
+        return self._buffer[:, :n_rows]
+
+    def _entries(self, X, weight, penalty, S) -> tuple[_Entries, float]:
+        weights, activation = self.weights, self.activation
+        transposed, bias = torch.from_numpy(weights.factors[0]).T, torch.from_numpy(weights.parameters[0])
+        tasks = [slice(start, min(start + _ROWS_A_TASK, len(X))) for start in range(0, len(X), _ROWS_A_TASK)]
+
+        def find(rows):
+            Z = torch.addmm(bias, torch.from_numpy(X[rows]), transposed).numpy()
+            return activation.find(Z, weights.parameters)
+
+        found = _joined(in_parallel(find, tasks), X.dtype)
+        counts, factors, z = activation.narrow(*found, self.processes)
+        p = weights.parameters[:, factors]
+        codes = activation.codes(z, p)
+        pulls, squared = self._decode(X, weight, counts, factors, codes, S[:-1])
+        second_pulls = None
+        if activation.decodes_twice:
+            second_pulls, _ = self._decode(X, weight, counts, factors, z, np.empty_like(S[:-1]))
+        weight_of_entries = np.repeat(weight, counts)
+        gradients = activation.gradients(z, p, pulls, second_pulls, weight_of_entries, z.dtype.type(penalty))
+        slots = np.searchsorted(self.group_ends, factors, side="right").astype(np.int8)
+        return _Entries(counts, factors, codes, *gradients, slots), squared
+
+    def _decode(self, X, weight, counts, factors, values, S):
+        """Reconstruct rows, fill in what that has to do with the loss, and return its derivatives and the error."""
+        ends = np.concatenate([[0], np.cumsum(counts)])
+        pulls = np.empty_like(values)
+        components, intercept = self.weights.factors[1], self.weights.intercept
+
+        def decode(start):
+            rows = slice(start, min(start + _ROWS_A_TASK, len(X)))
+            part = slice(ends[rows.start], ends[rows.stop])
+            return decode_rows(
+                X[rows],
+                components,
+                intercept,
+                counts[rows],
+                factors[part],
+                values[part],
+                self.group_ends,
+                weight[rows],
+                S[:, rows],
+                pulls[part],
+            )
+
+        return pulls, sum(in_parallel(decode, range(0, len(X), _ROWS_A_TASK)))
+
+    def _auxiliary_entries(self, X, weight, residual, silent, S) -> _Entries:
+        """Let factors that are silent reconstruct the error of the others, each row by the largest of them (AuxK)."""
+        encoder, components = self.weights.factors[:, silent]
+        Z = torch.addmm(
+            torch.from_numpy(self.weights.parameters[0, silent]), torch.from_numpy(X), torch.from_numpy(encoder).T
+        ).numpy()
+        counts, places, codes = Largest(max(X.shape[1] // 2, 1), None).sparse(Z)
+        pulls = np.empty_like(codes)
+        ends = np.array([len(silent)])
+        no_intercept = np.zeros_like(self.weights.intercept)
+        decode_rows(-residual, components, no_intercept, counts, places, codes, ends, weight, S[-1:], pulls)
+        by_parameters = np.zeros((len(self.weights.parameters), len(pulls)), pulls.dtype)
+        by_parameters[0] = pulls
+        slots = np.full(len(pulls), len(self.group_ends), np.int8)
+        return _Entries(counts, silent[places].astype(np.int32), codes, pulls, by_parameters, slots)
+
+    def _update(self, X, parts: list[_Entries], S, rate):
+        weights, n_components = self.weights, len(self.weights.n_updates)
+        rows, factors, codes, by_product, slots = (
+            np.concatenate(pieces)
+            for pieces in zip(
+                *(
+                    (np.repeat(np.arange(len(X)), part.counts), part.factors, part.codes, part.by_product, part.slots)
+                    for part in parts
+                ),
+                strict=True,
+            )
+        )
+        by_parameters = np.concatenate([part.by_parameters for part in parts], axis=1)
+        starts, order = sort_by_factor(factors, n_components)
+        touched = self._sum_of_all(np.diff(starts)) > 0
+        weights.n_updates += touched
+        weights.n_steps += 1
+        sums = np.stack([np.bincount(factors, values, n_components) for values in by_parameters])
+        sums = self._sum_of_all(sums).astype(X.dtype)[:, touched]
+        by_intercept = self._sum_of_all(S[0].sum(0, dtype=np.float64)).astype(X.dtype)
+        entries = (starts, rows[order], slots[order], codes[order], by_product[order], S, X)
+        moved = (weights.factors, weights.factor_moments, weights.n_updates, rate)
+        if self.processes.size == 1:
+            self._for_factors(lambda first, last: learn_factors(first, last, *entries, *moved))
+        else:
+            gradients = np.empty_like(weights.factors)
+            self._for_factors(lambda first, last: sum_gradients(first, last, *entries, gradients))
+            gradients = self.processes.sum_(torch.from_numpy(gradients)).numpy()
+            steps = (weights.factors, weights.factor_moments, weights.n_updates * touched, rate)
+            self._for_factors(lambda first, last: update_factors(first, last, gradients, *steps))
+        own, moments = weights.parameters[:, touched], weights.parameter_moments[:, :, touched]
+        adam(own, sums, moments, weights.n_updates[touched], rate)
+        weights.parameters[:, touched], weights.parameter_moments[:, :, touched] = own, moments
+        adam(weights.intercept, by_intercept, weights.intercept_moments, weights.n_steps[0], rate)
+
+    def _for_factors(self, function):
+        n_components = len(self.weights.n_updates)
+        in_parallel(
+            lambda first: function(first, min(first + _FACTORS_A_TASK, n_components)),
+            range(0, n_components, _FACTORS_A_TASK),
+        )
+
+    def _sum_of_all(self, array) -> np.ndarray:
+        """Add up an array over all processes."""
+        return self.processes.sum_(torch.from_numpy(array.astype(np.float64))).numpy()
+
+
+def _joined(parts, dtype):
+    """Put counts, factors and values of tasks one after the other."""
+    if not parts:
+        return np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, dtype)
+    return tuple(np.concatenate(pieces) for pieces in zip(*parts, strict=True))

@@ -1,0 +1,114 @@
+"""What is learned of an autoencoder: weights, and where Adam stands with each of them."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
+
+
+@dataclass
+class Weights:
+    """
+    Weights and their moments: arrays on the CPU, tensors elsewhere.
+
+    Attributes
+    ----------
+    factors : array of shape (2, n_components, n_features)
+        Encoder and components.
+    parameters : array of shape (n_parameters, n_components)
+        Those of the activation.
+    intercept : array of shape (n_features,)
+    factor_moments, parameter_moments, intercept_moments : array of shape (2, ...)
+        Running means of the gradients and of their squares.
+    n_updates : array of int of shape (n_components,)
+        How many steps each factor has taken.
+    n_steps : array of int of shape (1,)
+    """
+
+    factors: np.ndarray
+    parameters: np.ndarray
+    intercept: np.ndarray
+    factor_moments: np.ndarray
+    parameter_moments: np.ndarray
+    intercept_moments: np.ndarray
+    n_updates: np.ndarray
+    n_steps: np.ndarray
+
+    @classmethod
+    def begin(cls, encoder, components, parameters, dtype) -> "Weights":
+        """Take what there is to start from; the moments are zero."""
+        factors = aligned((2, *components.shape), dtype)
+        factors[0], factors[1] = encoder, components
+        parameters = np.array(parameters, dtype)
+        return cls(
+            factors,
+            parameters,
+            np.zeros(components.shape[1], dtype),
+            aligned((2, *factors.shape), dtype),
+            np.zeros((2, *parameters.shape), dtype),
+            np.zeros((2, components.shape[1]), dtype),
+            np.zeros(len(components), np.int64),
+            np.zeros(1, np.int64),
+        )
+
+    @classmethod
+    def like(cls, arrays: dict[str, np.ndarray], dtype) -> "Weights":
+        """Take copies of what :meth:`arrays` returned."""
+        weights = cls.begin(*arrays["factors"], arrays["parameters"], dtype)
+        weights.put(arrays)
+        return weights
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return copies of all of them, as arrays."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: value.detach().cpu().numpy().copy() if isinstance(value, torch.Tensor) else value.copy()
+            for name, value in found.items()
+        }
+
+    def put(self, arrays: dict[str, np.ndarray]) -> None:
+        """Put copies of arrays in place of them."""
+        for field in fields(self):
+            own = getattr(self, field.name)
+            own[...] = (
+                torch.from_numpy(arrays[field.name].copy()).to(own) if torch.is_tensor(own) else arrays[field.name]
+            )
+
+    def on(self, device: str) -> "Weights":
+        """Return them as tensors on a device."""
+        return Weights(*(torch.tensor(getattr(self, field.name), device=device) for field in fields(self)))
+
+    def forget(self, factors) -> None:
+        """Let some factors learn as if they were new."""
+        self.factor_moments[:, :, factors] = 0
+        self.parameter_moments[:, :, factors] = 0
+        self.n_updates[factors] = 0
+
+
+def adam(weight, gradient, moments, n_updates, rate):
+    """
+    Take a step of Adam, in place, with arrays or tensors.
+
+    Parameters
+    ----------
+    weight, gradient : array
+    moments : array of shape (2, ...)
+    n_updates : array of int that broadcasts
+        How many steps were taken, this one included; where it is 0, nothing changes.
+    rate : float
+
+    References
+    ----------
+    Kingma, Ba (2015), "Adam: a method for stochastic optimization".
+    """
+    moments[0] += (1 - BETA_1) * (gradient - moments[0])
+    moments[1] += (1 - BETA_2) * (gradient * gradient - moments[1])
+    mean, square = moments[0] / (1 - BETA_1**n_updates), moments[1] / (1 - BETA_2**n_updates)
+    weight -= rate * mean / (square**0.5 + EPSILON)
+
+
+def aligned(shape, dtype) -> np.ndarray:
+    """Make zeros that begin at a cache line: products of matrices can depend on that in the last bit."""
+    return torch.zeros(shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype).numpy()

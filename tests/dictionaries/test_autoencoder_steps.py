@@ -1,0 +1,161 @@
+"""A step of an autoencoder, beside the loss of each paper written out slowly and differentiated by torch."""
+
+import numpy as np
+import pytest
+import torch
+
+from skfactors.dictionaries.autoencoders.activations import ACTIVATIONS
+from skfactors.dictionaries.autoencoders.dense_engine import DenseEngine
+from skfactors.dictionaries.autoencoders.sparse_engine import SparseEngine
+from skfactors.dictionaries.autoencoders.weights import Weights
+from skfactors.learning.processes import OneProcess
+
+N_ROWS, N_COMPONENTS, N_FEATURES, K, PENALTY, AUXK = 300, 40, 12, 5, 0.3, 0.5
+GROUPS = {"one group": [N_COMPONENTS], "nested groups": [8, 20, N_COMPONENTS]}
+SILENT = {"nobody silent": [], "some silent": [3, 11, 30, 31, 37]}
+
+
+def problem(name, seed=0):
+    """Rows, weights that sum to 1, and an autoencoder of float64."""
+    rng = np.random.default_rng(seed)
+    encoder, components = rng.standard_normal((2, N_COMPONENTS, N_FEATURES))
+    components /= np.linalg.norm(components, axis=1, keepdims=True)
+    activation = ACTIVATIONS[name](K)
+    parameters = activation.begin(0.3 * rng.standard_normal(N_COMPONENTS), 2.0)
+    parameters = parameters + 0.1 * rng.standard_normal(parameters.shape)
+    weights = Weights.begin(encoder, components, parameters, np.float64)
+    weights.intercept[:] = rng.standard_normal(N_FEATURES)
+    weight = rng.random(N_ROWS)
+    return activation, weights, rng.standard_normal((N_ROWS, N_FEATURES)), weight / weight.sum()
+
+
+class StepFunction(torch.autograd.Function):
+    """H(z - θ), with the derivative by θ that the JumpReLU paper gives it: a window of width `bandwidth` around θ."""
+
+    @staticmethod
+    def forward(ctx, z, threshold, bandwidth):
+        ctx.save_for_backward(z, threshold)
+        ctx.bandwidth = bandwidth
+        return (z > threshold).double()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        z, threshold = ctx.saved_tensors
+        window = ((z - threshold) / ctx.bandwidth).abs() < 0.5
+        return None, (-gradient * window / ctx.bandwidth).sum(0), None
+
+
+def slow_codes(name, z, parameters):
+    """Codes, the penalty of each row, and the codes of a second reconstruction, as the papers have them."""
+    positive, none = torch.relu(z), torch.zeros(len(z), dtype=z.dtype)
+    if name == "relu":
+        return positive, positive.sum(1), None
+    if name == "topk":
+        least = positive.sort(1, descending=True).values[:, K - 1 : K]
+        return positive * (positive >= least), none, None
+    if name == "abs_topk":
+        least = z.abs().sort(1, descending=True).values[:, K - 1 : K]
+        return z * (z.abs() >= least), none, None
+    if name == "batch_topk":
+        least = positive.flatten().sort(descending=True).values[K * len(z) - 1]
+        return positive * (positive >= least), none, None
+    if name == "jump_relu":
+        threshold, bandwidth = parameters[1].exp(), ACTIVATIONS[name].bandwidth
+        step = StepFunction.apply(z, threshold, bandwidth)
+        # θ·∂H/∂θ instead of z·∂H/∂θ: in the window z is θ, which is how the paper writes it.
+        by_value = z * step.detach()
+        by_threshold = threshold.detach() * step - (threshold.detach() * step).detach()
+        return by_value + by_threshold, step.sum(1), None
+    product = z - parameters[0]
+    magnitude = torch.relu(parameters[1].exp() * product + parameters[2])
+    return (z > 0) * magnitude, positive.sum(1), positive
+
+
+def slow_gradients(name, weights, X, weight, group_ends, silent):
+    """Gradients by factors, parameters and intercept; those by components without what would lengthen them."""
+    factors, parameters, intercept = (
+        torch.tensor(array, requires_grad=True) for array in (weights.factors, weights.parameters, weights.intercept)
+    )
+    X, weight = torch.tensor(X), torch.tensor(weight)
+    encoder, components = factors
+    z = X @ encoder.T + parameters[0]
+    codes, penalties, second = slow_codes(name, z, parameters)
+    loss = PENALTY * (weight @ penalties)
+    for end in group_ends:
+        residual = X - (codes[:, :end] @ components[:end] + intercept)
+        loss = loss + weight @ residual.square().sum(1) / 2 / len(group_ends)
+        if second is not None:
+            of_second = X - (second[:, :end] @ components[:end].detach() + intercept.detach())
+            loss = loss + weight @ of_second.square().sum(1) / 2 / len(group_ends)
+    if silent:
+        own = torch.relu(z[:, silent])
+        least = own.sort(1, descending=True).values[:, min(N_FEATURES // 2, len(silent)) - 1, None]
+        left = residual.detach() - (own * (own >= least)) @ components[silent]
+        loss = loss + AUXK * (weight @ left.square().sum(1)) / 2
+    gradients = [
+        np.zeros(tensor.shape) if gradient is None else gradient.numpy()
+        for tensor, gradient in zip(
+            (factors, parameters, intercept),
+            torch.autograd.grad(loss, (factors, parameters, intercept), allow_unused=True),
+            strict=True,
+        )
+    ]
+    along = np.einsum("ij,ij->i", gradients[0][1], weights.factors[1])
+    gradients[0][1] -= along[:, None] * weights.factors[1]
+    return gradients
+
+
+def engine_of(kind, name, group_ends):
+    activation, weights, X, weight = problem(name)
+    of = (weights, activation, np.array(group_ends), OneProcess())
+    return (SparseEngine(*of) if kind == "sparse" else DenseEngine(*of, "cpu")), X, weight
+
+
+@pytest.mark.parametrize("silent", SILENT)
+@pytest.mark.parametrize("groups", GROUPS)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("kind", ["sparse", "dense"])
+def test_a_step_follows_the_gradient_of_the_loss_written_out(kind, name, groups, silent):
+    engine, X, weight = engine_of(kind, name, GROUPS[groups])
+    expected = slow_gradients(name, problem(name)[1], X, weight, GROUPS[groups], SILENT[silent])
+    engine.learn(X, weight, 1e-3, PENALTY, np.array(SILENT[silent], dtype=np.int64), AUXK)
+    after = engine.weights.arrays()
+    for found, wanted in zip(("factor_moments", "parameter_moments", "intercept_moments"), expected, strict=True):
+        # What Adam keeps after one step is a tenth of the gradient.
+        np.testing.assert_allclose(after[found][0] * 10, wanted, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_the_slow_gradients_do_not_vanish(name):
+    _, weights, X, weight = problem(name)
+    for gradient in slow_gradients(name, weights, X, weight, [N_COMPONENTS], []):
+        assert abs(gradient).max() > 1e-4
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_sparse_and_dense_steps_learn_the_same(name):
+    learned = []
+    for kind in ("sparse", "dense"):
+        engine, X, weight = engine_of(kind, name, GROUPS["nested groups"])
+        for number in range(10):
+            silent = np.array(SILENT["some silent"] if number % 2 else [], dtype=np.int64)
+            outcome = engine.learn(X[number:], weight[number:], 1e-2, PENALTY, silent, AUXK)
+        learned.append((engine.weights.arrays(), outcome))
+    (one, of_one), (other, of_other) = learned
+    for array in one:
+        np.testing.assert_allclose(one[array], other[array], atol=1e-9)
+    np.testing.assert_allclose(of_one.residual, of_other.residual, atol=1e-9)
+    assert of_one.n_codes == of_other.n_codes and of_one.squared == pytest.approx(of_other.squared)
+    np.testing.assert_array_equal(of_one.fired, of_other.fired)
+    np.testing.assert_allclose(np.linalg.norm(one["factors"][1], axis=1), 1)
+
+
+def test_factors_without_an_entry_stay_as_they_are():
+    engine, X, weight = engine_of("sparse", "relu", [N_COMPONENTS])
+    engine.weights.parameters[0, 7] = -1e3
+    before = engine.weights.arrays()
+    outcome = engine.learn(X, weight, 1e-2, PENALTY, np.array([], np.int64), AUXK)
+    after = engine.weights.arrays()
+    assert not outcome.fired[7] and outcome.fired.sum() > 30
+    np.testing.assert_array_equal(after["factors"][:, 7], before["factors"][:, 7])
+    assert after["n_updates"][7] == 0 and abs(after["factors"][:, 8] - before["factors"][:, 8]).max() > 1e-3
