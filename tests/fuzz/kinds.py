@@ -279,7 +279,7 @@ KINDS = {
     "dictionary of version 0.1": Kind(
         _make_dictionary_of_before, _use_dictionary, vouched=False, verified=True, names=_OVERFLOW
     ),
-    "autoencoder": Kind(_make_autoencoder, _use_autoencoder, verified=True),
+    "autoencoder": Kind(_make_autoencoder, _use_autoencoder, verified=True, names=_OVERFLOW),
     "dictionary of another tool": Kind(
         _make_dictionary_of_another_tool, _use_dictionary_of_another_tool, verified=True
     ),
