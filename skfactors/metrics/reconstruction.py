@@ -114,6 +114,11 @@ class VarianceSums:
             raise ValueError("the rows vary too little to be squared, by less than 1e-140: scale them up.")
         self._combine(len(X), X[0] + shift, variation, unexplained)
 
+    @property
+    def n_features(self) -> int | None:
+        """Width of the rows so far; None where there were none."""
+        return len(self._mean) if self._n_rows else None
+
     def merge(self, other) -> None:
         """Take in what another holds."""
         if other._n_rows:

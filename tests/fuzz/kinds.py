@@ -270,6 +270,8 @@ def _extract(workshop, folder, variant=0):
 
 # What a fit says that goes on from sums so large that somebody must have made them: it cannot know of the file.
 _OVERFLOW = frozenset({"overflow"})
+# What `FactorReport.merge` says of reports that do not belong together.
+_MERGED = frozenset({"reports 0 and 1"})
 
 KINDS = {
     "store": Kind(_make_store, _use_store, finite=False, verified=True),
@@ -285,8 +287,8 @@ KINDS = {
     ),
     "checkpoint of an autoencoder": Kind(_stopped_fit_of_an_autoencoder, _fit_autoencoder, names=_OVERFLOW),
     "checkpoint of a fit": Kind(_stopped_fit, _fit, names=_OVERFLOW),
-    "report": Kind(_make_report, _use_report, verified=True),
-    "parts of a report": Kind(_make_parts, _use_parts, names=frozenset({"reports 0 and 1"})),
+    "report": Kind(_make_report, _use_report, verified=True, names=_MERGED),
+    "parts of a report": Kind(_make_parts, _use_parts, names=_MERGED),
     "checkpoint of a report": Kind(_stopped_report, _report),
     "cache": Kind(_extract, _extract, serves=True, finite=False),
 }

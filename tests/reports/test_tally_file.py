@@ -3,7 +3,7 @@ import pytest
 from support.small_store import SmallStore, fitted_model
 
 from skfactors.reports import FactorReport
-from skfactors.reports.counting.tally import Tally
+from skfactors.reports.counting.tally import Tally, merged
 
 
 @pytest.fixture
@@ -66,6 +66,19 @@ def test_arrays_that_contradict_each_other_are_refused(state, name, value):
     array.reshape(-1)[0] = value
     with pytest.raises(ValueError, match=name):
         Tally.from_state(description, arrays | {name: array})
+
+
+def test_rows_without_a_mean_are_refused(state):
+    description, arrays = state
+    with pytest.raises(ValueError, match="variance.mean"):
+        Tally.from_state(description, arrays | {"variance.mean": np.empty(0)})
+
+
+def test_tallies_of_rows_of_different_widths_are_not_merged(state):
+    description, arrays = state
+    narrower = Tally.from_state(description, arrays | {"variance.mean": arrays["variance.mean"][:-1]})
+    with pytest.raises(ValueError, match="reports 0 and 1 are of rows of different widths"):
+        merged([Tally.from_state(*state), narrower])
 
 
 def test_a_claim_of_many_factors_is_refused_before_memory_is_taken(state):

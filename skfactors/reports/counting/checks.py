@@ -90,6 +90,7 @@ def _check_counts(n_components, arrays):
         "values.table": (arrays["values.table"] >= 0).all() and not arrays["values.table"][active == 0].any(),
         "values.thresholds": (arrays["values.thresholds"] >= 0).all(),
         "variance.n_rows": 0 <= arrays["variance.n_rows"][0] <= rows_by_slot.sum(),
+        "variance.mean": (arrays["variance.mean"].size > 0) == (arrays["variance.n_rows"][0] > 0),
         "variance.sums": (arrays["variance.sums"] >= 0).all(),
     }
     _raise_where_not(fits)

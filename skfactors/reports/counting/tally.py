@@ -107,6 +107,11 @@ class Tally:
             for batch in gen_batches(len(places), ROWS_RECONSTRUCTED_AT_ONCE):
                 self._variance.add(X[batch], reconstruct(X[batch], codes[batch]))
 
+    @property
+    def n_features(self) -> int | None:
+        """Width of the rows that were coded, where they are known."""
+        return self._variance.n_features
+
     def overlap(self, other) -> list[int]:
         """List documents of which another may hold the same rows, a few at most."""
         return self._documents.overlap(other._documents)
@@ -264,6 +269,10 @@ def _check_same_kind(first, other, number):
         raise ValueError(
             f"reports 0 and {number} are of different dictionaries: one has {first.n_components} factors, the other "
             f"{other.n_components}."
+        )
+    if len({first.n_features, other.n_features} - {None}) > 1:
+        raise ValueError(
+            f"reports 0 and {number} are of rows of different widths: {first.n_features} and {other.n_features}."
         )
     if first.dictionary != other.dictionary:
         raise ValueError(
