@@ -98,6 +98,8 @@ def sae_lens(batch):
         )
         model = kind(config(d_in=X.shape[1], d_sae=n_components, k=k))
         settings = SAETrainerConfig(total_training_samples=n_steps * BATCH_SIZE, train_batch_size_samples=BATCH_SIZE)
+        # As its runner sets it, which this goes without.
+        settings.lr_end = settings.lr / 10 if settings.lr_end is None else settings.lr_end
         trainer = SAETrainer(cfg=settings, sae=model, data_provider=batches(X, n_steps + 1))
         model = trainer.fit()
         model.eval()

@@ -108,6 +108,8 @@ def main():
         for _ in range(options.runs):
             for name, run in runs.items():
                 results.setdefault(name, []).append(run())
+                # A run that fails later takes none of these along.
+                console.print(f"{name}: {json.dumps(results[name][-1])}", soft_wrap=True)
     settings = f"{X.shape[1]} wide, {N_COMPONENTS:,} latents, k = {K}, {len(held_out):,} rows held out"
     table = Table(title=f"{settings}, medians of {options.runs} runs in turn")
     for heading in ("learned by", "rows/s", "rows/CPU s", "seconds", "explained variance", "L0", "dead"):
