@@ -2,6 +2,9 @@
 
 import math
 import os
+import warnings
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -94,3 +97,40 @@ def keep_to_one_thread_if_forked() -> None:
     if _process != os.getpid():
         torch.set_num_threads(1)
         _process = os.getpid()
+
+
+@cache
+def fused(device: str, load: Callable[[str], Callable]) -> Callable | None:
+    """
+    Compile a kernel that does in one go what torch does in many.
+
+    Parameters
+    ----------
+    device : str
+        A torch device string.
+    load : callable
+        Called with the device: imports what needs Triton, tries it there, and returns it.
+
+    Returns
+    -------
+    callable or None
+        What `load` returned; None on devices that are no GPU of CUDA or ROCm, and where Triton is missing.
+
+    Warns
+    -----
+    RuntimeWarning
+        If Triton cannot compile here: it needs a C compiler, Python's header files and a GPU that it knows.
+    """
+    if torch.device(device).type != "cuda":
+        return None
+    try:
+        return load(device)
+    except ImportError:
+        return None
+    except Exception as error:  # Compilers and drivers raise what they like.
+        warnings.warn(
+            f"Triton cannot compile for {device}, and work on it is several times slower without: {error}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None

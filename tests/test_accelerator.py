@@ -8,7 +8,10 @@ import pytest
 import torch
 from support.problems import random_problem
 
-from skfactors import FactorReport, SparseDictionary, TransformerFeatureExtractor
+from skfactors import FactorReport, SparseAutoencoder, SparseDictionary, TransformerFeatureExtractor
+from skfactors.devices import fused
+from skfactors.dictionaries.autoencoders import dense_engine
+from skfactors.dictionaries.autoencoders.activations import ACTIVATIONS
 from skfactors.dictionaries.sparse_coding.objective import relative_duality_gap
 from skfactors.dictionaries.sparse_coding.solvers import SOLVERS, batched
 from skfactors.metrics import explained_variance
@@ -31,7 +34,8 @@ def texts(texts):
 
 @pytest.fixture
 def without_triton(monkeypatch):
-    monkeypatch.setattr(batched, "fused_descent", lambda device: None)
+    monkeypatch.setattr(batched, "fused", lambda device, load: None)
+    monkeypatch.setattr(dense_engine, "fused", lambda device, load: None)
 
 
 def solved_on_gpu(solver, problem, positive, tol, alpha=0.4):
@@ -76,9 +80,10 @@ def test_the_company_of_rows_changes_no_code():
     np.testing.assert_allclose(together[:7], alone, atol=1e-9)
 
 
-def test_the_kernel_is_what_codes_rows_where_it_compiles():
+def test_kernels_are_what_is_used_where_they_compile():
     pytest.importorskip("triton")
-    assert batched.fused_descent("cuda") is not None
+    assert fused("cuda", batched._load_descent) is not None
+    assert fused("cuda", dense_engine._load_fused_update) is not None
 
 
 def test_where_triton_cannot_compile_coding_goes_on_and_says_so(monkeypatch):
@@ -88,10 +93,10 @@ def test_where_triton_cannot_compile_coding_goes_on_and_says_so(monkeypatch):
         raise RuntimeError("Failed to find C compiler")
 
     monkeypatch.setattr(descent, "descend", fails)
-    batched.fused_descent.cache_clear()
+    fused.cache_clear()
     with pytest.warns(RuntimeWarning, match="slower without: Failed to find C compiler"):
         gaps = solved_on_gpu("batched_active_set", random_problem(0), True, tol=1e-5)[2]
-    batched.fused_descent.cache_clear()
+    fused.cache_clear()
     assert gaps.max() <= 1e-5
 
 
@@ -226,3 +231,69 @@ def test_pursued_codes_are_those_of_a_cpu(rows):
     np.testing.assert_allclose(
         codes, gpu.set_params(device="cpu").transform(rows[:500]).toarray(), rtol=1e-3, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_autoencoder_learns_as_well_as_on_a_cpu(rows, name):
+    settings = {"activation": name, "n_nonzero_coefs": 6, "max_iter": 4, "batch_size": 256, "random_state": 0}
+    gpu, cpu = (SparseAutoencoder(96, device=device, **settings).fit(rows) for device in ("cuda", "cpu"))
+    assert gpu.score(rows) == pytest.approx(cpu.score(rows), abs=0.02)
+    assert gpu.transform(rows).nnz / len(rows) == pytest.approx(6, rel=0.05)
+    assert gpu.device_ == "cuda" and isinstance(gpu.encoder_, np.ndarray)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_autoencoder_codes_rows_as_on_a_cpu(rows, name):
+    model = SparseAutoencoder(96, activation=name, n_nonzero_coefs=6, max_iter=2, random_state=0, device="cuda")
+    codes = model.fit(rows).transform(rows)
+    on_cpu = model.set_params(device="cpu").transform(rows)
+    # Rounding may decide which of two equals is a code.
+    assert abs((codes != 0) - (on_cpu != 0)).sum() <= 1e-4 * codes.nnz
+    np.testing.assert_allclose(model.inverse_transform(codes), model.inverse_transform(on_cpu), atol=1e-2)
+
+
+@pytest.mark.parametrize("groups", [None, [8, 24, 64]])
+@pytest.mark.parametrize("auxk", [0, 1 / 32])
+@pytest.mark.usefixtures("without_triton")
+def test_without_triton_an_autoencoder_learns_the_same(rows, groups, auxk):
+    settings = {"n_nonzero_coefs": 6, "max_iter": 1, "batch_size": 256, "random_state": 0, "device": "cuda"}
+    settings |= {"group_sizes": groups, "auxk": auxk, "dtype": "float64"}
+    plain = SparseAutoencoder(96, **settings).fit(rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dense_engine, "fused", fused)
+        kernel = SparseAutoencoder(96, **settings).fit(rows)
+    for name in ("components_", "encoder_", "encoder_intercept_", "intercept_", "threshold_"):
+        np.testing.assert_allclose(getattr(kernel, name), getattr(plain, name), atol=1e-6)
+
+
+def test_bfloat16_learns_nearly_as_well(rows):
+    settings = {"n_nonzero_coefs": 6, "max_iter": 4, "batch_size": 256, "random_state": 0, "device": "cuda"}
+    half, whole = (SparseAutoencoder(96, dtype=dtype, **settings).fit(rows) for dtype in ("bfloat16", "float32"))
+    assert half.score(rows) == pytest.approx(whole.score(rows), abs=0.03)
+    assert half.transform(rows).dtype == np.float32
+
+
+def test_an_autoencoder_that_was_killed_goes_on_to_the_same_weights(rows, tmp_path):
+    pytest.importorskip("sklearn.callback", reason="this version of scikit-learn has no callbacks")
+    settings = {"n_nonzero_coefs": 6, "max_iter": 2, "batch_size": 256, "random_state": 0, "device": "cuda"}
+    straight = SparseAutoencoder(96, **settings).fit(rows)
+    settings |= {"checkpoint_dir": tmp_path, "checkpoint_every": 7}
+    with pytest.raises(KeyboardInterrupt):
+        SparseAutoencoder(96, **settings).set_callbacks(CountsBatches(die_after=30)).fit(rows)
+    resumed = SparseAutoencoder(96, **settings).fit(rows)
+    for name in ("components_", "encoder_", "threshold_"):
+        np.testing.assert_array_equal(getattr(resumed, name), getattr(straight, name))
+
+
+def test_an_autoencoder_goes_on_learning_on_a_gpu_and_is_opened_without_one(rows, tmp_path, monkeypatch):
+    model = SparseAutoencoder(96, n_nonzero_coefs=6, random_state=0, device="cuda", batch_size=256)
+    for part in np.array_split(rows, 5):
+        model.partial_fit(part)
+    model.save(tmp_path / "model")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    opened = SparseAutoencoder.load(tmp_path / "model").set_params(device="cpu")
+    assert opened.score(rows) == pytest.approx(model.set_params(device="cpu").score(rows))
+    before = opened.score(rows)
+    for part in np.array_split(rows, 5):
+        opened.partial_fit(part)
+    assert opened.score(rows) > before

@@ -7,11 +7,13 @@ import torch
 from skfactors.dictionaries.autoencoders.activations import ACTIVATIONS
 from skfactors.dictionaries.autoencoders.dense_engine import DenseEngine
 from skfactors.dictionaries.autoencoders.sparse_engine import SparseEngine
+from skfactors.dictionaries.autoencoders.starting import Standardizer
 from skfactors.dictionaries.autoencoders.weights import Weights
 from skfactors.learning.processes import OneProcess
 
 N_ROWS, N_COMPONENTS, N_FEATURES, K, PENALTY, AUXK = 300, 40, 12, 5, 0.3, 0.5
 GROUPS = {"one group": [N_COMPONENTS], "nested groups": [8, 20, N_COMPONENTS]}
+AS_IT_IS = Standardizer(np.zeros(N_FEATURES), 1.0)
 SILENT = {"nobody silent": [], "some silent": [3, 11, 30, 31, 37]}
 
 
@@ -118,7 +120,7 @@ def engine_of(kind, name, group_ends):
 def test_a_step_follows_the_gradient_of_the_loss_written_out(kind, name, groups, silent):
     engine, X, weight = engine_of(kind, name, GROUPS[groups])
     expected = slow_gradients(name, problem(name)[1], X, weight, GROUPS[groups], SILENT[silent])
-    engine.learn(X, weight, 1e-3, PENALTY, np.array(SILENT[silent], dtype=np.int64), AUXK)
+    engine.learn(X, AS_IT_IS, weight, 1e-3, PENALTY, np.array(SILENT[silent], dtype=np.int64), AUXK)
     after = engine.weights.arrays()
     for found, wanted in zip(("factor_moments", "parameter_moments", "intercept_moments"), expected, strict=True):
         # What Adam keeps after one step is a tenth of the gradient.
@@ -139,7 +141,7 @@ def test_sparse_and_dense_steps_learn_the_same(name):
         engine, X, weight = engine_of(kind, name, GROUPS["nested groups"])
         for number in range(10):
             silent = np.array(SILENT["some silent"] if number % 2 else [], dtype=np.int64)
-            outcome = engine.learn(X[number:], weight[number:], 1e-2, PENALTY, silent, AUXK)
+            outcome = engine.learn(X[number:], AS_IT_IS, weight[number:], 1e-2, PENALTY, silent, AUXK)
         learned.append((engine.weights.arrays(), outcome))
     (one, of_one), (other, of_other) = learned
     for array in one:
@@ -154,7 +156,7 @@ def test_factors_without_an_entry_stay_as_they_are():
     engine, X, weight = engine_of("sparse", "relu", [N_COMPONENTS])
     engine.weights.parameters[0, 7] = -1e3
     before = engine.weights.arrays()
-    outcome = engine.learn(X, weight, 1e-2, PENALTY, np.array([], np.int64), AUXK)
+    outcome = engine.learn(X, AS_IT_IS, weight, 1e-2, PENALTY, np.array([], np.int64), AUXK)
     after = engine.weights.arrays()
     assert not outcome.fired[7] and outcome.fired.sum() > 30
     np.testing.assert_array_equal(after["factors"][:, 7], before["factors"][:, 7])

@@ -1,8 +1,9 @@
-"""A step of learning on an accelerator, in plain torch."""
+"""A step of learning on an accelerator, in torch."""
 
 import numpy as np
 import torch
 
+from skfactors.devices import fused
 from skfactors.dictionaries.autoencoders.activations.base import Activation
 from skfactors.dictionaries.autoencoders.losses import loss
 from skfactors.dictionaries.autoencoders.sparse_engine import Outcome
@@ -13,6 +14,9 @@ from skfactors.learning.processes import Processes
 class DenseEngine:
     """
     Weights, and how they are learned from minibatches: as in `SparseEngine`, with dense arrays.
+
+    Rows go to the device as they come, and what a step saw comes back in one piece: a device that waits for the host,
+    or the host for it, is what such steps cost.
 
     Parameters
     ----------
@@ -28,46 +32,75 @@ class DenseEngine:
     def __init__(self, weights: Weights, activation: Activation, group_ends, processes: Processes, device, half=False):
         self.weights, self.activation, self.group_ends = weights.on(device), activation, group_ends.tolist()
         self.processes, self._device, self._half = processes, device, half
+        # Apple's GPUs have no double precision.
+        self._exact = torch.float32 if torch.device(device).type == "mps" else torch.float64
+        self._fused_update = fused(device, _load_fused_update)
 
-    def learn(self, X, weight, rate: float, penalty: float, silent: np.ndarray, auxk: float) -> Outcome:
+    def learn(self, X, standardizer, weight, rate: float, penalty: float, silent: np.ndarray, auxk: float) -> Outcome:
         """Take a step."""
         weights = self.weights
-        X, weight = (torch.as_tensor(np.ascontiguousarray(array)).to(weights.factors) for array in (X, weight))
+        X, weight, mean = (
+            # Converted there: half as much to send, and quicker.
+            torch.as_tensor(np.ascontiguousarray(array)).to(self._device).to(self._exact)
+            for array in (X, weight, standardizer.mean)
+        )
+        silent = torch.as_tensor(silent, device=self._device)
+        exact = (X - mean) * standardizer.scale
+        X, exact_weight, weight = exact.to(weights.factors.dtype), weight, weight.to(weights.factors.dtype)
         leaves = [
             tensor.detach().requires_grad_() for tensor in (weights.factors, weights.parameters, weights.intercept)
         ]
-        silent = torch.as_tensor(silent, device=X.device)
         with torch.enable_grad(), torch.autocast(X.device.type, torch.bfloat16, enabled=self._half):
             total, codes, entries, residual = loss(
                 X, weight, *leaves, self.activation, self.group_ends, penalty, silent, auxk
             )
-            by_factors, by_parameters, by_intercept = torch.autograd.grad(total, leaves, materialize_grads=True)
-        fired, touched = (self.processes.sum_(mask.any(0).to(X.dtype)) > 0 for mask in (codes.detach() != 0, entries))
-        for gradient in (by_factors, by_parameters, by_intercept):
+            gradients = torch.autograd.grad(total, leaves, materialize_grads=True)
+        codes = codes.detach()
+        is_code = codes != 0
+        fired, touched = (self.processes.sum_(mask.any(0).to(X.dtype)) > 0 for mask in (is_code, entries))
+        for gradient in gradients:
             self.processes.sum_(gradient)
-        self._update(by_factors, by_parameters, by_intercept, touched, rate)
-        squared, size = residual.square().sum().item(), codes.detach().abs().sum().item()
-        n_codes = int((codes.detach() != 0).sum())
-        return Outcome(squared, n_codes, size, fired.cpu().numpy(), residual.cpu().numpy())
+        self._update(*gradients, touched, rate)
+        losses = residual.to(self._exact).square().sum(1)
+        sums = [losses @ exact_weight / 2, losses.sum(), is_code.sum(), codes.abs().sum(), exact.square().sum()]
+        seen = torch.cat([torch.stack([value.to(self._exact) for value in sums]), exact.sum(0), fired.to(self._exact)])
+        of_rows, of_features, fired = np.split(seen.cpu().numpy(), [len(sums), len(sums) + X.shape[1]])
+        return Outcome(*of_rows, of_features, fired > 0, residual)
 
     @torch.no_grad()
     def _update(self, by_factors, by_parameters, by_intercept, touched, rate):
         weights = self.weights
         weights.n_updates += touched
         weights.n_steps += 1
-        # What would lengthen a component is no use: its length is 1.
-        components = weights.factors[1]
-        by_factors[1] -= (by_factors[1] * components).sum(1, keepdim=True) * components
-        moving = torch.nonzero(touched).ravel()
-        n_updates = weights.n_updates[moving].to(weights.factors)
-        for own, gradient, moments, counts in (
-            (weights.factors, by_factors, weights.factor_moments, n_updates[:, None]),
-            (weights.parameters, by_parameters, weights.parameter_moments, n_updates),
-        ):
-            axis = 1
-            part, part_moments = own.index_select(axis, moving), moments.index_select(axis + 1, moving)
-            adam(part, gradient.index_select(axis, moving), part_moments, counts, rate)
-            own.index_copy_(axis, moving, part)
-            moments.index_copy_(axis + 1, moving, part_moments)
-        weights.factors[1] /= weights.factors[1].norm(dim=1, keepdim=True)
-        adam(weights.intercept, by_intercept, weights.intercept_moments, int(weights.n_steps[0]), rate)
+        counts = torch.where(touched, weights.n_updates, 0)
+        update = self._fused_update or _update_factors
+        update(by_factors, weights.factors, weights.factor_moments, counts, rate)
+        _adam_of_some(by_parameters, weights.parameters, weights.parameter_moments, counts, rate)
+        n_steps = weights.n_steps.to(by_intercept)
+        adam(weights.intercept, by_intercept, weights.intercept_moments, n_steps, rate)
+
+
+def _load_fused_update(device):
+    """Return the kernel that moves factors, once it has moved one."""
+    from skfactors.dictionaries.autoencoders._fused_update import update_factors
+
+    gradients, weights, *moments = torch.ones(4, 2, 1, 1, device=device)
+    update_factors(gradients, weights, torch.stack(moments), torch.ones(1, dtype=torch.int64, device=device), 0.0)
+    return update_factors
+
+
+def _update_factors(gradients, weights, moments, n_updates, rate):
+    """Take a step of Adam with factors, whose components stay of length 1, where `n_updates` is not 0."""
+    # What would lengthen a component is no use: its length is 1.
+    gradients[1] -= (gradients[1] * weights[1]).sum(1, keepdim=True) * weights[1]
+    _adam_of_some(gradients, weights, moments, n_updates[:, None], rate)
+    weights[1] /= weights[1].norm(dim=1, keepdim=True)
+
+
+def _adam_of_some(gradient, weight, moments, n_updates, rate):
+    """Take a step of Adam where `n_updates` is not 0."""
+    moves, counts = n_updates > 0, n_updates.clamp_min(1).to(weight)
+    new, new_moments = weight.clone(), moments.clone()
+    adam(new, gradient, new_moments, counts, rate)
+    torch.where(moves, new, weight, out=weight)
+    torch.where(moves, new_moments, moments, out=moments)

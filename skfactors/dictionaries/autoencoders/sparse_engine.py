@@ -30,23 +30,32 @@ class Outcome:
 
     Attributes
     ----------
+    loss : float
+        Weighted sum of ½‖x - x̂‖² over this process's rows.
     squared : float
-        Sum of ‖x - x̂‖² over this process's rows.
+        Sum of ‖x - x̂‖² over them.
     n_codes : int
-        Codes of this process's rows.
+        Their codes.
     size : float
-        Sum of their magnitudes.
+        Sum of the magnitudes of these.
+    squares : float
+        Sum of ‖x‖².
+    total : ndarray of float64 of shape (n_features,)
+        Sum of the rows.
     fired : ndarray of bool of shape (n_components,)
         Which factors had codes, in any process.
-    residual : ndarray of shape (n_rows, n_features)
-        x̂ - x of this process's rows.
+    residual : ndarray or Tensor of shape (n_rows, n_features)
+        x̂ - x of this process's rows, where the engine has it.
     """
 
+    loss: float
     squared: float
     n_codes: int
     size: float
+    squares: float
+    total: np.ndarray
     fired: np.ndarray
-    residual: np.ndarray
+    residual: np.ndarray | torch.Tensor
 
 
 @dataclass
@@ -83,14 +92,15 @@ class SparseEngine:
         self._buffer = np.empty((0, 0, 0), weights.factors.dtype)
 
     @torch_on_one_thread()
-    def learn(self, X, weight, rate: float, penalty: float, silent: np.ndarray, auxk: float) -> Outcome:
+    def learn(self, X, standardizer, weight, rate: float, penalty: float, silent: np.ndarray, auxk: float) -> Outcome:
         """
         Take a step.
 
         Parameters
         ----------
         X : ndarray of shape (n_rows, n_features)
-            This process's share of a minibatch.
+            This process's share of a minibatch, as rows come.
+        standardizer : Standardizer
         weight : ndarray of shape (n_rows,)
             By which losses are multiplied; 1 in sum over the minibatch.
         rate : float
@@ -106,14 +116,25 @@ class SparseEngine:
         """
         keep_to_one_thread_if_forked()
         rows = aligned(X.shape, self.weights.factors.dtype)
-        rows[...] = X
+        rows[...] = standardizer.apply(X, rows.dtype)
         weight = weight.astype(rows.dtype)
         S = self._residuals(len(rows))
         entries, squared = self._entries(rows, weight, penalty, S)
         residual = S[-2] * (len(self.group_ends) / weight)[:, None]
         fired = self._sum_of_all(np.bincount(entries.factors, entries.codes != 0, len(self.weights.n_updates))) > 0
         size = float(abs(entries.codes).sum(dtype=np.float64))
-        outcome = Outcome(squared, int(np.count_nonzero(entries.codes)), size, fired, residual)
+        losses = np.einsum("ij,ij->i", residual, residual, dtype=np.float64) / 2
+        exact = rows.astype(np.float64)
+        outcome = Outcome(
+            losses @ weight,
+            squared,
+            int(np.count_nonzero(entries.codes)),
+            size,
+            np.vdot(exact, exact),
+            exact.sum(0),
+            fired,
+            residual,
+        )
         parts = [entries]
         if len(silent) and auxk:
             parts.append(self._auxiliary_entries(rows, weight * rows.dtype.type(auxk), residual, silent, S))

@@ -113,21 +113,11 @@ class AutoencoderStep(Step):
         """
         total = weight.sum()
         X, weight = self.processes.share_of(rows), self.processes.share_of(weight)
-        X = self.standardizer.apply(X, self._dtype)
         silent = np.flatnonzero(self.idle_weight >= _AUXILIARY_PATIENCE * patience)
         rate = self.pace.at(self.n_steps)
-        outcome = self.engine.learn(X, weight / total, rate, self.penalty, silent, self.auxk)
-        exact = X.astype(np.float64)
-        losses = np.einsum("ij,ij->i", outcome.residual, outcome.residual, dtype=np.float64) / 2
-        sums = self._sums_of_all(
-            losses @ weight,
-            outcome.n_codes,
-            outcome.size,
-            outcome.squared,
-            len(X),
-            np.vdot(exact, exact),
-            *exact.sum(0),
-        )
+        outcome = self.engine.learn(X, self.standardizer, weight / total, rate, self.penalty, silent, self.auxk)
+        of_this_process = (outcome.loss, outcome.n_codes, outcome.size, outcome.squared, len(X), outcome.squares)
+        sums = self._sums_of_all(*of_this_process, *outcome.total)
         objective, n_codes, size, unexplained, n_rows, squares, *first_moment = sums
         if not np.isfinite(objective):
             raise_overflow()
@@ -141,7 +131,7 @@ class AutoencoderStep(Step):
         return {
             "step": self.n_steps,
             "n_rows": int(n_rows),
-            "objective": float(objective / total),
+            "objective": float(objective),
             "explained_variance": explained_share(unexplained, variation),
             "l0": l0,
             "n_silent": int((~outcome.fired).sum()),
@@ -158,28 +148,20 @@ class AutoencoderStep(Step):
         silent = np.flatnonzero(self.idle_weight >= patience)
         if not len(silent) or self.pace.share(self.n_steps) > _LAST_RESEEDING:
             return 0
-        directions = self._worst_reconstructed(-outcome.residual, len(silent))
+        directions = self._worst_reconstructed(outcome.residual, len(silent))
         silent = silent[: len(directions)]
-        weights = self.engine.weights.arrays()
-        alive = np.setdiff1d(np.arange(len(self.idle_weight)), silent)
-        length, parameters = 1.0, weights["parameters"][:, silent]
-        if len(alive):
-            length = np.median(np.linalg.norm(weights["factors"][0, alive], axis=1))
-            parameters = np.median(weights["parameters"][:, alive], axis=1, keepdims=True)
-        weights["factors"][0, silent], weights["factors"][1, silent] = directions * length, directions
-        weights["parameters"][:, silent] = parameters
-        self.engine.weights.put(weights)
-        self.engine.weights.forget(silent)
+        self.engine.weights.point(silent, directions)
         self.idle_weight[silent] = 0
         return len(silent)
 
     def _worst_reconstructed(self, residual, n_rows) -> np.ndarray:
-        """Return the directions of the largest residuals, leaving out those that are only rounding."""
-        worst = residual[np.argsort(-np.linalg.norm(residual, axis=1), kind="stable")[:n_rows]]
-        worst = self.processes.gather(torch.from_numpy(worst), n_rows).numpy()
+        """Return the directions of the largest residuals x - x̂, leaving out those that are only rounding."""
+        residual = torch.as_tensor(residual)
+        worst = residual[torch.argsort(residual.norm(dim=1), descending=True, stable=True)[:n_rows]]
+        worst = -self.processes.gather(worst.cpu(), n_rows).numpy()
         norms = np.linalg.norm(worst, axis=1)
         order = np.argsort(-norms, kind="stable")
-        chosen = order[norms[order] > 1e2 * np.finfo(residual.dtype).eps * max(norms.max(initial=0), 1)][:n_rows]
+        chosen = order[norms[order] > 1e2 * np.finfo(worst.dtype).eps * max(norms.max(initial=0), 1)][:n_rows]
         return worst[chosen] / norms[chosen, None]
 
     def loss(self, rows: ArrayRows, batch_size: int) -> float:

@@ -80,11 +80,31 @@ class Weights:
         """Return them as tensors on a device."""
         return Weights(*(torch.tensor(getattr(self, field.name), device=device) for field in fields(self)))
 
-    def forget(self, factors) -> None:
-        """Let some factors learn as if they were new."""
-        self.factor_moments[:, :, factors] = 0
-        self.parameter_moments[:, :, factors] = 0
-        self.n_updates[factors] = 0
+    def point(self, factors: np.ndarray, directions: np.ndarray) -> None:
+        """
+        Let some factors learn anew, from where they are told to point.
+
+        Parameters
+        ----------
+        factors : ndarray of int of shape (n_chosen,)
+        directions : ndarray of shape (n_chosen, n_features)
+            Of length 1.
+        """
+        # Tensors share the memory of arrays.
+        own = {field.name: torch.as_tensor(getattr(self, field.name)) for field in fields(self)}
+        weights, parameters = own["factors"], own["parameters"]
+        factors, directions = torch.as_tensor(factors).to(weights.device), torch.as_tensor(directions).to(weights)
+        is_other = torch.ones(weights.shape[1], dtype=torch.bool, device=weights.device)
+        is_other[factors] = False
+        length, usual = 1.0, parameters[:, factors]
+        if is_other.any():
+            length = weights[0, is_other].norm(dim=1).median()
+            usual = parameters[:, is_other].median(dim=1, keepdim=True).values
+        weights[0, factors], weights[1, factors] = directions * length, directions
+        parameters[:, factors] = usual
+        own["factor_moments"][:, :, factors] = 0
+        own["parameter_moments"][:, :, factors] = 0
+        own["n_updates"][factors] = 0
 
 
 def adam(weight, gradient, moments, n_updates, rate):

@@ -1,10 +1,8 @@
 """Working sets for many rows at once: for accelerators."""
 
-import warnings
-from functools import cache
-
 import torch
 
+from skfactors.devices import fused
 from skfactors.dictionaries.sparse_coding.objective import gap_from_residual
 from skfactors.dictionaries.sparse_coding.solvers.acceleration import accelerate
 from skfactors.dictionaries.sparse_coding.solvers.base import Solver
@@ -36,7 +34,7 @@ class BatchedActiveSet(Solver):
     def __init__(self, components: torch.Tensor, **problem):
         super().__init__(components, **problem)
         self.gram = components @ components.T
-        self._descend = fused_descent(str(components.device))
+        self._descend = fused(str(components.device), _load_descent)
         self._limits = components.new_tensor([self.alpha, self.alpha * self.tol * _SHARE_OF_TOL])
 
     def solve(self, X: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -95,40 +93,10 @@ class BatchedActiveSet(Solver):
         return codes
 
 
-@cache
-def fused_descent(device: str):
-    """
-    Compile the kernel that solves small problems.
+def _load_descent(device):
+    """Return the kernel that solves small problems, once it has solved one."""
+    from skfactors.dictionaries.sparse_coding.solvers._descent import descend
 
-    Parameters
-    ----------
-    device : str
-        A torch device string.
-
-    Returns
-    -------
-    callable or None
-        ``_descent.descend``; None on devices that are no GPU of CUDA or ROCm, and where Triton is missing.
-
-    Warns
-    -----
-    RuntimeWarning
-        If Triton cannot compile here: it needs a C compiler, Python's header files and a GPU that it knows.
-    """
-    if torch.device(device).type != "cuda":
-        return None
-    try:
-        from skfactors.dictionaries.sparse_coding.solvers._descent import descend
-
-        one, factor = torch.ones(1, 1, device=device), torch.zeros(1, 1, dtype=torch.int64, device=device)
-        descend(one, factor, factor[0], one, one, one.expand(2, 1), True)
-    except ImportError:
-        return None
-    except Exception as error:  # Compilers and drivers raise what they like.
-        warnings.warn(
-            f"Triton cannot compile for {device}, and coding on it is several times slower without: {error}",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return None
+    one, factor = torch.ones(1, 1, device=device), torch.zeros(1, 1, dtype=torch.int64, device=device)
+    descend(one, factor, factor[0], one, one, one.expand(2, 1), True)
     return descend
