@@ -19,6 +19,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import numpy as np
 import pytest
+import torch
+
+# Kernels for GPUs are interpreted where there is none; Triton looks when it is imported.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 TEXTS = [
     "The bank of the river was muddy.",

@@ -30,20 +30,21 @@ def update_factors(gradients, weights, moments, n_updates, rate: float) -> None:
     steps = (rate * correction / (1 - BETA_1 ** counts.clamp_min(1))).to(weights.dtype)
     epsilons = (EPSILON * correction).to(weights.dtype)
     width = triton.next_power_of_2(n_features)
-    _update[(n_components,)](
-        gradients.contiguous(),
-        weights,
-        moments,
-        n_updates,
-        steps,
-        epsilons,
-        n_components,
-        n_features,
-        A=1 - BETA_1,
-        B=1 - BETA_2,
-        WIDTH=width,
-        num_warps=min(max(width // _FEATURES_A_WARP, 1), 16),
-    )
+    with torch.cuda.device_of(weights):
+        _update[(n_components,)](
+            gradients.contiguous(),
+            weights,
+            moments,
+            n_updates,
+            steps,
+            epsilons,
+            n_components,
+            n_features,
+            A=1 - BETA_1,
+            B=1 - BETA_2,
+            WIDTH=width,
+            num_warps=min(max(width // _FEATURES_A_WARP, 1), 16),
+        )
 
 
 @triton.jit(do_not_specialize=["n_components", "n_features"])
