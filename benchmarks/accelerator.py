@@ -28,7 +28,7 @@ from skfactors.dictionaries.autoencoders.activations import ACTIVATIONS
 class Sizes:
     """How much is done; (factors, alpha) are problems, (activation, dtype, batch size) autoencoders."""
 
-    characters: int = 500_000
+    characters: int = 600_000
     learned_from: int = 40_960
     coded: int = 16_384
     problems: tuple = ((1536, 0.55), (8192, 1.2))
@@ -282,7 +282,7 @@ def main(arguments=None):
     sizes = SMALL if options.small else Sizes()
     model = options.model or demo_model()
     texts = options.texts.read_text().splitlines() if options.texts else load_wikipedia()
-    texts = [text[:8000] for text in texts]
+    texts = [text[:1200] for text in texts]
     texts = texts[: 1 + np.searchsorted(np.cumsum([len(text) for text in texts]), sizes.characters)]
     console = Console(width=140)
     console.print(machine())

@@ -4,6 +4,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import version
 
 import numpy as np
 
@@ -186,7 +188,10 @@ def iter_windows(
     ------
     ValueError
         If the tokenizer fails at a text; the text is named.
+    RuntimeError
+        If the version of the tokenizers package would lose a part of long texts.
     """
+    _check_that_all_windows_come()
     options = {
         "add_special_tokens": add_special_tokens,
         "truncation": True,
@@ -218,6 +223,21 @@ def iter_windows(
                 windows[source].append(window)
         yield from zip(batch, windows, strict=True)
         first += len(batch)
+
+
+@cache
+def _check_that_all_windows_come() -> None:
+    """Refuse versions of the tokenizers package that stop at the end of a text's first window."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.enable_truncation(max_length=2)
+    if len(tokenizer.encode("a a a a a a a").overflowing) != 3:
+        raise RuntimeError(
+            f"tokenizers {version('tokenizers')} loses what comes after the first window of a text: install another "
+            "version, by pip install 'tokenizers!=0.23.1,!=0.23.2'."
+        )
 
 
 def _tokenized(tokenizer, batch: list[str], first: int, options: dict):

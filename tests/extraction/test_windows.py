@@ -1,12 +1,16 @@
 """Windows and provenance: every token once, in its place, with its text."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.tiny_models import byte_level_tokenizer, word_piece_tokenizer
 
 from skfactors import Activations, TransformerFeatureExtractor
+from skfactors.extraction import windows as cutting
 from skfactors.extraction.windows import check_windowing, iter_windows
 
 CORPUS = ["the bank of the river was muddy and the left bank was not", "naïve café, 12 km (7 mi)"]
@@ -112,3 +116,24 @@ def test_parts_hold_the_rows_of_the_whole_and_no_more_than_asked(tiny_model, tex
     np.testing.assert_allclose(joined.X[order], whole.X[expected], rtol=1e-4, atol=1e-5)
     if max_rows == 10_000:
         assert joined.provenance.equals(whole.provenance)
+
+
+class LosesWindows:
+    """Stops at the end of a text's first window, as the tokenizers of two versions do."""
+
+    def __init__(self, model):
+        pass
+
+    def enable_truncation(self, max_length):
+        pass
+
+    def encode(self, text):
+        return SimpleNamespace(overflowing=[])
+
+
+def test_a_version_of_tokenizers_that_loses_windows_is_refused(monkeypatch):
+    monkeypatch.setattr(tokenizers, "Tokenizer", LosesWindows)
+    cutting._check_that_all_windows_come.cache_clear()
+    with pytest.raises(RuntimeError, match="loses what comes after the first window of a text: install another"):
+        list(iter_windows(["One."], TOKENIZERS["bytes"], max_length=8))
+    cutting._check_that_all_windows_come.cache_clear()

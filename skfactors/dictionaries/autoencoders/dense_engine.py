@@ -39,12 +39,8 @@ class DenseEngine:
     def learn(self, X, standardizer, weight, rate: float, penalty: float, silent: np.ndarray, auxk: float) -> Outcome:
         """Take a step."""
         weights = self.weights
-        X, weight, mean = (
-            # Converted there: half as much to send, and quicker.
-            torch.as_tensor(np.ascontiguousarray(array)).to(self._device).to(self._exact)
-            for array in (X, weight, standardizer.mean)
-        )
-        silent = torch.as_tensor(silent, device=self._device)
+        X, weight, mean = (self._sent(array).to(self._exact) for array in (X, weight, standardizer.mean))
+        silent = self._sent(silent)
         exact = (X - mean) * standardizer.scale
         X, exact_weight, weight = exact.to(weights.factors.dtype), weight, weight.to(weights.factors.dtype)
         leaves = [
@@ -66,6 +62,14 @@ class DenseEngine:
         seen = torch.cat([torch.stack([value.to(self._exact) for value in sums]), exact.sum(0), fired.to(self._exact)])
         of_rows, of_features, fired = np.split(seen.cpu().numpy(), [len(sums), len(sums) + X.shape[1]])
         return Outcome(*of_rows, of_features, fired > 0, residual)
+
+    def _sent(self, array) -> torch.Tensor:
+        """Return an array on the device."""
+        tensor = torch.as_tensor(np.ascontiguousarray(array))
+        if torch.device(self._device).type != "cuda":
+            return tensor.to(self._device)
+        # Memory that stays where it is travels several times as fast.
+        return tensor.pin_memory().to(self._device, non_blocking=True)
 
     @torch.no_grad()
     def _update(self, by_factors, by_parameters, by_intercept, touched, rate):

@@ -184,7 +184,7 @@ class AutoencoderStep(Step):
 
     def learned(self) -> dict[str, np.ndarray]:
         """Return the fitted attributes so far, by name, for rows as they come."""
-        weights = self.engine.weights.arrays()
+        weights = self.engine.weights.arrays("factors", "parameters", "intercept")
         encoder, components = weights["factors"].astype(np.float64)
         parameters = weights["parameters"]
         fitted = self.activation.fitted(encoder, parameters, self._shift(weights))

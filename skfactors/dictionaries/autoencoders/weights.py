@@ -60,13 +60,10 @@ class Weights:
         weights.put(arrays)
         return weights
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return copies of all of them, as arrays."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {
-            name: value.detach().cpu().numpy().copy() if isinstance(value, torch.Tensor) else value.copy()
-            for name, value in found.items()
-        }
+    def arrays(self, *names: str) -> dict[str, np.ndarray]:
+        """Return copies of some of them, or of all, as arrays."""
+        names = names or [field.name for field in fields(self)]
+        return {name: torch.as_tensor(getattr(self, name)).to("cpu", copy=True).numpy() for name in names}
 
     def put(self, arrays: dict[str, np.ndarray]) -> None:
         """Put copies of arrays in place of them."""

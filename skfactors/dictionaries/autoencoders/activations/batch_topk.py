@@ -38,7 +38,7 @@ class BatchTopK(Activation):
     def dense_entries(self, Z, P):
         """Return which pre-activations are entries."""
         most = min(self.n_nonzero_coefs * len(Z), Z.numel())
-        cutoff = Z.flatten().kthvalue(Z.numel() - most + 1).values if most else torch.inf
+        cutoff = Z.flatten().topk(most, sorted=False).values.min() if most else torch.inf
         return (Z >= cutoff) & (Z > 0)
 
     def fitted(self, W, P, shift):
