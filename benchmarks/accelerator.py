@@ -52,7 +52,7 @@ class Sizes:
 
 
 SMALL = Sizes(
-    characters=3_000,
+    characters=600,
     learned_from=512,
     coded=128,
     problems=((32, 1.0),),
@@ -219,16 +219,15 @@ def table_of_wide_codes(wide, sizes):
     return table
 
 
-def table_of_autoencoders(wide, sizes):
-    """Time the learning of autoencoders: what comes before the first step, and the steps."""
+def table_of_autoencoders(device, settings, wide, sizes):
+    """Time the learning of autoencoders on a device: what comes before the first step, and the steps."""
     rows, held_out = wide[: sizes.rows_of_latents], wide[-sizes.compared :]
     table = table_with(
         f"SparseAutoencoder, {wide.shape[1]} features, {sizes.latents:,} latents, n_nonzero_coefs=32, "
         f"{len(rows):,} rows",
         *("device", "activation", "dtype", "batch", "start s", "steps rows/s", "explained", "L0", "peak GB"),
     )
-    wanted = [("cuda", one) for one in sizes.autoencoders] if torch.cuda.is_available() else []
-    for device, (activation, dtype, batch_size) in wanted + [("cpu", one) for one in sizes.autoencoders_on_cpu]:
+    for activation, dtype, batch_size in settings:
         begin_peak(device)
         of = {"activation": activation, "dtype": dtype, "batch_size": batch_size, "n_nonzero_coefs": 32}
         model = SparseAutoencoder(sizes.latents, random_state=0, device=device, **of)
@@ -282,7 +281,7 @@ def main(arguments=None):
     sizes = SMALL if options.small else Sizes()
     model = options.model or demo_model()
     texts = options.texts.read_text().splitlines() if options.texts else load_wikipedia()
-    texts = [text[:1200] for text in texts]
+    texts = [text[:8000] for text in texts]
     texts = texts[: 1 + np.searchsorted(np.cumsum([len(text) for text in texts]), sizes.characters)]
     console = Console(width=140)
     console.print(machine())
@@ -299,7 +298,8 @@ def main(arguments=None):
         lambda: table_of_reading(model, texts),
         lambda: table_of_dictionaries(rows, sizes),
         lambda: table_of_wide_codes(wide, sizes),
-        lambda: table_of_autoencoders(wide, sizes),
+        lambda: table_of_autoencoders(device_names()[0], sizes.autoencoders, wide, sizes),
+        lambda: table_of_autoencoders("cpu", sizes.autoencoders_on_cpu, wide, sizes),
     ):
         console.print(table())
     console.print(f"{time.perf_counter() - began:.0f} s in all")
