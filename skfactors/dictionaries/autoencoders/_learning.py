@@ -100,19 +100,74 @@ def _add_rows(target, amounts, rows, places, start, stop):
 
 
 @compiled
-def sort_by_factor(factors, n_components):
-    """Return where each factor's entries begin in an order that is by factor, and that order."""
+def tally(factors, codes, n_components):
+    """Return how many codes each factor has, how many there are, and the sum of their magnitudes."""
+    of_factors = np.zeros(n_components)
+    n_codes, size = 0, 0.0
+    for entry in range(len(factors)):
+        is_code = codes[entry] != 0
+        of_factors[factors[entry]] += is_code
+        n_codes += is_code
+        size += abs(codes[entry])
+    return of_factors, n_codes, size
+
+
+@compiled
+def sum_rows(X):
+    """Return the sum of rows, and that of their squared lengths, in double precision."""
+    total, square = np.zeros(X.shape[1]), 0.0
+    for row in range(len(X)):
+        x = X[row]
+        for j in range(len(x)):
+            value = np.float64(x[j])
+            total[j] += value
+            square += value * value
+    return total, square
+
+
+@compiled
+def sort_by_factor(n_rows, counts, factors, codes, pulls, slots, by_parameters, n_components):
+    """
+    Put entries in the order of their factors, and sum up what parameters have to do with the loss.
+
+    Parameters
+    ----------
+    n_rows : int
+    counts : ndarray of int of shape (n_lists * n_rows,)
+        How many entries each row has, in each of one or more lists that follow each other.
+    factors, codes, pulls, slots : ndarray of shape (n_entries,)
+    by_parameters : ndarray of shape (n_parameters, n_entries)
+    n_components : int
+
+    Returns
+    -------
+    starts : ndarray of int of shape (n_components + 1,)
+        Where each factor's entries begin.
+    rows, slots, codes, pulls : ndarray of shape (n_entries,)
+        In that order.
+    sums : ndarray of shape (n_parameters, n_components)
+    """
     starts = np.zeros(n_components + 1, np.int64)
     for factor in factors:
         starts[factor + 1] += 1
     for factor in range(n_components):
         starts[factor + 1] += starts[factor]
     places = starts[:-1].copy()
-    order = np.empty(len(factors), np.int64)
-    for entry in range(len(factors)):
-        order[places[factors[entry]]] = entry
-        places[factors[entry]] += 1
-    return starts, order
+    rows, sorted_slots = np.empty(len(factors), np.int32), np.empty_like(slots)
+    sorted_codes, sorted_pulls = np.empty_like(codes), np.empty_like(pulls)
+    sums = np.zeros((len(by_parameters), n_components))
+    entry = 0
+    for number in range(len(counts)):
+        for _ in range(counts[number]):
+            factor = factors[entry]
+            place = places[factor]
+            places[factor] += 1
+            rows[place], sorted_slots[place] = number % n_rows, slots[entry]
+            sorted_codes[place], sorted_pulls[place] = codes[entry], pulls[entry]
+            for parameter in range(len(sums)):
+                sums[parameter, factor] += by_parameters[parameter, entry]
+            entry += 1
+    return starts, rows, sorted_slots, sorted_codes, sorted_pulls, sums
 
 
 @compiled

@@ -1,6 +1,6 @@
 """A step of learning on the CPU, in compiled code that touches what is active."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -11,6 +11,8 @@ from skfactors.dictionaries.autoencoders._learning import (
     learn_factors,
     sort_by_factor,
     sum_gradients,
+    sum_rows,
+    tally,
     update_factors,
 )
 from skfactors.dictionaries.autoencoders.activations.base import Activation
@@ -20,7 +22,7 @@ from skfactors.learning.processes import Processes
 from skfactors.learning.threads import in_parallel, torch_on_one_thread
 
 _ROWS_A_TASK = 256
-_FACTORS_A_TASK = 64
+_FACTORS_A_TASK = 128
 
 
 @dataclass
@@ -60,6 +62,11 @@ class _Entries:
     by_parameters: np.ndarray
     slots: np.ndarray
 
+    @classmethod
+    def joined(cls, parts: list["_Entries"]) -> "_Entries":
+        """Put some after the others."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts], axis=-1) for field in fields(cls)))
+
 
 class SparseEngine:
     """
@@ -80,6 +87,8 @@ class SparseEngine:
 
     def __init__(self, weights: Weights, activation: Activation, group_ends: np.ndarray, processes: Processes):
         self.weights, self.activation, self.group_ends, self.processes = weights, activation, group_ends, processes
+        # Which of the residuals a factor's entries have to do with.
+        self._slots = np.searchsorted(group_ends, np.arange(len(weights.n_updates)), side="right").astype(np.int8)
         self._buffer = np.empty((0, 0, 0), weights.factors.dtype)
 
     @torch_on_one_thread()
@@ -111,9 +120,8 @@ class SparseEngine:
         S = self._residuals(len(rows))
         entries, squared = self._entries(rows, weight, penalty, S)
         residual = S[-2] * (len(self.group_ends) / weight)[:, None]
-        fired = self._sum_of_all(np.bincount(entries.factors, entries.codes != 0, len(self.weights.n_updates))) > 0
-        size = float(abs(entries.codes).sum(dtype=np.float64))
-        outcome = Outcome(squared, int(np.count_nonzero(entries.codes)), size, fired, residual)
+        fired, n_codes, size = tally(entries.factors, entries.codes, len(self.weights.n_updates))
+        outcome = Outcome(squared, n_codes, size, self._sum_of_all(fired) > 0, residual)
         parts = [entries]
         if len(silent) and auxk:
             parts.append(self._auxiliary_entries(rows, weight * rows.dtype.type(auxk), residual, silent, S))
@@ -146,8 +154,7 @@ class SparseEngine:
             second_pulls, _ = self._decode(X, weight, counts, factors, z, np.empty_like(S[:-1]))
         weight_of_entries = np.repeat(weight, counts)
         gradients = activation.gradients(z, p, pulls, second_pulls, weight_of_entries, z.dtype.type(penalty))
-        slots = np.searchsorted(self.group_ends, factors, side="right").astype(np.int8)
-        return _Entries(counts, factors, codes, *gradients, slots), squared
+        return _Entries(counts, factors, codes, *gradients, self._slots[factors]), squared
 
     def _decode(self, X, weight, counts, factors, values, S):
         """Reconstruct rows, fill in what that has to do with the loss, and return its derivatives and the error."""
@@ -191,25 +198,23 @@ class SparseEngine:
 
     def _update(self, X, parts: list[_Entries], S, rate):
         weights, n_components = self.weights, len(self.weights.n_updates)
-        rows, factors, codes, by_product, slots = (
-            np.concatenate(pieces)
-            for pieces in zip(
-                *(
-                    (np.repeat(np.arange(len(X)), part.counts), part.factors, part.codes, part.by_product, part.slots)
-                    for part in parts
-                ),
-                strict=True,
-            )
+        joined = parts[0] if len(parts) == 1 else _Entries.joined(parts)
+        starts, *entries, sums = sort_by_factor(
+            len(X),
+            joined.counts,
+            joined.factors,
+            joined.codes,
+            joined.by_product,
+            joined.slots,
+            joined.by_parameters,
+            n_components,
         )
-        by_parameters = np.concatenate([part.by_parameters for part in parts], axis=1)
-        starts, order = sort_by_factor(factors, n_components)
         touched = self._sum_of_all(np.diff(starts)) > 0
         weights.n_updates += touched
         weights.n_steps += 1
-        sums = np.stack([np.bincount(factors, values, n_components) for values in by_parameters])
         sums = self._sum_of_all(sums).astype(X.dtype)[:, touched]
-        by_intercept = self._sum_of_all(S[0].sum(0, dtype=np.float64)).astype(X.dtype)
-        entries = (starts, rows[order], slots[order], codes[order], by_product[order], S, X)
+        by_intercept = self._sum_of_all(sum_rows(S[0])[0]).astype(X.dtype)
+        entries = (starts, *entries, S, X)
         moved = (weights.factors, weights.factor_moments, weights.n_updates, rate)
         if self.processes.size == 1:
             self._for_factors(lambda first, last: learn_factors(first, last, *entries, *moved))
