@@ -9,7 +9,16 @@ _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
 
 
 @compiled
-def decode_rows(X, D, intercept, counts, factors, values, group_ends, weight, S, pulls):
+def standardize(X, mean, scale, standardized):
+    """Fill in ``(X - mean) * scale``, computed in double precision."""
+    for row in range(len(X)):
+        x, target = X[row], standardized[row]
+        for j in range(len(mean)):
+            target[j] = (x[j] - mean[j]) * scale
+
+
+@compiled
+def decode_rows(X, D, intercept, counts, factors, values, group_ends, weight, S, pulls, squared):
     """
     Reconstruct rows from nested prefixes of the factors, and say how the mean loss depends on them and on codes.
 
@@ -30,14 +39,10 @@ def decode_rows(X, D, intercept, counts, factors, values, group_ends, weight, S,
         Filled in: for the factors between two ends, the derivative of the loss by their part of the reconstruction.
     pulls : ndarray of the shape of values
         Filled in: the derivative of the loss by each code.
-
-    Returns
-    -------
-    squared : float
-        Sum of ‖x - x̂‖² of the whole reconstruction over the rows, unweighted.
+    squared : ndarray of shape (n_rows,)
+        Filled in: ‖x - x̂‖² of the whole reconstruction.
     """
     n_groups, n_rows, width = S.shape
-    squared = 0.0
     first = 0
     for row in range(n_rows):
         last = first + counts[row]
@@ -57,7 +62,7 @@ def decode_rows(X, D, intercept, counts, factors, values, group_ends, weight, S,
                 stop += 1
             _add_rows(current, values, D, factors, start, stop)
             start = stop
-        squared += _dot(current, current)
+        squared[row] = _dot(current, current)
         scale = weight[row] / n_groups
         for group in range(n_groups - 1, -1, -1):
             current = S[group, row]
@@ -73,7 +78,6 @@ def decode_rows(X, D, intercept, counts, factors, values, group_ends, weight, S,
                 group += 1
             pulls[place] = _dot(S[group, row], D[factors[place]])
         first = last
-    return squared
 
 
 @compiled

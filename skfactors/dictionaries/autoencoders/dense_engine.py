@@ -46,7 +46,7 @@ class DenseEngine:
         for gradient in (by_factors, by_parameters, by_intercept):
             self.processes.sum_(gradient)
         self._update(by_factors, by_parameters, by_intercept, touched, rate)
-        squared, size = residual.square().sum().item(), codes.detach().abs().sum().item()
+        squared, size = residual.square().sum(1).cpu().numpy(), codes.detach().abs().sum().item()
         n_codes = int((codes.detach() != 0).sum())
         return Outcome(squared, n_codes, size, fired.cpu().numpy(), residual.cpu().numpy())
 

@@ -32,8 +32,8 @@ class Outcome:
 
     Attributes
     ----------
-    squared : float
-        Sum of ‖x - x̂‖² over this process's rows.
+    squared : ndarray of shape (n_rows,)
+        ‖x - x̂‖² of this process's rows.
     n_codes : int
         Codes of this process's rows.
     size : float
@@ -44,7 +44,7 @@ class Outcome:
         x̂ - x of this process's rows.
     """
 
-    squared: float
+    squared: np.ndarray
     n_codes: int
     size: float
     fired: np.ndarray
@@ -135,7 +135,7 @@ class SparseEngine:
             self._buffer = aligned((n_slots, n_rows, width), self._buffer.dtype)
         return self._buffer[:, :n_rows]
 
-    def _entries(self, X, weight, penalty, S) -> tuple[_Entries, float]:
+    def _entries(self, X, weight, penalty, S) -> tuple[_Entries, np.ndarray]:
         weights, activation = self.weights, self.activation
         transposed, bias = torch.from_numpy(weights.factors[0]).T, torch.from_numpy(weights.parameters[0])
         tasks = [slice(start, min(start + _ROWS_A_TASK, len(X))) for start in range(0, len(X), _ROWS_A_TASK)]
@@ -157,15 +157,15 @@ class SparseEngine:
         return _Entries(counts, factors, codes, *gradients, self._slots[factors]), squared
 
     def _decode(self, X, weight, counts, factors, values, S):
-        """Reconstruct rows, fill in what that has to do with the loss, and return its derivatives and the error."""
+        """Reconstruct rows, fill in what that has to do with the loss, and return its derivatives and the errors."""
         ends = np.concatenate([[0], np.cumsum(counts)])
-        pulls = np.empty_like(values)
+        pulls, squared = np.empty_like(values), np.empty(len(X))
         components, intercept = self.weights.factors[1], self.weights.intercept
 
         def decode(start):
             rows = slice(start, min(start + _ROWS_A_TASK, len(X)))
             part = slice(ends[rows.start], ends[rows.stop])
-            return decode_rows(
+            decode_rows(
                 X[rows],
                 components,
                 intercept,
@@ -176,9 +176,11 @@ class SparseEngine:
                 weight[rows],
                 S[:, rows],
                 pulls[part],
+                squared[rows],
             )
 
-        return pulls, sum(in_parallel(decode, range(0, len(X), _ROWS_A_TASK)))
+        in_parallel(decode, range(0, len(X), _ROWS_A_TASK))
+        return pulls, squared
 
     def _auxiliary_entries(self, X, weight, residual, silent, S) -> _Entries:
         """Let factors that are silent reconstruct the error of the others, each row by the largest of them (AuxK)."""
@@ -190,7 +192,9 @@ class SparseEngine:
         pulls = np.empty_like(codes)
         ends = np.array([len(silent)])
         no_intercept = np.zeros_like(self.weights.intercept)
-        decode_rows(-residual, components, no_intercept, counts, places, codes, ends, weight, S[-1:], pulls)
+        decode_rows(
+            -residual, components, no_intercept, counts, places, codes, ends, weight, S[-1:], pulls, np.empty(len(X))
+        )
         by_parameters = np.zeros((len(self.weights.parameters), len(pulls)), pulls.dtype)
         by_parameters[0] = pulls
         slots = np.full(len(pulls), len(self.group_ends), np.int8)

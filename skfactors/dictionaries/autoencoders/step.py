@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from skfactors.dictionaries.autoencoders._learning import sum_rows
 from skfactors.dictionaries.autoencoders.encoder import Encoder
 from skfactors.dictionaries.autoencoders.sparse_engine import Outcome
 from skfactors.dictionaries.autoencoders.starting import Standardizer
@@ -117,16 +118,15 @@ class AutoencoderStep(Step):
         silent = np.flatnonzero(self.idle_weight >= _AUXILIARY_PATIENCE * patience)
         rate = self.pace.at(self.n_steps)
         outcome = self.engine.learn(X, weight / total, rate, self.penalty, silent, self.auxk)
-        exact = X.astype(np.float64)
-        losses = np.einsum("ij,ij->i", outcome.residual, outcome.residual, dtype=np.float64) / 2
+        first_moment, square = sum_rows(X)
         sums = self._sums_of_all(
-            losses @ weight,
+            outcome.squared @ weight / 2,
             outcome.n_codes,
             outcome.size,
-            outcome.squared,
+            outcome.squared.sum(),
             len(X),
-            np.vdot(exact, exact),
-            *exact.sum(0),
+            square,
+            *first_moment,
         )
         objective, n_codes, size, unexplained, n_rows, squares, *first_moment = sums
         if not np.isfinite(objective):
