@@ -57,9 +57,7 @@ def decode_rows(X, D, intercept, counts, factors, values, group_ends, weight, S,
                 before = S[group - 1, row]
                 for j in range(width):
                     current[j] = before[j]
-            stop = start
-            while stop < last and factors[stop] < group_ends[group]:
-                stop += 1
+            stop = _end_of_group(factors, start, last, group_ends[group])
             _add_rows(current, values, D, factors, start, stop)
             start = stop
         squared[row] = _dot(current, current)
@@ -72,12 +70,40 @@ def decode_rows(X, D, intercept, counts, factors, values, group_ends, weight, S,
                 after = S[group + 1, row]
                 for j in range(width):
                     current[j] += after[j]
-        group = 0
-        for place in range(first, last):
-            while factors[place] >= group_ends[group]:
-                group += 1
-            pulls[place] = _dot(S[group, row], D[factors[place]])
+        start = first
+        for group in range(n_groups):
+            stop = _end_of_group(factors, start, last, group_ends[group])
+            _dots(S[group, row], D, factors, start, stop, pulls)
+            start = stop
         first = last
+
+
+@compiled
+def _end_of_group(factors, start, last, end):
+    """Return where, of factors from start to last in ascending order, the first is that is not below an end."""
+    stop = start
+    while stop < last and factors[stop] < end:
+        stop += 1
+    return stop
+
+
+@compiled
+def _dots(vector, rows, places, start, stop, products):
+    """Fill in the products of a vector with rows[places[i]] for start <= i < stop."""
+    in_fours = start + (stop - start) // 4 * 4
+    zero = vector.dtype.type(0)
+    for i in range(start, in_fours, 4):
+        row_a, row_b, row_c, row_d = rows[places[i]], rows[places[i + 1]], rows[places[i + 2]], rows[places[i + 3]]
+        a, b, c, d = zero, zero, zero, zero
+        for j in range(len(vector)):
+            value = vector[j]
+            a += value * row_a[j]
+            b += value * row_b[j]
+            c += value * row_c[j]
+            d += value * row_d[j]
+        products[i], products[i + 1], products[i + 2], products[i + 3] = a, b, c, d
+    for i in range(in_fours, stop):
+        products[i] = _dot(vector, rows[places[i]])
 
 
 @compiled
@@ -217,13 +243,14 @@ def _sum_gradients_of(start, stop, rows, slots, codes, pulls, S, X, of_encoder, 
         of_encoder[j] = 0
         of_component[j] = 0
     _add_rows(of_encoder, pulls, X, rows, start, stop)
-    in_twos = start + (stop - start) // 2 * 2
-    for i in range(start, in_twos, 2):
-        a, b = codes[i], codes[i + 1]
+    in_fours = start + (stop - start) // 4 * 4
+    for i in range(start, in_fours, 4):
+        a, b, c, d = codes[i], codes[i + 1], codes[i + 2], codes[i + 3]
         row_a, row_b = S[slots[i], rows[i]], S[slots[i + 1], rows[i + 1]]
+        row_c, row_d = S[slots[i + 2], rows[i + 2]], S[slots[i + 3], rows[i + 3]]
         for j in range(len(of_component)):
-            of_component[j] += a * row_a[j] + b * row_b[j]
-    for i in range(in_twos, stop):
+            of_component[j] += (a * row_a[j] + b * row_b[j]) + (c * row_c[j] + d * row_d[j])
+    for i in range(in_fours, stop):
         a, row_a = codes[i], S[slots[i], rows[i]]
         for j in range(len(of_component)):
             of_component[j] += a * row_a[j]

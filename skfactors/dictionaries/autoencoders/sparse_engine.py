@@ -114,10 +114,9 @@ class SparseEngine:
         Outcome
         """
         keep_to_one_thread_if_forked()
-        rows = aligned(X.shape, self.weights.factors.dtype)
+        rows, S = self._buffers(len(X))
         rows[...] = X
         weight = weight.astype(rows.dtype)
-        S = self._residuals(len(rows))
         entries, squared = self._entries(rows, weight, penalty, S)
         residual = S[-2] * (len(self.group_ends) / weight)[:, None]
         fired, n_codes, size = tally(entries.factors, entries.codes, len(self.weights.n_updates))
@@ -128,24 +127,29 @@ class SparseEngine:
         self._update(rows, parts, S, rate)
         return outcome
 
-    def _residuals(self, n_rows) -> np.ndarray:
-        """Return room for residuals: of each prefix, and of what silent factors explain."""
-        n_slots, width = len(self.group_ends) + 1, self.weights.factors.shape[2]
+    def _buffers(self, n_rows) -> tuple[np.ndarray, np.ndarray]:
+        """Return room for rows, and for residuals: of each prefix, and of what silent factors explain."""
+        n_arrays, width = 1 + len(self.group_ends) + 1, self.weights.factors.shape[2]
         if self._buffer.shape[1] < n_rows:
-            self._buffer = aligned((n_slots, n_rows, width), self._buffer.dtype)
-        return self._buffer[:, :n_rows]
+            self._buffer = aligned((n_arrays, n_rows, width), self._buffer.dtype)
+        return self._buffer[0, :n_rows], self._buffer[1:, :n_rows]
+
+    def _find(self, X):
+        """Find what may have to do with the loss: counts, factors and pre-activations."""
+        weights = self.weights
+        transposed, bias = torch.from_numpy(weights.factors[0]).T, torch.from_numpy(weights.parameters[0])
+
+        def find(start):
+            rows = torch.from_numpy(X[start : start + _ROWS_A_TASK])
+            return self.activation.find(torch.addmm(bias, rows, transposed).numpy(), weights.parameters)
+
+        return _joined(in_parallel(find, range(0, len(X), _ROWS_A_TASK)), X.dtype)
 
     def _entries(self, X, weight, penalty, S) -> tuple[_Entries, np.ndarray]:
-        weights, activation = self.weights, self.activation
-        transposed, bias = torch.from_numpy(weights.factors[0]).T, torch.from_numpy(weights.parameters[0])
-        tasks = [slice(start, min(start + _ROWS_A_TASK, len(X))) for start in range(0, len(X), _ROWS_A_TASK)]
-
-        def find(rows):
-            Z = torch.addmm(bias, torch.from_numpy(X[rows]), transposed).numpy()
-            return activation.find(Z, weights.parameters)
-
-        found = _joined(in_parallel(find, tasks), X.dtype)
-        counts, factors, z = activation.narrow(*found, self.processes)
+        weights, activation, found = self.weights, self.activation, None
+        while found is None:
+            found = activation.narrow(*self._find(X), self.processes)
+        counts, factors, z = found
         p = weights.parameters[:, factors]
         codes = activation.codes(z, p)
         pulls, squared = self._decode(X, weight, counts, factors, codes, S[:-1])

@@ -7,7 +7,6 @@ import torch
 from scipy.sparse import csr_array
 
 from skfactors.dictionaries.autoencoders._learning import standardize
-from skfactors.dictionaries.autoencoders.weights import aligned
 from skfactors.dictionaries.sparse_coding.encoding import Coding, encode
 from skfactors.dictionaries.sparse_coding.solvers import fastest_solver
 from skfactors.dictionaries.sparse_coding.starting import drawn_components, given_components
@@ -53,7 +52,7 @@ class Standardizer:
 
     def apply(self, rows: np.ndarray, dtype) -> np.ndarray:
         """Return rows centred and scaled."""
-        standardized = aligned(rows.shape, dtype)
+        standardized = np.empty(rows.shape, dtype)
         # Compiled code knows neither half precision nor the byte orders of other machines.
         rows = np.ascontiguousarray(rows, np.result_type(rows, np.float32))
         standardize(rows, self.mean, self.scale, standardized)
