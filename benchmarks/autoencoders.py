@@ -146,13 +146,10 @@ def main():
     reach = options.reach or (peers[best]["explained_variance"] if best else None)
     for activation in options.activations if reach else ():
         run = shortest_better(X, held_out, activation, reach, options.seen)
-        found = (
-            f"no fit of {options.seen:,} rows does"
-            if run is None
-            else (
-                f"{run['explained_variance']:.3f} in {run['epochs']} epochs, {run['seconds']:.1f} s, {run['cpu']:.1f} CPU s"
-            )
-        )
+        found = f"no fit of {options.seen:,} rows does"
+        if run is not None:
+            reached = f"{run['explained_variance']:.3f} in {run['epochs']} epochs"
+            found = f"{reached}, {run['seconds']:.1f} s, {run['cpu']:.1f} CPU s"
         of_peer = f" ({best}: {peers[best]['seconds']:.1f} s, {peers[best]['cpu']:.1f} CPU s)" if best else ""
         console.print(f"skfactors, {activation}, to explain more than {reach:.3f}{of_peer}: {found}", soft_wrap=True)
 
