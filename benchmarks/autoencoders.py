@@ -7,7 +7,9 @@ Sparse autoencoders learned from a million rows, by us and by their own librarie
     peers/bin/pip install torch overcomplete sae-lens dictionary-learning eai-sparsify
     python -m benchmarks.autoencoders --peers peers/bin/python
 
-Several environments may be given, where packages do not fit together; each runs the peers that it can import.
+Several environments may be given, where packages do not fit together; each runs the peers that it can import. With
+them, or with ``--reach``, it is also measured how long our shortest fit takes that explains more, held out, than the
+best of them does in the end.
 """
 
 import argparse
@@ -62,6 +64,15 @@ def run_ours(X, held_out, activation, rows_seen):
     }
 
 
+def shortest_better(X, held_out, activation, explained_variance, most_rows):
+    """Return the run of the fewest epochs that explains more of the rows held out; None if none does."""
+    for n_epochs in range(1, max(round(most_rows / len(X)), 1) + 1):
+        run = run_ours(X, held_out, activation, n_epochs * len(X))
+        if run["explained_variance"] > explained_variance:
+            return run | {"epochs": n_epochs}
+    return None
+
+
 def run_peer(python, name, folder, rows_seen):
     """Return what one run of a peer took and reached, in its own environment."""
     command = [python, str(PEERS), name, folder, str(N_COMPONENTS), str(K), str(rows_seen)]
@@ -85,6 +96,7 @@ def main():
     parser.add_argument("--seen", type=int, default=ROWS_SEEN, help="how many rows are learned from")
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--activations", nargs="*", default=OURS)
+    parser.add_argument("--reach", type=float, help="an explained variance to reach, instead of the best peer's")
     options = parser.parse_args()
     console = Console(width=120)
     console.print(machine())
@@ -114,8 +126,11 @@ def main():
     table = Table(title=f"{settings}, medians of {options.runs} runs in turn")
     for heading in ("learned by", "rows/s", "rows/CPU s", "seconds", "explained variance", "L0", "dead"):
         table.add_column(heading, justify="left" if heading == "learned by" else "right")
-    for name, found in results.items():
-        median = {key: float(np.median([run[key] for run in found])) for key in found[0]}
+    medians = {
+        name: {key: float(np.median([run[key] for run in found])) for key in found[0]}
+        for name, found in results.items()
+    }
+    for name, median in medians.items():
         table.add_row(
             name,
             f"{median['rows'] / median['seconds']:,.0f}",
@@ -126,6 +141,17 @@ def main():
             f"{median['dead']:.1%}",
         )
     console.print(table)
+    peers = {name: median for name, median in medians.items() if not name.startswith("skfactors")}
+    best = max(peers, key=lambda name: peers[name]["explained_variance"], default=None)
+    reach = options.reach or (peers[best]["explained_variance"] if best else None)
+    for activation in options.activations if reach else ():
+        run = shortest_better(X, held_out, activation, reach, options.seen)
+        found = f"no fit of {options.seen:,} rows does"
+        if run is not None:
+            reached = f"{run['explained_variance']:.3f} in {run['epochs']} epochs"
+            found = f"{reached}, {run['seconds']:.1f} s, {run['cpu']:.1f} CPU s"
+        of_peer = f" ({best}: {peers[best]['seconds']:.1f} s, {peers[best]['cpu']:.1f} CPU s)" if best else ""
+        console.print(f"skfactors, {activation}, to explain more than {reach:.3f}{of_peer}: {found}", soft_wrap=True)
 
 
 if __name__ == "__main__":

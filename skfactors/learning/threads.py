@@ -1,17 +1,19 @@
 """Threads: compiled code runs on several at a time, and libraries that would take the same cores keep to one."""
 
 import os
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, partial
 from threading import Lock
 
 import torch
 from threadpoolctl import ThreadpoolController
 
 _TASKS_WORTH_NO_THREADS = 2
+_MOST_HELPERS = 256
 _PRODUCTS_WORTH_THREADS = 3e8
 
 _n_threads: ContextVar[int | None] = ContextVar("n_threads", default=None)
@@ -86,7 +88,8 @@ def in_parallel(function, tasks) -> list:
     """
     Apply a function to tasks, on as many threads as torch may use.
 
-    Each of them multiplies matrices by itself: threads of the BLAS would wait for more in a loop that takes a core.
+    The calling thread is one of them. Each multiplies matrices by itself: threads of the BLAS would wait for more in a
+    loop that takes a core.
 
     Parameters
     ----------
@@ -99,10 +102,37 @@ def in_parallel(function, tasks) -> list:
         What the function returned, in order.
     """
     with _blas_on_one_thread:
-        if len(tasks) <= _TASKS_WORTH_NO_THREADS:
+        n_helpers = min(n_threads(), len(tasks)) - 1
+        if len(tasks) <= _TASKS_WORTH_NO_THREADS or n_helpers < 1:
             return [function(task) for task in tasks]
-        with ThreadPoolExecutor(n_threads()) as threads:
-            return list(threads.map(function, tasks))
+        results = [None] * len(tasks)
+        numbers = iter(range(len(tasks)))
+
+        def work():
+            for number in numbers:
+                results[number] = function(tasks[number])
+
+        helpers = [_helpers(torch.get_num_threads()).submit(work) for _ in range(n_helpers)]
+        try:
+            work()
+        finally:
+            # Nobody begins another task, even after an error; and a helper that came too late is not waited for.
+            deque(numbers, maxlen=0)
+            begun = [helper for helper in helpers if not helper.cancel()]
+            wait(begun)
+        for helper in begun:
+            helper.result()
+        return results
+
+
+@cache
+def _helpers(n_torch_threads: int) -> ThreadPoolExecutor:
+    """
+    Return threads that stay, for callers who have so many threads of torch: their own number is the same.
+
+    To start threads takes longer than many a task. As many start as are at work at once.
+    """
+    return ThreadPoolExecutor(_MOST_HELPERS, initializer=partial(torch.set_num_threads, n_torch_threads))
 
 
 @cache
@@ -115,6 +145,7 @@ def _begin_anew_after_fork() -> None:
     torch.set_num_threads(1)
     _n_threads.set(None)
     _held_back.clear()
+    _helpers.cache_clear()
     _blas_on_one_thread.__init__()
 
 

@@ -132,6 +132,20 @@ def test_equal_rows_are_merged_with_their_weights():
     ]
 
 
+@pytest.mark.parametrize("n_features", [1, 2, 5])
+def test_merged_rows_come_in_the_order_of_their_bytes_also_where_many_begin_alike(n_features):
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.standard_normal((50, n_features)), rng.integers(3, size=(200, n_features))])
+    rows = rng.permutation(rows).astype(np.float32)
+    weight = rng.random(len(rows))
+    merged, merged_weight = merge_repeats(rows, weight)
+    expected = {}
+    for row, of_row in zip(rows, weight, strict=True):
+        expected[row.tobytes()] = expected.get(row.tobytes(), 0) + of_row
+    assert [row.tobytes() for row in merged] == sorted(expected)
+    np.testing.assert_array_equal(merged_weight, [expected[row] for row in sorted(expected)])
+
+
 def test_factors_that_never_fire_are_pointed_at_what_is_reconstructed_worst(X):
     start = np.r_[np.eye(15)[:2], -100 * np.ones((3, 15))]
     start[2:] /= -1e6  # too short to correlate with anything

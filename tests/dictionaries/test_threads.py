@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -49,6 +50,28 @@ def test_tasks_are_done_in_order_and_by_blas_on_one_thread_each():
 
     for n_tasks in (1, 2, 9):
         assert in_parallel(task, range(n_tasks)) == [(number, {1}) for number in range(n_tasks)]
+
+
+def test_tasks_may_have_tasks_of_their_own_in_as_many_threads_as_there_are():
+    def task(number):
+        return sum(in_parallel(lambda other: number * other, range(9)))
+
+    assert in_parallel(task, range(9)) == [36 * number for number in range(9)]
+
+
+def test_an_error_in_a_task_is_raised_once_nothing_runs_any_more_and_no_other_task_begins():
+    begun, ended = [], []
+
+    def task(number):
+        begun.append(number)
+        time.sleep(0.05)
+        if number == 0:
+            raise KeyError(number)
+        ended.append(number)
+
+    with pytest.raises(KeyError):
+        in_parallel(task, range(100))
+    assert sorted(ended) == sorted(begun)[1:] and len(begun) < 10
 
 
 def test_fits_in_several_threads_leave_the_numbers_as_they_were():

@@ -9,7 +9,16 @@ _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
 
 
 @compiled
-def decode_rows(X, D, intercept, counts, factors, values, group_ends, weight, S, pulls):
+def standardize(X, mean, scale, standardized):
+    """Fill in ``(X - mean) * scale``, computed in double precision."""
+    for row in range(len(X)):
+        x, target = X[row], standardized[row]
+        for j in range(len(mean)):
+            target[j] = (x[j] - mean[j]) * scale
+
+
+@compiled
+def decode_rows(X, D, intercept, counts, factors, values, group_ends, weight, S, pulls, squared):
     """
     Reconstruct rows from nested prefixes of the factors, and say how the mean loss depends on them and on codes.
 
@@ -30,14 +39,10 @@ def decode_rows(X, D, intercept, counts, factors, values, group_ends, weight, S,
         Filled in: for the factors between two ends, the derivative of the loss by their part of the reconstruction.
     pulls : ndarray of the shape of values
         Filled in: the derivative of the loss by each code.
-
-    Returns
-    -------
-    squared : float
-        Sum of ‖x - x̂‖² of the whole reconstruction over the rows, unweighted.
+    squared : ndarray of shape (n_rows,)
+        Filled in: ‖x - x̂‖² of the whole reconstruction.
     """
     n_groups, n_rows, width = S.shape
-    squared = 0.0
     first = 0
     for row in range(n_rows):
         last = first + counts[row]
@@ -52,12 +57,10 @@ def decode_rows(X, D, intercept, counts, factors, values, group_ends, weight, S,
                 before = S[group - 1, row]
                 for j in range(width):
                     current[j] = before[j]
-            stop = start
-            while stop < last and factors[stop] < group_ends[group]:
-                stop += 1
+            stop = _end_of_group(factors, start, last, group_ends[group])
             _add_rows(current, values, D, factors, start, stop)
             start = stop
-        squared += _dot(current, current)
+        squared[row] = _dot(current, current)
         scale = weight[row] / n_groups
         for group in range(n_groups - 1, -1, -1):
             current = S[group, row]
@@ -67,13 +70,40 @@ def decode_rows(X, D, intercept, counts, factors, values, group_ends, weight, S,
                 after = S[group + 1, row]
                 for j in range(width):
                     current[j] += after[j]
-        group = 0
-        for place in range(first, last):
-            while factors[place] >= group_ends[group]:
-                group += 1
-            pulls[place] = _dot(S[group, row], D[factors[place]])
+        start = first
+        for group in range(n_groups):
+            stop = _end_of_group(factors, start, last, group_ends[group])
+            _dots(S[group, row], D, factors, start, stop, pulls)
+            start = stop
         first = last
-    return squared
+
+
+@compiled
+def _end_of_group(factors, start, last, end):
+    """Return where, of factors from start to last in ascending order, the first is that is not below an end."""
+    stop = start
+    while stop < last and factors[stop] < end:
+        stop += 1
+    return stop
+
+
+@compiled
+def _dots(vector, rows, places, start, stop, products):
+    """Fill in the products of a vector with rows[places[i]] for start <= i < stop."""
+    in_fours = start + (stop - start) // 4 * 4
+    zero = vector.dtype.type(0)
+    for i in range(start, in_fours, 4):
+        row_a, row_b, row_c, row_d = rows[places[i]], rows[places[i + 1]], rows[places[i + 2]], rows[places[i + 3]]
+        a, b, c, d = zero, zero, zero, zero
+        for j in range(len(vector)):
+            value = vector[j]
+            a += value * row_a[j]
+            b += value * row_b[j]
+            c += value * row_c[j]
+            d += value * row_d[j]
+        products[i], products[i + 1], products[i + 2], products[i + 3] = a, b, c, d
+    for i in range(in_fours, stop):
+        products[i] = _dot(vector, rows[places[i]])
 
 
 @compiled
@@ -100,19 +130,74 @@ def _add_rows(target, amounts, rows, places, start, stop):
 
 
 @compiled
-def sort_by_factor(factors, n_components):
-    """Return where each factor's entries begin in an order that is by factor, and that order."""
+def tally(factors, codes, n_components):
+    """Return how many codes each factor has, how many there are, and the sum of their magnitudes."""
+    of_factors = np.zeros(n_components)
+    n_codes, size = 0, 0.0
+    for entry in range(len(factors)):
+        is_code = codes[entry] != 0
+        of_factors[factors[entry]] += is_code
+        n_codes += is_code
+        size += abs(codes[entry])
+    return of_factors, n_codes, size
+
+
+@compiled
+def sum_rows(X):
+    """Return the sum of rows, and that of their squared lengths, in double precision."""
+    total, square = np.zeros(X.shape[1]), 0.0
+    for row in range(len(X)):
+        x = X[row]
+        for j in range(len(x)):
+            value = np.float64(x[j])
+            total[j] += value
+            square += value * value
+    return total, square
+
+
+@compiled
+def sort_by_factor(n_rows, counts, factors, codes, pulls, slots, by_parameters, n_components):
+    """
+    Put entries in the order of their factors, and sum up what parameters have to do with the loss.
+
+    Parameters
+    ----------
+    n_rows : int
+    counts : ndarray of int of shape (n_lists * n_rows,)
+        How many entries each row has, in each of one or more lists that follow each other.
+    factors, codes, pulls, slots : ndarray of shape (n_entries,)
+    by_parameters : ndarray of shape (n_parameters, n_entries)
+    n_components : int
+
+    Returns
+    -------
+    starts : ndarray of int of shape (n_components + 1,)
+        Where each factor's entries begin.
+    rows, slots, codes, pulls : ndarray of shape (n_entries,)
+        In that order.
+    sums : ndarray of shape (n_parameters, n_components)
+    """
     starts = np.zeros(n_components + 1, np.int64)
     for factor in factors:
         starts[factor + 1] += 1
     for factor in range(n_components):
         starts[factor + 1] += starts[factor]
     places = starts[:-1].copy()
-    order = np.empty(len(factors), np.int64)
-    for entry in range(len(factors)):
-        order[places[factors[entry]]] = entry
-        places[factors[entry]] += 1
-    return starts, order
+    rows, sorted_slots = np.empty(len(factors), np.int32), np.empty_like(slots)
+    sorted_codes, sorted_pulls = np.empty_like(codes), np.empty_like(pulls)
+    sums = np.zeros((len(by_parameters), n_components))
+    entry = 0
+    for number in range(len(counts)):
+        for _ in range(counts[number]):
+            factor = factors[entry]
+            place = places[factor]
+            places[factor] += 1
+            rows[place], sorted_slots[place] = number % n_rows, slots[entry]
+            sorted_codes[place], sorted_pulls[place] = codes[entry], pulls[entry]
+            for parameter in range(len(sums)):
+                sums[parameter, factor] += by_parameters[parameter, entry]
+            entry += 1
+    return starts, rows, sorted_slots, sorted_codes, sorted_pulls, sums
 
 
 @compiled
@@ -158,13 +243,14 @@ def _sum_gradients_of(start, stop, rows, slots, codes, pulls, S, X, of_encoder, 
         of_encoder[j] = 0
         of_component[j] = 0
     _add_rows(of_encoder, pulls, X, rows, start, stop)
-    in_twos = start + (stop - start) // 2 * 2
-    for i in range(start, in_twos, 2):
-        a, b = codes[i], codes[i + 1]
+    in_fours = start + (stop - start) // 4 * 4
+    for i in range(start, in_fours, 4):
+        a, b, c, d = codes[i], codes[i + 1], codes[i + 2], codes[i + 3]
         row_a, row_b = S[slots[i], rows[i]], S[slots[i + 1], rows[i + 1]]
+        row_c, row_d = S[slots[i + 2], rows[i + 2]], S[slots[i + 3], rows[i + 3]]
         for j in range(len(of_component)):
-            of_component[j] += a * row_a[j] + b * row_b[j]
-    for i in range(in_twos, stop):
+            of_component[j] += (a * row_a[j] + b * row_b[j]) + (c * row_c[j] + d * row_d[j])
+    for i in range(in_fours, stop):
         a, row_a = codes[i], S[slots[i], rows[i]]
         for j in range(len(of_component)):
             of_component[j] += a * row_a[j]

@@ -5,9 +5,11 @@ import numpy as np
 from skfactors.compiled import compile_with
 
 compiled = compile_with(forceinline=True, error_model="numpy")
-# How many values stand for themselves by the largest of them when a row is first looked at.
-_TOGETHER = 16
+# A row is first looked at in sets: at most so many values in each, and so many sets for each value that is kept.
+_IN_A_SET, _SETS_FOR_EACH = 16, 4
 _HALVINGS = 30
+# Halving may stop at a bound that a few more are above than are kept, as a share of these.
+_NEAR_ENOUGH = 0.25
 
 
 @compiled
@@ -27,21 +29,30 @@ def rows_above(Z, floor):
     values : ndarray of shape (counts.sum(),)
     """
     n_rows, width = Z.shape
-    counts = np.zeros(n_rows, np.int64)
+    counts = np.empty(n_rows, np.int64)
     for row in range(n_rows):
-        n = 0
-        for j in range(width):
-            n += Z[row, j] > floor[j]
-        counts[row] = n
-    factors = np.empty(counts.sum(), np.int32)
-    values = np.empty(len(factors), Z.dtype)
+        counts[row] = _count_above(Z[row], floor)
+    total = counts.sum()
+    # Room for one more, since what is not kept is written too, and then written over: a branch could not be foretold.
+    factors = np.empty(total + 1, np.int32)
+    values = np.empty(total + 1, Z.dtype)
     n = 0
     for row in range(n_rows):
+        z = Z[row]
         for j in range(width):
-            if Z[row, j] > floor[j]:
-                factors[n], values[n] = j, Z[row, j]
-                n += 1
-    return counts, factors, values
+            factors[n], values[n] = j, z[j]
+            n += z[j] > floor[j]
+    return counts, factors[:total], values[:total]
+
+
+@compiled
+def _count_above(values, floor):
+    """Count values above a floor, in their own type, of which many are added up at a time."""
+    zero, one = values.dtype.type(0), values.dtype.type(1)
+    total = zero
+    for j in range(len(values)):
+        total += one if values[j] > floor[j] else zero
+    return int(total)
 
 
 @compiled
@@ -67,11 +78,13 @@ def rows_largest(Z, most, magnitudes, positive):
     n_rows, width = Z.shape
     most = min(most, width)
     counts = np.zeros(n_rows, np.int64)
-    factors = np.empty(n_rows * most, np.int32)
-    values = np.empty(n_rows * most, Z.dtype)
+    # Room for one more, as in `rows_above`.
+    factors = np.empty(n_rows * most + 1, np.int32)
+    values = np.empty(n_rows * most + 1, Z.dtype)
     sizes = np.empty(width, Z.dtype)
-    candidates = np.empty(width + 1, np.int32)
+    candidates, sets = np.empty((2, width + 1), np.uint32)
     work = np.empty(width, Z.dtype)
+    any_sign = not positive
     n = 0
     for row in range(n_rows):
         z = Z[row]
@@ -80,10 +93,10 @@ def rows_largest(Z, most, magnitudes, positive):
                 sizes[j] = abs(z[j])
         else:
             sizes = z
-        n_candidates = _find(sizes, _bound_of(sizes, most, work), candidates)
+        n_candidates = _find_candidates(sizes, most, work, sets, candidates)
         for i in range(n_candidates):
             work[i] = sizes[candidates[i]]
-        cutoff, n_kept = _cut(work, n_candidates, most)
+        cutoff, n_kept = _cut(work, n_candidates, most, most)
         n_equal = n_candidates
         if n_kept > most:
             # Values that are equal, or almost.
@@ -94,49 +107,64 @@ def rows_largest(Z, most, magnitudes, positive):
         first = n
         for i in range(n_candidates):
             j = candidates[i]
-            if sizes[j] < cutoff:
-                continue
-            if sizes[j] == cutoff:
-                if n_equal == 0:
-                    continue
-                n_equal -= 1
+            is_equal = sizes[j] == cutoff
+            is_kept = (sizes[j] > cutoff) | (is_equal & (n_equal > 0))
+            n_equal -= is_equal
+            factors[n], values[n] = j, z[j]
             # A zero is no code, whatever it is the largest of.
-            if z[j] != 0 and (z[j] > 0 or not positive):
-                factors[n], values[n] = j, z[j]
-                n += 1
+            n += is_kept & ((z[j] > 0) | ((z[j] < 0) & any_sign))
         counts[row] = n - first
     return counts, factors[:n].copy(), values[:n].copy()
 
 
 @compiled
-def _bound_of(sizes, most, work):
-    """Return a value that at least `most` others are no smaller than, and not many more."""
-    n_sets = len(sizes) // _TOGETHER
-    if n_sets < most:
-        return sizes.dtype.type(-np.inf)
+def _find_candidates(sizes, most, work, sets, candidates):
+    """
+    Fill in where values are among the largest, or not much smaller, and return how many.
+
+    Sets of values, each of which is so far from the next in its set, are looked at by their largest: that at least
+    `most` of these are above a bound means the same of the values, and no other sets need to be searched.
+    """
+    width = len(sizes)
+    n_sets = max(width // _IN_A_SET, min(width, _SETS_FOR_EACH * most))
+    tops = work[:n_sets]
+    tops[:] = sizes[:n_sets]
+    for first in range(n_sets, width, n_sets):
+        part = sizes[first : first + n_sets]
+        for j in range(len(part)):
+            tops[j] = part[j] if part[j] > tops[j] else tops[j]
+    bound = _cut(tops, n_sets, most, most + int(_NEAR_ENOUGH * most))[0]
+    n_found = 0
     for j in range(n_sets):
-        work[j] = sizes[j]
-    for first in range(n_sets, n_sets * _TOGETHER, n_sets):
-        for j in range(n_sets):
-            value = sizes[first + j]
-            work[j] = value if value > work[j] else work[j]
-    return _cut(work, n_sets, most)[0]
+        # Without a branch, which nothing could foretell.
+        sets[n_found] = j
+        n_found += tops[j] >= bound
+    n = 0
+    for first in range(0, width, n_sets):
+        part = sizes[first : first + n_sets]
+        for i in range(n_found):
+            j = sets[i]
+            if j >= len(part):
+                break
+            candidates[n] = first + j
+            n += part[j] >= bound
+    return n
 
 
 @compiled
-def _cut(values, n, most):
-    """Return a value that `most` of n are no smaller than, found by halving, and how many are, which may be more."""
+def _cut(values, n, least, most):
+    """Return a value that `least` to `most` of n are no smaller than, found by halving, and how many; may be more."""
     low, high = values[0], values[0]
     for i in range(1, n):
         low = values[i] if values[i] < low else low
         high = values[i] if values[i] > high else high
     n_above_low = n
     for _ in range(_HALVINGS):
-        if n_above_low == most:
+        if n_above_low <= most:
             break
         middle = low + (high - low) / 2
         n_above = _count(values, n, middle)
-        if n_above >= most:
+        if n_above >= least:
             low, n_above_low = middle, n_above
         else:
             high = middle
@@ -151,17 +179,6 @@ def _count(values, n, bound):
     for i in range(n):
         total += one if values[i] >= bound else zero
     return int(total)
-
-
-@compiled
-def _find(sizes, bound, places):
-    """Fill in where values are no smaller than a bound, and return how many are."""
-    n = 0
-    for j in range(len(sizes)):
-        # Without a branch, which nothing could foretell.
-        places[n] = j
-        n += sizes[j] >= bound
-    return n
 
 
 @compiled

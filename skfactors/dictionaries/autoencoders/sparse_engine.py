@@ -1,6 +1,6 @@
 """A step of learning on the CPU, in compiled code that touches what is active."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -11,6 +11,8 @@ from skfactors.dictionaries.autoencoders._learning import (
     learn_factors,
     sort_by_factor,
     sum_gradients,
+    sum_rows,
+    tally,
     update_factors,
 )
 from skfactors.dictionaries.autoencoders.activations.base import Activation
@@ -20,7 +22,7 @@ from skfactors.learning.processes import Processes
 from skfactors.learning.threads import in_parallel, torch_on_one_thread
 
 _ROWS_A_TASK = 256
-_FACTORS_A_TASK = 64
+_FACTORS_A_TASK = 128
 
 
 @dataclass
@@ -69,6 +71,11 @@ class _Entries:
     by_parameters: np.ndarray
     slots: np.ndarray
 
+    @classmethod
+    def joined(cls, parts: list["_Entries"]) -> "_Entries":
+        """Put some after the others."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts], axis=-1) for field in fields(cls)))
+
 
 class SparseEngine:
     """
@@ -89,6 +96,8 @@ class SparseEngine:
 
     def __init__(self, weights: Weights, activation: Activation, group_ends: np.ndarray, processes: Processes):
         self.weights, self.activation, self.group_ends, self.processes = weights, activation, group_ends, processes
+        # Which of the residuals a factor's entries have to do with.
+        self._slots = np.searchsorted(group_ends, np.arange(len(weights.n_updates)), side="right").astype(np.int8)
         self._buffer = np.empty((0, 0, 0), weights.factors.dtype)
 
     @torch_on_one_thread()
@@ -115,25 +124,15 @@ class SparseEngine:
         Outcome
         """
         keep_to_one_thread_if_forked()
-        rows = aligned(X.shape, self.weights.factors.dtype)
+        rows, S = self._buffers(len(X))
         rows[...] = standardizer.apply(X, rows.dtype)
         weight = weight.astype(rows.dtype)
-        S = self._residuals(len(rows))
         entries, squared = self._entries(rows, weight, penalty, S)
         residual = S[-2] * (len(self.group_ends) / weight)[:, None]
-        fired = self._sum_of_all(np.bincount(entries.factors, entries.codes != 0, len(self.weights.n_updates))) > 0
-        size = float(abs(entries.codes).sum(dtype=np.float64))
-        losses = np.einsum("ij,ij->i", residual, residual, dtype=np.float64) / 2
-        exact = rows.astype(np.float64)
+        fired, n_codes, size = tally(entries.factors, entries.codes, len(self.weights.n_updates))
+        total, square = sum_rows(rows)
         outcome = Outcome(
-            losses @ weight,
-            squared,
-            int(np.count_nonzero(entries.codes)),
-            size,
-            np.vdot(exact, exact),
-            exact.sum(0),
-            fired,
-            residual,
+            squared @ weight / 2, squared.sum(), n_codes, size, square, total, self._sum_of_all(fired) > 0, residual
         )
         parts = [entries]
         if len(silent) and auxk:
@@ -141,24 +140,29 @@ class SparseEngine:
         self._update(rows, parts, S, rate)
         return outcome
 
-    def _residuals(self, n_rows) -> np.ndarray:
-        """Return room for residuals: of each prefix, and of what silent factors explain."""
-        n_slots, width = len(self.group_ends) + 1, self.weights.factors.shape[2]
+    def _buffers(self, n_rows) -> tuple[np.ndarray, np.ndarray]:
+        """Return room for rows, and for residuals: of each prefix, and of what silent factors explain."""
+        n_arrays, width = 1 + len(self.group_ends) + 1, self.weights.factors.shape[2]
         if self._buffer.shape[1] < n_rows:
-            self._buffer = aligned((n_slots, n_rows, width), self._buffer.dtype)
-        return self._buffer[:, :n_rows]
+            self._buffer = aligned((n_arrays, n_rows, width), self._buffer.dtype)
+        return self._buffer[0, :n_rows], self._buffer[1:, :n_rows]
 
-    def _entries(self, X, weight, penalty, S) -> tuple[_Entries, float]:
-        weights, activation = self.weights, self.activation
+    def _find(self, X):
+        """Find what may have to do with the loss: counts, factors and pre-activations."""
+        weights = self.weights
         transposed, bias = torch.from_numpy(weights.factors[0]).T, torch.from_numpy(weights.parameters[0])
-        tasks = [slice(start, min(start + _ROWS_A_TASK, len(X))) for start in range(0, len(X), _ROWS_A_TASK)]
 
-        def find(rows):
-            Z = torch.addmm(bias, torch.from_numpy(X[rows]), transposed).numpy()
-            return activation.find(Z, weights.parameters)
+        def find(start):
+            rows = torch.from_numpy(X[start : start + _ROWS_A_TASK])
+            return self.activation.find(torch.addmm(bias, rows, transposed).numpy(), weights.parameters)
 
-        found = _joined(in_parallel(find, tasks), X.dtype)
-        counts, factors, z = activation.narrow(*found, self.processes)
+        return _joined(in_parallel(find, range(0, len(X), _ROWS_A_TASK)), X.dtype)
+
+    def _entries(self, X, weight, penalty, S) -> tuple[_Entries, np.ndarray]:
+        weights, activation, found = self.weights, self.activation, None
+        while found is None:
+            found = activation.narrow(*self._find(X), self.processes)
+        counts, factors, z = found
         p = weights.parameters[:, factors]
         codes = activation.codes(z, p)
         pulls, squared = self._decode(X, weight, counts, factors, codes, S[:-1])
@@ -167,19 +171,18 @@ class SparseEngine:
             second_pulls, _ = self._decode(X, weight, counts, factors, z, np.empty_like(S[:-1]))
         weight_of_entries = np.repeat(weight, counts)
         gradients = activation.gradients(z, p, pulls, second_pulls, weight_of_entries, z.dtype.type(penalty))
-        slots = np.searchsorted(self.group_ends, factors, side="right").astype(np.int8)
-        return _Entries(counts, factors, codes, *gradients, slots), squared
+        return _Entries(counts, factors, codes, *gradients, self._slots[factors]), squared
 
     def _decode(self, X, weight, counts, factors, values, S):
-        """Reconstruct rows, fill in what that has to do with the loss, and return its derivatives and the error."""
+        """Reconstruct rows, fill in what that has to do with the loss, and return its derivatives and the errors."""
         ends = np.concatenate([[0], np.cumsum(counts)])
-        pulls = np.empty_like(values)
+        pulls, squared = np.empty_like(values), np.empty(len(X))
         components, intercept = self.weights.factors[1], self.weights.intercept
 
         def decode(start):
             rows = slice(start, min(start + _ROWS_A_TASK, len(X)))
             part = slice(ends[rows.start], ends[rows.stop])
-            return decode_rows(
+            decode_rows(
                 X[rows],
                 components,
                 intercept,
@@ -190,9 +193,11 @@ class SparseEngine:
                 weight[rows],
                 S[:, rows],
                 pulls[part],
+                squared[rows],
             )
 
-        return pulls, sum(in_parallel(decode, range(0, len(X), _ROWS_A_TASK)))
+        in_parallel(decode, range(0, len(X), _ROWS_A_TASK))
+        return pulls, squared
 
     def _auxiliary_entries(self, X, weight, residual, silent, S) -> _Entries:
         """Let factors that are silent reconstruct the error of the others, each row by the largest of them (AuxK)."""
@@ -204,7 +209,9 @@ class SparseEngine:
         pulls = np.empty_like(codes)
         ends = np.array([len(silent)])
         no_intercept = np.zeros_like(self.weights.intercept)
-        decode_rows(-residual, components, no_intercept, counts, places, codes, ends, weight, S[-1:], pulls)
+        decode_rows(
+            -residual, components, no_intercept, counts, places, codes, ends, weight, S[-1:], pulls, np.empty(len(X))
+        )
         by_parameters = np.zeros((len(self.weights.parameters), len(pulls)), pulls.dtype)
         by_parameters[0] = pulls
         slots = np.full(len(pulls), len(self.group_ends), np.int8)
@@ -212,25 +219,23 @@ class SparseEngine:
 
     def _update(self, X, parts: list[_Entries], S, rate):
         weights, n_components = self.weights, len(self.weights.n_updates)
-        rows, factors, codes, by_product, slots = (
-            np.concatenate(pieces)
-            for pieces in zip(
-                *(
-                    (np.repeat(np.arange(len(X)), part.counts), part.factors, part.codes, part.by_product, part.slots)
-                    for part in parts
-                ),
-                strict=True,
-            )
+        joined = parts[0] if len(parts) == 1 else _Entries.joined(parts)
+        starts, *entries, sums = sort_by_factor(
+            len(X),
+            joined.counts,
+            joined.factors,
+            joined.codes,
+            joined.by_product,
+            joined.slots,
+            joined.by_parameters,
+            n_components,
         )
-        by_parameters = np.concatenate([part.by_parameters for part in parts], axis=1)
-        starts, order = sort_by_factor(factors, n_components)
         touched = self._sum_of_all(np.diff(starts)) > 0
         weights.n_updates += touched
         weights.n_steps += 1
-        sums = np.stack([np.bincount(factors, values, n_components) for values in by_parameters])
         sums = self._sum_of_all(sums).astype(X.dtype)[:, touched]
-        by_intercept = self._sum_of_all(S[0].sum(0, dtype=np.float64)).astype(X.dtype)
-        entries = (starts, rows[order], slots[order], codes[order], by_product[order], S, X)
+        by_intercept = self._sum_of_all(sum_rows(S[0])[0]).astype(X.dtype)
+        entries = (starts, *entries, S, X)
         moved = (weights.factors, weights.factor_moments, weights.n_updates, rate)
         if self.processes.size == 1:
             self._for_factors(lambda first, last: learn_factors(first, last, *entries, *moved))

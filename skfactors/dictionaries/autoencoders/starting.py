@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array
 
+from skfactors.dictionaries.autoencoders._learning import standardize
 from skfactors.dictionaries.sparse_coding.encoding import Coding, encode
 from skfactors.dictionaries.sparse_coding.solvers import fastest_solver
 from skfactors.dictionaries.sparse_coding.starting import drawn_components, given_components
@@ -20,8 +21,11 @@ _BATCH_SIZE = 1024
 # Ridge of the regression, as a share of the mean variance of a feature.
 _RIDGE = 1e-2
 _ROUNDS, _MOST_SCALED = 4, 4.0
+# Codes of a row when components, and then an encoder, are first learned: one for each so many that are asked for.
+# Those that are taken in first say the most; with all of them, fewer true directions are found, and it takes longer.
+_SHARE_FOR_COMPONENTS, _SHARE_FOR_ENCODER = 4, 2
 # Rows that learning starts from, and those of them by which the number of codes is made right.
-_LEAST_ROWS, _ROWS_A_COMPONENT = 4096, 4
+_LEAST_ROWS, _ROWS_A_COMPONENT = 4096, 2
 _LEAST_ROWS_TO_SPARE = 1000
 _LEAST_ROWS_MEASURED, _ROWS_MEASURED, _VALUES_MEASURED = 512, 4096, 2**24
 
@@ -51,7 +55,11 @@ class Standardizer:
 
     def apply(self, rows: np.ndarray, dtype) -> np.ndarray:
         """Return rows centred and scaled."""
-        return ((rows - self.mean) * self.scale).astype(dtype)
+        standardized = np.empty(rows.shape, dtype)
+        # Compiled code knows neither half precision nor the byte orders of other machines.
+        rows = np.ascontiguousarray(rows, np.result_type(rows, np.float32))
+        standardize(rows, self.mean, self.scale, standardized)
+        return standardized
 
 
 def pursuit_of(n_nonzero_coefs: int, positive: bool, device: str, dtype) -> Coding:
@@ -117,12 +125,15 @@ def begin_from(
         components = random_components(shape, random_state).astype(rows.dtype)
         return components, components, np.zeros(n_components, rows.dtype)
     positive = activation.selection != "largest_magnitudes"
-    coding = pursuit_of(activation.n_nonzero_coefs, positive, device, rows.dtype)
+    for_components, for_encoder = (
+        pursuit_of(max(activation.n_nonzero_coefs // share, 1), positive, device, rows.dtype)
+        for share in (_SHARE_FOR_COMPONENTS, _SHARE_FOR_ENCODER)
+    )
     if named:
-        components = learned_components(rows, weight, n_components, coding, processes, random_state)
+        components = learned_components(rows, weight, n_components, for_components, processes, random_state)
     else:
         components = unit_rows(given_components(dict_init, shape))
-    encoder, bias, use = regressed_encoder(rows, weight, components, exact_codes(rows, components, coding))
+    encoder, bias, use = regressed_encoder(rows, weight, components, exact_codes(rows, components, for_encoder))
     if by_use and named:
         # The first groups get what is used most.
         order = np.argsort(-use, kind="stable")
@@ -244,8 +255,10 @@ def regressed_encoder(
         Sum of the squared codes of each factor.
     """
     weight = weight / weight.sum()
+    weighted = (rows * weight[:, None]).astype(rows.dtype)
     second_moment = (rows.astype(np.float64) * weight[:, None]).T @ rows
     second_moment[np.diag_indices_from(second_moment)] += _RIDGE * np.trace(second_moment) / len(second_moment) + 1e-12
+    inverse = np.linalg.inv(second_moment)
     signed = codes.nnz > 0 and codes.data.min() < 0
     encoder, bias = np.zeros_like(components, rows.dtype), np.zeros(len(components), rows.dtype)
     for number in range(1 if signed else _ROUNDS):
@@ -256,9 +269,9 @@ def regressed_encoder(
                 wanted = np.minimum(rows[part] @ encoder.T + bias, wanted)
             active = codes[part].tocoo()
             wanted[active.row, active.col] = active.data
-            moment += wanted.T @ (rows[part] * weight[part, None])
-            mean += weight[part] @ wanted
-        encoder = np.linalg.solve(second_moment, moment.T).T.astype(rows.dtype)
+            moment += wanted.T @ weighted[part]
+            mean += weight[part].astype(rows.dtype) @ wanted
+        encoder = (moment @ inverse).astype(rows.dtype)
         bias = mean.astype(rows.dtype)
     along, square, use = np.zeros((3, len(components)))
     for part in slices(len(rows), _BATCH_SIZE):

@@ -89,7 +89,7 @@ class Activation(ABC):
         return rows_above(Z, self.floor(P))
 
     def narrow(self, counts, factors, z, processes):
-        """Return the entries that are left once those of the whole minibatch are known."""
+        """Return the entries that are left once those of the whole minibatch are known; None has them found again."""
         return counts, factors, z
 
     def codes(self, z: np.ndarray, p: np.ndarray) -> np.ndarray:

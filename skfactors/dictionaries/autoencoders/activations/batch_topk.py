@@ -5,6 +5,9 @@ import torch
 
 from skfactors.dictionaries.autoencoders.activations.base import Activation
 
+# Share of a cutoff that the next one is most likely above.
+_SURELY_BELOW = 0.8
+
 
 class BatchTopK(Activation):
     """
@@ -20,10 +23,23 @@ class BatchTopK(Activation):
 
     selection = "above"
 
+    def __init__(self, n_nonzero_coefs):
+        super().__init__(n_nonzero_coefs)
+        # Above what is looked at first: well below the cutoff of the last minibatch.
+        self._floor = 0.0
+
+    def floor(self, P):
+        """Return above which values pre-activations are looked at."""
+        return np.full(P.shape[1], self._floor, P.dtype)
+
     def narrow(self, counts, factors, z, processes):
-        """Return the entries that are left once those of the whole minibatch are known."""
-        n_rows = int(processes.sum_(torch.tensor([float(len(counts))], dtype=torch.float64))[0])
+        """Return the entries that are left once those of the whole minibatch are known; None if some were missed."""
+        n_rows, n_found = processes.sum_(torch.tensor([len(counts), len(z)], dtype=torch.float64)).long().tolist()
         most = self.n_nonzero_coefs * n_rows
+        missed = self._floor > 0 and n_found < most
+        self._floor = 0.0
+        if missed:
+            return None
         candidates = z
         if processes.size > 1:
             largest = np.sort(z)[::-1][:most]
@@ -31,6 +47,7 @@ class BatchTopK(Activation):
         if np.count_nonzero(candidates) <= most:
             return counts, factors, z
         cutoff = np.partition(candidates, len(candidates) - most)[len(candidates) - most]
+        self._floor = _SURELY_BELOW * float(cutoff)
         kept = z >= cutoff
         rows = np.repeat(np.arange(len(counts)), counts)[kept]
         return np.bincount(rows, minlength=len(counts)), factors[kept], z[kept]
