@@ -18,6 +18,10 @@ from skfactors.metrics.reconstruction import explained_share
 _WARM_UP_STEPS = 50
 # Shares of a fit: until when factors are pointed anew, and from when on steps become smaller.
 _LAST_RESEEDING, _FIRST_DECAY = 0.7, 0.3
+# One of so many factors is pointed anew in a step, at most.
+_RESEEDED_AT_ONCE = 64
+# For so many minibatches any factor may stay silent, however short an epoch is.
+_LEAST_PATIENCE = 25
 # Of the weight for which a factor may stay silent: when it begins to explain what others leave.
 _AUXILIARY_PATIENCE = 0.25
 # By how much the penalty grows in a step with twice as many codes as asked for, at most, and thresholds, which are
@@ -145,20 +149,22 @@ class AutoencoderStep(Step):
             "explained_variance": explained_share(unexplained, variation),
             "l0": l0,
             "n_silent": int((~outcome.fired).sum()),
-            "n_reseeded": self._reseed(outcome, total, patience),
+            "n_reseeded": self._reseed(X, outcome, total, patience),
             "penalty": float(self.penalty),
         }
 
     def _sums_of_all(self, *values) -> list[float]:
         return self.processes.sum_(torch.tensor(values, dtype=torch.float64)).tolist()
 
-    def _reseed(self, outcome: Outcome, total: float, patience: float) -> int:
+    def _reseed(self, X: np.ndarray, outcome: Outcome, total: float, patience: float) -> int:
         """Point factors that stay silent at the residuals of the rows that are reconstructed worst."""
         self.idle_weight = np.where(outcome.fired, 0, self.idle_weight + total)
-        silent = np.flatnonzero(self.idle_weight >= patience)
+        silent = np.flatnonzero(self.idle_weight >= max(patience, _LEAST_PATIENCE * total))
         if not len(silent) or self.pace.share(self.n_steps) > _LAST_RESEEDING:
             return 0
-        directions = self._worst_reconstructed(-outcome.residual, len(silent))
+        # Many at once would all answer to the same rows, and together overshoot.
+        most = min(len(silent), -(-len(self.idle_weight) // _RESEEDED_AT_ONCE))
+        directions, right_lengths = self._worst_reconstructed(X, -outcome.residual, most)
         silent = silent[: len(directions)]
         weights = self.engine.weights.arrays()
         alive = np.setdiff1d(np.arange(len(self.idle_weight)), silent)
@@ -166,21 +172,31 @@ class AutoencoderStep(Step):
         if len(alive):
             length = np.median(np.linalg.norm(weights["factors"][0, alive], axis=1))
             parameters = np.median(weights["parameters"][:, alive], axis=1, keepdims=True)
-        weights["factors"][0, silent], weights["factors"][1, silent] = directions * length, directions
+        lengths = np.minimum(right_lengths, length)[:, None]
+        weights["factors"][0, silent], weights["factors"][1, silent] = directions * lengths, directions
         weights["parameters"][:, silent] = parameters
         self.engine.weights.put(weights)
         self.engine.weights.forget(silent)
         self.idle_weight[silent] = 0
         return len(silent)
 
-    def _worst_reconstructed(self, residual, n_rows) -> np.ndarray:
-        """Return the directions of the largest residuals, leaving out those that are only rounding."""
-        worst = residual[np.argsort(-np.linalg.norm(residual, axis=1), kind="stable")[:n_rows]]
-        worst = self.processes.gather(torch.from_numpy(worst), n_rows).numpy()
+    def _worst_reconstructed(self, X, residual, n_rows) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Return the directions of the largest residuals, leaving out those that are only rounding.
+
+        And how long an encoder of this direction may be for a code that is no larger than the residual; left out are
+        residuals that point away from their row, where others overshoot.
+        """
+        norms, along = np.linalg.norm(residual, axis=1), np.einsum("ij,ij->i", residual, X)
+        worst = np.argsort(-np.where(along > 0, norms, 0), kind="stable")[:n_rows]
+        found = np.column_stack([residual[worst], along[worst]])
+        found = self.processes.gather(torch.from_numpy(found), n_rows).numpy()
+        worst, along = found[:, :-1], found[:, -1]
         norms = np.linalg.norm(worst, axis=1)
         order = np.argsort(-norms, kind="stable")
-        chosen = order[norms[order] > 1e2 * np.finfo(residual.dtype).eps * max(norms.max(initial=0), 1)][:n_rows]
-        return worst[chosen] / norms[chosen, None]
+        least = 1e2 * np.finfo(residual.dtype).eps * max(norms.max(initial=0), 1)
+        chosen = order[(norms[order] > least) & (along[order] > 0)][:n_rows]
+        return worst[chosen] / norms[chosen, None], norms[chosen] ** 2 / along[chosen]
 
     def loss(self, rows: ArrayRows, batch_size: int) -> float:
         """Measure the weighted mean of ½‖x - x̂‖², with the model as it is."""
