@@ -156,8 +156,8 @@ def test_sparse_and_dense_steps_learn_the_same(name):
 def test_the_largest_of_a_minibatch_are_found_whatever_they_were_in_the_last(scale):
     (moved, X, weight), (fresh, *_) = (engine_of("sparse", "batch_topk", [N_COMPONENTS]) for _ in range(2))
     nobody = np.array([], np.int64)
-    moved.learn(X, weight, 0.0, PENALTY, nobody, AUXK)
-    one, other = (engine.learn(scale * X, weight, 0.0, PENALTY, nobody, AUXK) for engine in (moved, fresh))
+    moved.learn(X, AS_IT_IS, weight, 0.0, PENALTY, nobody, AUXK)
+    one, other = (engine.learn(scale * X, AS_IT_IS, weight, 0.0, PENALTY, nobody, AUXK) for engine in (moved, fresh))
     assert one.n_codes == other.n_codes == K * N_ROWS
     np.testing.assert_allclose(one.residual, other.residual, atol=1e-9)
 

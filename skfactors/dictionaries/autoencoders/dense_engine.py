@@ -61,7 +61,7 @@ class DenseEngine:
         sums = [losses @ exact_weight / 2, losses.sum(), is_code.sum(), codes.abs().sum(), exact.square().sum()]
         seen = torch.cat([torch.stack([value.to(self._exact) for value in sums]), exact.sum(0), fired.to(self._exact)])
         of_rows, of_features, fired = np.split(seen.cpu().numpy(), [len(sums), len(sums) + X.shape[1]])
-        return Outcome(*of_rows, of_features, fired > 0, residual)
+        return Outcome(*of_rows, of_features, fired > 0, X, residual)
 
     def _sent(self, array) -> torch.Tensor:
         """Return an array on the device."""

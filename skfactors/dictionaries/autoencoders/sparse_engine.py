@@ -46,8 +46,8 @@ class Outcome:
         Sum of the rows.
     fired : ndarray of bool of shape (n_components,)
         Which factors had codes, in any process.
-    residual : ndarray or Tensor of shape (n_rows, n_features)
-        x̂ - x of this process's rows, where the engine has it.
+    rows, residual : ndarray or Tensor of shape (n_rows, n_features)
+        This process's rows x, centred and scaled, and their x̂ - x, where the engine has them.
     """
 
     loss: float
@@ -57,6 +57,7 @@ class Outcome:
     squares: float
     total: np.ndarray
     fired: np.ndarray
+    rows: np.ndarray | torch.Tensor
     residual: np.ndarray | torch.Tensor
 
 
@@ -132,7 +133,15 @@ class SparseEngine:
         fired, n_codes, size = tally(entries.factors, entries.codes, len(self.weights.n_updates))
         total, square = sum_rows(rows)
         outcome = Outcome(
-            squared @ weight / 2, squared.sum(), n_codes, size, square, total, self._sum_of_all(fired) > 0, residual
+            squared @ weight / 2,
+            squared.sum(),
+            n_codes,
+            size,
+            square,
+            total,
+            self._sum_of_all(fired) > 0,
+            rows,
+            residual,
         )
         parts = [entries]
         if len(silent) and auxk:

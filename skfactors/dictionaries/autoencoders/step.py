@@ -18,6 +18,10 @@ from skfactors.metrics.reconstruction import explained_share
 _WARM_UP_STEPS = 50
 # Shares of a fit: until when factors are pointed anew, and from when on steps become smaller.
 _LAST_RESEEDING, _FIRST_DECAY = 0.7, 0.3
+# One of so many factors is pointed anew in a step, at most.
+_RESEEDED_AT_ONCE = 64
+# For so many minibatches any factor may stay silent, however short an epoch is.
+_LEAST_PATIENCE = 25
 # Of the weight for which a factor may stay silent: when it begins to explain what others leave.
 _AUXILIARY_PATIENCE = 0.25
 # By how much the penalty grows in a step with twice as many codes as asked for, at most, and thresholds, which are
@@ -145,24 +149,36 @@ class AutoencoderStep(Step):
     def _reseed(self, outcome: Outcome, total: float, patience: float) -> int:
         """Point factors that stay silent at the residuals of the rows that are reconstructed worst."""
         self.idle_weight = np.where(outcome.fired, 0, self.idle_weight + total)
-        silent = np.flatnonzero(self.idle_weight >= patience)
+        silent = np.flatnonzero(self.idle_weight >= max(patience, _LEAST_PATIENCE * total))
         if not len(silent) or self.pace.share(self.n_steps) > _LAST_RESEEDING:
             return 0
-        directions = self._worst_reconstructed(outcome.residual, len(silent))
+        # Many at once would all answer to the same rows, and together overshoot.
+        most = min(len(silent), -(-len(self.idle_weight) // _RESEEDED_AT_ONCE))
+        directions, right_lengths = self._worst_reconstructed(outcome, most)
         silent = silent[: len(directions)]
-        self.engine.weights.point(silent, directions)
+        self.engine.weights.point(silent, directions, right_lengths)
         self.idle_weight[silent] = 0
         return len(silent)
 
-    def _worst_reconstructed(self, residual, n_rows) -> np.ndarray:
-        """Return the directions of the largest residuals x - x̂, leaving out those that are only rounding."""
-        residual = torch.as_tensor(residual)
-        worst = residual[torch.argsort(residual.norm(dim=1), descending=True, stable=True)[:n_rows]]
-        worst = -self.processes.gather(worst.cpu(), n_rows).numpy()
+    def _worst_reconstructed(self, outcome: Outcome, n_rows) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Return the directions of the largest residuals x - x̂, leaving out those that are only rounding.
+
+        And how long an encoder of this direction may be for a code that is no larger than the residual; left out are
+        residuals that point away from their row, where others overshoot.
+        """
+        rows, residual = torch.as_tensor(outcome.rows), -torch.as_tensor(outcome.residual)
+        along = (residual * rows).sum(1)
+        sizes = torch.where(along > 0, residual.norm(dim=1), 0)
+        worst = torch.argsort(sizes, descending=True, stable=True)[:n_rows]
+        found = torch.column_stack([residual[worst], along[worst]])
+        found = self.processes.gather(found.cpu(), n_rows).numpy()
+        worst, along = found[:, :-1], found[:, -1]
         norms = np.linalg.norm(worst, axis=1)
         order = np.argsort(-norms, kind="stable")
-        chosen = order[norms[order] > 1e2 * np.finfo(worst.dtype).eps * max(norms.max(initial=0), 1)][:n_rows]
-        return worst[chosen] / norms[chosen, None]
+        least = 1e2 * np.finfo(worst.dtype).eps * max(norms.max(initial=0), 1)
+        chosen = order[(norms[order] > least) & (along[order] > 0)][:n_rows]
+        return worst[chosen] / norms[chosen, None], norms[chosen] ** 2 / along[chosen]
 
     def loss(self, rows: ArrayRows, batch_size: int) -> float:
         """Measure the weighted mean of ½‖x - x̂‖², with the model as it is."""

@@ -77,7 +77,7 @@ class Weights:
         """Return them as tensors on a device."""
         return Weights(*(torch.tensor(getattr(self, field.name), device=device) for field in fields(self)))
 
-    def point(self, factors: np.ndarray, directions: np.ndarray) -> None:
+    def point(self, factors: np.ndarray, directions: np.ndarray, lengths: np.ndarray) -> None:
         """
         Let some factors learn anew, from where they are told to point.
 
@@ -86,18 +86,22 @@ class Weights:
         factors : ndarray of int of shape (n_chosen,)
         directions : ndarray of shape (n_chosen, n_features)
             Of length 1.
+        lengths : ndarray of shape (n_chosen,)
+            How long their encoders may be; not longer than those of others.
         """
         # Tensors share the memory of arrays.
         own = {field.name: torch.as_tensor(getattr(self, field.name)) for field in fields(self)}
         weights, parameters = own["factors"], own["parameters"]
-        factors, directions = torch.as_tensor(factors).to(weights.device), torch.as_tensor(directions).to(weights)
+        factors = torch.as_tensor(factors).to(weights.device)
+        directions, lengths = (torch.as_tensor(array).to(weights) for array in (directions, lengths))
         is_other = torch.ones(weights.shape[1], dtype=torch.bool, device=weights.device)
         is_other[factors] = False
-        length, usual = 1.0, parameters[:, factors]
+        usual_length, usual = torch.ones(()).to(weights), parameters[:, factors]
         if is_other.any():
-            length = weights[0, is_other].norm(dim=1).median()
+            usual_length = weights[0, is_other].norm(dim=1).median()
             usual = parameters[:, is_other].median(dim=1, keepdim=True).values
-        weights[0, factors], weights[1, factors] = directions * length, directions
+        weights[0, factors] = directions * torch.minimum(lengths, usual_length)[:, None]
+        weights[1, factors] = directions
         parameters[:, factors] = usual
         own["factor_moments"][:, :, factors] = 0
         own["parameter_moments"][:, :, factors] = 0
