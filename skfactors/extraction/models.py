@@ -1,5 +1,6 @@
 """Models and their tokenizers: found, loaded, shared, and told apart by their content."""
 
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -17,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 from skfactors.devices import keep_to_one_thread_if_forked
 from skfactors.extraction.facts import ModelFacts, try_out
 from skfactors.extraction.identity import FileVersion, versions_in
+from skfactors.extraction.sites import HIDDEN_STATES, Place, find_site, reading_part
 from skfactors.extraction.turns import Turns
 
 DTYPES = {
@@ -222,16 +224,16 @@ def _named_errors(source: ModelSource, what: str):
         ) from error
 
 
-def resolve_layers(layers, n_hidden_states: int, model: str) -> list[int]:
+def resolve_layers(layers, there: Sequence[int], model: str, site: str = HIDDEN_STATES) -> list[int]:
     """
     Turn `layers` into indices from 0.
 
     Parameters
     ----------
     layers : "all", int or sequence of int
-    n_hidden_states : int
-        How many the model has: its layers and the embeddings.
-    model : str
+    there : sequence of int
+        Those that the site has: of the hidden states the model's layers and its embeddings, of others its blocks.
+    model, site : str
         For the message.
 
     Raises
@@ -240,17 +242,66 @@ def resolve_layers(layers, n_hidden_states: int, model: str) -> list[int]:
         If a layer is not an integer, is out of range, or asked for twice; or if none is asked for.
     """
     if isinstance(layers, str):
-        return list(range(n_hidden_states))
+        return list(there)
     asked = list(np.atleast_1d(np.asarray(layers, dtype=object)))
     for layer in asked:
         if not isinstance(layer, Integral) or isinstance(layer, bool):
             raise TypeError(f"layers={layers!r}: {layer!r} is not an integer.")
-        if not -n_hidden_states <= layer < n_hidden_states:
-            raise ValueError(
-                f"layers={layers!r}: {model!r} has no layer {layer}; its hidden states go from 0 (embeddings) "
-                f"to {n_hidden_states - 1}."
+        if not (-len(there) <= layer < 0 or layer in there):
+            have = (
+                f"its hidden states go from 0 (embeddings) to {there[-1]}"
+                if site == HIDDEN_STATES
+                else f"layers of {site!r} are blocks, counted from 0, here {_ranged(there)}"
             )
-    resolved = [int(layer) % n_hidden_states for layer in asked]
+            raise ValueError(f"layers={layers!r}: {model!r} has no layer {layer}; {have}.")
+    resolved = [int(layer if layer >= 0 else there[layer]) for layer in asked]
     if not resolved or len(set(resolved)) < len(resolved):
         raise ValueError(f"layers={layers!r} must name at least one layer, and each once.")
     return resolved
+
+
+def resolve_places(site, layers, opened: OpenModel, model: str) -> list[Place]:
+    """
+    Turn `site` and `layers` into places of a model, by site, then by layer.
+
+    Parameters
+    ----------
+    site : str or sequence of str
+    layers : "all", int or sequence of int
+        Counted in each site by itself.
+    opened : OpenModel
+    model : str
+        For the message.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the model lacks a site or one has no such layer, or one is asked for twice; or if none is asked for.
+    """
+    sites = [site] if isinstance(site, str) else list(site)
+    for name in sites:
+        if not isinstance(name, str):
+            raise TypeError(f"site={site!r}: {name!r} is not a str.")
+    if not sites or len(set(sites)) < len(sites):
+        raise ValueError(f"site={site!r} must name at least one site, and each once.")
+    there = {name: layers_of(name, opened) for name in sites}
+    return [Place(name, layer) for name in sites for layer in resolve_layers(layers, there[name], model, name)]
+
+
+def layers_of(site: str, opened: OpenModel) -> list[int]:
+    """
+    List the layers that a site has in a model.
+
+    Raises
+    ------
+    ValueError
+        If the model does not have the site; the message names those that it has.
+    """
+    if site == HIDDEN_STATES:
+        return list(range(len(opened.facts.widths)))
+    return find_site(opened.model, site).layers(reading_part(opened.model))
+
+
+def _ranged(numbers: Sequence[int]) -> str:
+    in_a_row = list(numbers) == list(range(numbers[0], numbers[-1] + 1))
+    return f"{numbers[0]} to {numbers[-1]}" if in_a_row else f"{numbers}"

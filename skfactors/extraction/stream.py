@@ -16,7 +16,7 @@ from skfactors.extraction.forward import HiddenStateRunner
 from skfactors.extraction.identity import model_content
 from skfactors.extraction.models import ModelSource, OpenModel
 from skfactors.extraction.parts import Part, assemble, split_into_parts
-from skfactors.extraction.sites import Place
+from skfactors.extraction.sites import HIDDEN_STATES, Place, find_site
 from skfactors.extraction.text.corpus import iter_texts
 from skfactors.extraction.windows import Window, windows_of_model
 from skfactors.progress import progress_bar
@@ -53,7 +53,7 @@ class ActivationStream:
     @property
     def widths(self) -> list[int]:
         """Width of each place."""
-        return [self.opened.facts.widths[place.layer] for place in self.places]
+        return self.opened.facts.widths_at(self.places)
 
     @property
     def dtype(self) -> np.dtype:
@@ -65,15 +65,24 @@ class ActivationStream:
         """All that decides the rows, told by content: checksums of the model's files, layers, windows and precision."""
         return self._content_of_states | self.windowing
 
-    @property
-    def _layers(self) -> list[int]:
-        return [place.layer for place in self.places]
-
     @cached_property
     def _content_of_states(self) -> dict:
         # Asked for by stores and caches only: reading all weights takes long.
-        files = {"files": model_content(self.opened.files), "layers": self._layers, "dtype": self.source.dtype}
-        return files | self.opened.facts.content
+        content = {
+            "files": model_content(self.opened.files),
+            "layers": [place.layer for place in self.places],
+            "dtype": self.source.dtype,
+        }
+        return content | self._content_of_sites | self.opened.facts.content
+
+    @property
+    def _content_of_sites(self) -> dict:
+        """Which sites are read and where they lie; nothing for hidden states, by which stores were named before."""
+        sites = [place.site for place in self.places]
+        if set(sites) == {HIDDEN_STATES}:
+            return {}
+        within = {site: str(find_site(self.opened.model, site)) for site in sites if site != HIDDEN_STATES}
+        return {"sites": sites, "modules": within}
 
     @property
     def _content_of_passes(self) -> dict:
@@ -88,7 +97,7 @@ class ActivationStream:
     @cached_property
     def _runner(self) -> HiddenStateRunner | CachedRunner:
         """What turns windows into hidden states."""
-        runner = HiddenStateRunner(self.opened.model, self.opened.facts, self.batch_size)
+        runner = HiddenStateRunner(self.opened.model, self.opened.facts, self.places, self.batch_size)
         if self.cache_dir is None:
             return runner
         identity = digest(self._content_of_states | self._content_of_passes)
@@ -111,7 +120,7 @@ class ActivationStream:
 
     def read(self, part: Part, advance) -> Activations:
         """Run the model over a part's windows."""
-        states = _reported(self._runner, part.windows, self._layers, advance)
+        states = _reported(self._runner, part.windows, advance)
         return assemble(part, states, self.places, self.widths, self.dtype)
 
 
@@ -129,9 +138,9 @@ def warn_of_rowless(n_rowless: int) -> None:
         )
 
 
-def _reported(runner: HiddenStateRunner | CachedRunner, windows: list[Window], layers: list[int], advance):
+def _reported(runner: HiddenStateRunner | CachedRunner, windows: list[Window], advance):
     start, n_tokens = time.perf_counter(), 0
-    for indices, states in runner.run([window.input_ids for window in windows], layers):
+    for indices, states in runner.run([window.input_ids for window in windows]):
         yield indices, states
         del states
         done = [windows[index] for index in indices]

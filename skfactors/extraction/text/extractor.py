@@ -14,16 +14,18 @@ from sklearn.utils.validation import check_is_fitted
 from skfactors.callers import warn_caller
 from skfactors.devices import resolve_device
 from skfactors.extraction.activations import Activations
+from skfactors.extraction.facts import ModelFacts
 from skfactors.extraction.models import (
     DTYPES,
     ModelSlot,
     ModelSource,
     OpenModel,
-    resolve_layers,
+    resolve_places,
 )
 from skfactors.extraction.pooling import POOLINGS, GroupPool
 from skfactors.extraction.probe import ModelProbe
-from skfactors.extraction.sites import SITES, Place
+from skfactors.extraction.provenance import is_at
+from skfactors.extraction.sites import Place
 from skfactors.extraction.store import ActivationStore
 from skfactors.extraction.store.filling import fill, open_folder
 from skfactors.extraction.stream import ActivationStream, n_characters, warn_of_rowless
@@ -119,7 +121,7 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         "model": [str],
         "revision": [str, None],
         "layers": [StrOptions({"all"}), Integral, "array-like"],
-        "site": [StrOptions(set(SITES))],
+        "site": [str, "array-like"],
         "level": [StrOptions({"token", "document"})],
         "arrange": [StrOptions({"rows", "columns"})],
         "pooling": [StrOptions(set(POOLINGS))],
@@ -201,11 +203,12 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         if hasattr(texts, "__len__"):
             for _ in iter_texts(texts):
                 pass
-        self.layers_, self._widths = self._check_model()
+        self.places_, facts = self._check_model()
+        self.layers_ = list(dict.fromkeys(place.layer for place in self.places_))
+        self._widths = facts.widths_at(self.places_)
         self.hidden_size_ = max(self._widths)
-        self._n_features_out = sum(self._widths)
-        if self.level == "token" and self.arrange == "rows":
-            self._n_features_out = self._slot().get(self._source()).facts.width_of(self.layers_)
+        in_rows = self.level == "token" and self.arrange == "rows"
+        self._n_features_out = facts.width_of(self.places_) if in_rows else sum(self._widths)
         return self
 
     def fit_transform(self, texts, y=None):
@@ -248,9 +251,11 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
             return framed(self, self._pooled(texts), texts)
         acts = self.extract(texts)
         if self.arrange == "rows":
-            return framed(self, acts.X, texts, acts.provenance[["document", "layer", "position"]])
+            several = len({place.site for place in self.places_}) > 1
+            index = ["document", "site", "layer", "position"] if several else ["document", "layer", "position"]
+            return framed(self, acts.X, texts, acts.provenance[index])
         X = acts.side_by_side() if len(acts) else np.empty((0, sum(self._widths)), acts.dtype)
-        tokens = acts.provenance.loc[acts.provenance["layer"] == self.layers_[0], ["document", "position"]]
+        tokens = acts.provenance.loc[is_at(acts.provenance, self.places_[0]), ["document", "position"]]
         return framed(self, X, texts, tokens)
 
     def extract(self, texts) -> Activations:
@@ -370,11 +375,20 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         Returns
         -------
         ModelProbe
-            With the model, windows and batch size of this extractor.
+            With the model, windows and batch size of this extractor; it reads all layers of its site.
+
+        Raises
+        ------
+        ValueError
+            If the extractor reads more than one site.
         """
-        self._validate_params()
+        self._check_model()
         opened = self._slot().get(self._source())
-        return ModelProbe(opened, self.batch_size, self._windowing(opened))
+        if not isinstance(self.site, str) and len(self.site) > 1:
+            raise ValueError(f"site={self.site!r}: questions are about one site. Ask an extractor of that site alone.")
+        places = resolve_places(self.site, "all", opened, self.model)
+        opened.facts.measure(opened.model, places)
+        return ModelProbe(opened, places, self.batch_size, self._windowing(opened))
 
     def _stream(self, texts, max_rows) -> Iterator[Activations]:
         # All that is wrong with model and parameters is said here, before the first part is asked for.
@@ -388,10 +402,9 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         yield from self._open().iter_extract(texts, max_rows=max_rows, verbose=self.verbose)
 
     def _open(self) -> ActivationStream:
-        layers, _ = self._check_model()
+        places, _ = self._check_model()
         opened = self._slot().get(self._source())
         windowing = self._windowing(opened)
-        places = [Place(self.site, layer) for layer in layers]
         return ActivationStream(
             opened, self._source(), windowing, places, self.batch_size, self.cache_dir, self.cache_limit
         )
@@ -404,17 +417,18 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
     def _pooled(self, texts) -> np.ndarray:
         pools = [GroupPool(len(texts), width, self.pooling) for width in self._widths]
         for acts in self.iter_extract(texts):
-            for layer, pool in zip(self.layers_, pools, strict=True) if len(acts) else ():
-                of_layer = acts.at(layer=layer)
-                pool.add(of_layer.X, of_layer.provenance["document"].to_numpy())
+            for place, pool in zip(self.places_, pools, strict=True) if len(acts) else ():
+                at_place = acts.at(*place)
+                pool.add(at_place.X, at_place.provenance["document"].to_numpy())
         dtype = np.float64 if self.dtype == "float64" else np.float32
         return np.hstack([pool.result() for pool in pools]).astype(dtype)
 
-    def _check_model(self) -> tuple[list[int], list[int]]:
+    def _check_model(self) -> tuple[list[Place], ModelFacts]:
         self._validate_params()
-        facts = self._slot().get(self._source()).facts
-        layers = resolve_layers(self.layers, len(facts.widths), self.model)
-        return layers, [facts.widths[layer] for layer in layers]
+        opened = self._slot().get(self._source())
+        places = resolve_places(self.site, self.layers, opened, self.model)
+        opened.facts.measure(opened.model, places)
+        return places, opened.facts
 
     def _source(self) -> ModelSource:
         return ModelSource(self.model, self.revision, resolve_device(self.device), self.dtype, self.trust_remote_code)
