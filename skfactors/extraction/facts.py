@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from skfactors.extraction.forward import padded, run_model
+from skfactors.extraction.hooks import reading
 from skfactors.extraction.sites import HIDDEN_STATES, Place, named
 from skfactors.extraction.turns import Turns
 
@@ -269,8 +270,9 @@ class _Trial:
     def take_embeddings_for_layer_0(self, states: list[torch.Tensor]) -> None:
         """Find out which states are layers, where the first seems to come out of a block and not go into one."""
         n_blocks = getattr(self.config, "num_hidden_layers", 0)
-        blocks = [part for part in self.model.modules() if isinstance(part, nn.ModuleList) and len(part) == n_blocks]
-        read = self._input_of(blocks[0][0]) if blocks else None
+        modules = self.model.named_modules()
+        blocks = [name for name, part in modules if isinstance(part, nn.ModuleList) and len(part) == n_blocks]
+        read = self._input_of(blocks[0]) if blocks else None
         # MobileBERT's embeddings are of three tokens each, and yet what the first block reads.
         if read is not None and self.same(states[:1], [read]):
             return
@@ -282,18 +284,12 @@ class _Trial:
         # Where there is a state more than blocks, the last two are one, before and after the last norm.
         self.facts = replace(self.facts, taken=(*range(n_blocks), len(states)))
 
-    def _input_of(self, block: nn.Module) -> torch.Tensor | None:
-        found = []
-
-        def find(_, given, named):
-            found.extend(value for value in (*given, *named.values()) if isinstance(value, torch.Tensor))
-
-        hook = block.register_forward_pre_hook(find, with_kwargs=True)
-        try:
+    def _input_of(self, blocks: str) -> torch.Tensor | None:
+        place = Place(f"{blocks}.{{layer}}:input", 0)
+        with reading(self.model, [place]) as read:
             self.states(self.short)
-        finally:
-            hook.remove()
-        return found[0][0].to("cpu").double() if found and found[0].ndim == 3 else None
+        found = read.get(place)
+        return found[0].to("cpu").double() if found is not None and found.ndim == 3 else None
 
     def _embeddings(self) -> torch.Tensor:
         return self.model.get_input_embeddings()(padded([self.short], self.model)[0])[0].to("cpu").double()

@@ -11,7 +11,15 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
@@ -53,9 +61,17 @@ class OpenModel(NamedTuple):
     files: dict[Path, FileVersion]
 
 
+class LanguageModel(NamedTuple):
+    """A model with its head, and its tokenizer."""
+
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    files: dict[Path, FileVersion]
+
+
 class ModelSlot:
     """
-    Room for one loaded model, shared by an extractor and its clones.
+    Room for one loaded model, and for the same with its head, shared by an extractor and its clones.
 
     A grid search clones the extractor for every candidate and fold; sharing the slot loads the model once. It goes
     when the last of the clones goes. It is never pickled.
@@ -63,18 +79,26 @@ class ModelSlot:
 
     def __init__(self):
         self._turns = Turns()
-        self._source = None
-        self._loaded = None
+        self._held = {}
 
     def get(self, source: ModelSource) -> OpenModel:
         """Return the model, loading it if the slot holds another or if the files have changed."""
+        return self._get(open_model, source)
+
+    def get_with_head(self, source: ModelSource) -> LanguageModel:
+        """Return the model with its head, loading it likewise."""
+        return self._get(open_language_model, source)
+
+    def _get(self, load, source: ModelSource):
         keep_to_one_thread_if_forked()
         with self._turns:
-            if self._source != source or self._loaded.files != _files(source, otherwise=self._loaded.files):
-                self._source, self._loaded = None, None
-                self._loaded = open_model(source)
-                self._source = source
-            return self._loaded
+            of, loaded = self._held.get(load, (None, None))
+            if of != source or loaded.files != _files(source, otherwise=loaded.files):
+                # The one before goes first: there may not be room for both.
+                self._held.pop(load, None)
+                del loaded
+                self._held[load] = source, load(source)
+            return self._held[load][1]
 
 
 def open_model(source: ModelSource) -> OpenModel:
@@ -88,17 +112,36 @@ def open_model(source: ModelSource) -> OpenModel:
     ValueError
         If the model is none that is supported.
     """
+    model, tokenizer, files = _load_together(load_model, source)
+    return OpenModel(model, tokenizer, try_out(model, tokenizer, source.name), files)
+
+
+def open_language_model(source: ModelSource) -> LanguageModel:
+    """
+    Load a model with its head, and its tokenizer.
+
+    Raises
+    ------
+    OSError
+        If they cannot be loaded, or their files change meanwhile.
+    ValueError
+        If the model has no head that predicts tokens.
+    """
+    return LanguageModel(*_load_together(load_language_model, source))
+
+
+def _load_together(load, source: ModelSource) -> tuple[nn.Module, PreTrainedTokenizerBase, dict[Path, FileVersion]]:
+    """Load a model and its tokenizer from files that are of one version."""
     before = _files(source, otherwise=None)
     if before is None:
         # The commit that a branch stands for now, so that all files are of one.
         source = replace(source, revision=getattr(load_config(source), "_commit_hash", None) or source.revision)
-    model, tokenizer = load_model(source), load_tokenizer(source)
-    facts = try_out(model, tokenizer, source.name)
+    model, tokenizer = load(source), load_tokenizer(source)
     if before is None:
         files = versions_in(Path(cached_file(source.name, "config.json", revision=source.revision)).parent)
     elif before != (files := versions_in(source.name)):
         raise OSError(f"The files of the model {source.name!r} changed while it was loaded. Load it again.")
-    return OpenModel(model, tokenizer, facts, files)
+    return model, tokenizer, files
 
 
 def _files(source: ModelSource, otherwise):
@@ -173,6 +216,60 @@ def load_model(source: ModelSource) -> nn.Module:
         part.config = model.config
     part.config.use_cache = False
     return part.eval().requires_grad_(False).to(source.device)
+
+
+@torch.inference_mode(False)
+def load_language_model(source: ModelSource) -> nn.Module:
+    """
+    Load a model with the head that it predicts tokens with, ready to run.
+
+    Raises
+    ------
+    OSError
+        If weights are damaged.
+    ValueError
+        If it has no such head.
+    """
+    config = load_config(source)
+    headless = ValueError(
+        f"The model {source.name!r} ({(config.architectures or [config.model_type])[0]}) has no head that predicts "
+        "tokens, so it has no loss and generates nothing. Take a language model, such as demo_language_model()."
+    )
+    loader = _loader_with_head(config)
+    if loader is None:
+        raise headless
+    with _named_errors(source, "weights"), _no_loading_bar():
+        model, info = loader.from_pretrained(
+            source.name, config=config, dtype=DTYPES[source.dtype], output_loading_info=True, **source.options()
+        )
+    missing = {name for name in info["missing_keys"] if "pooler" not in name}
+    of_base = f"{model.base_model_prefix}."
+    if any(not name.startswith(of_base) for name in missing):
+        raise headless
+    _check_loaded(source, model, model, missing)
+    return model.eval().requires_grad_(False).to(source.device)
+
+
+# What the names of architectures with a head that predicts tokens end in.
+_HEADS = {
+    "ForMaskedLM": AutoModelForMaskedLM,
+    "ForPreTraining": AutoModelForMaskedLM,
+    "ForCausalLM": AutoModelForCausalLM,
+    "LMHeadModel": AutoModelForCausalLM,
+}
+
+
+def _loader_with_head(config):
+    """Return what loads a model with its head; None where transformers has no model with one."""
+    if config.is_encoder_decoder:
+        return AutoModelForSeq2SeqLM
+    for architecture in config.architectures or ():
+        for ending, loader in _HEADS.items():
+            if architecture.endswith(ending):
+                return loader
+    # Saved without it, which those do whose head is the embeddings again.
+    loaders = (AutoModelForMaskedLM, AutoModelForCausalLM)
+    return next((loader for loader in loaders if type(config) in loader._model_mapping), None)
 
 
 def _part_that_reads(model: nn.Module, missing: set[str]) -> nn.Module:

@@ -1,7 +1,7 @@
 """ActivationStream: texts in, parts of rows out, with a model that is open."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +15,7 @@ from skfactors.extraction.cache import CachedRunner, HiddenStateCache
 from skfactors.extraction.forward import HiddenStateRunner
 from skfactors.extraction.identity import model_content
 from skfactors.extraction.models import ModelSource, OpenModel
+from skfactors.extraction.outliers import PASSAGE, median_norms, without_outliers
 from skfactors.extraction.parts import Part, assemble, split_into_parts
 from skfactors.extraction.sites import HIDDEN_STATES, Place, find_site
 from skfactors.extraction.text.corpus import iter_texts
@@ -38,7 +39,7 @@ class ActivationStream:
     places : list of Place
         What is read of the model.
     batch_size : int
-    cache_dir, cache_limit
+    cache_dir, cache_limit, drop_outliers
         As the extractor takes them.
     """
 
@@ -49,6 +50,7 @@ class ActivationStream:
     batch_size: int
     cache_dir: str | None = None
     cache_limit: int | None = None
+    drop_outliers: float | None = None
 
     @property
     def widths(self) -> list[int]:
@@ -63,7 +65,8 @@ class ActivationStream:
     @property
     def content(self) -> dict:
         """All that decides the rows, told by content: checksums of the model's files, layers, windows and precision."""
-        return self._content_of_states | self.windowing
+        dropped = {} if self.drop_outliers is None else {"drop_outliers": float(self.drop_outliers)}
+        return self._content_of_states | self.windowing | dropped
 
     @cached_property
     def _content_of_states(self) -> dict:
@@ -103,14 +106,19 @@ class ActivationStream:
         identity = digest(self._content_of_states | self._content_of_passes)
         return CachedRunner(runner, HiddenStateCache(self.cache_dir, identity, self.cache_limit))
 
-    def iter_extract(self, texts: Iterable[str], *, max_rows: int | None, verbose: bool) -> Iterator[Activations]:
-        """Yield the rows of `texts` in parts; warn at the end of texts that gave none."""
-        n_rowless = 0
+    def iter_extract(
+        self, texts: Iterable[str], *, max_rows: int | None, verbose: bool
+    ) -> Generator[Activations, None, int]:
+        """Yield the rows of `texts` in parts; warn of texts that gave none, and return how many outliers there were."""
+        n_rowless = n_outliers = 0
         with progress_bar("extracting hidden states", total=n_characters(texts), enabled=verbose) as advance:
             for part in self.split(iter_texts(texts), max_rows):
+                acts = self.read(part, advance)
                 n_rowless += part.n_rowless
-                yield self.read(part, advance)
+                n_outliers += part.n_outliers
+                yield acts
         warn_of_rowless(n_rowless)
+        return n_outliers
 
     def split(self, texts: Iterable[str], max_rows: int | None, first_document: int = 0) -> Iterator[Part]:
         """Cut texts into windows, and these into parts; no model runs. Documents are numbered from the one given."""
@@ -120,8 +128,28 @@ class ActivationStream:
 
     def read(self, part: Part, advance) -> Activations:
         """Run the model over a part's windows."""
+        acts = self._rows(part, advance)
+        if self.drop_outliers is not None:
+            acts, part.n_outliers = without_outliers(acts, self._limits)
+        return acts
+
+    def _rows(self, part: Part, advance) -> Activations:
         states = _reported(self._runner, part.windows, advance)
         return assemble(part, states, self.places, self.widths, self.dtype)
+
+    @cached_property
+    def _limits(self) -> dict[Place, float]:
+        (part,) = self.split([PASSAGE], None)
+        medians = median_norms(self._rows(part, lambda *_: None))
+        return {place: self.drop_outliers * median for place, median in medians.items()}
+
+    def warn_of_outliers(self, n_outliers: int) -> None:
+        """Say how many tokens were left out."""
+        if n_outliers:
+            warn_caller(
+                f"{n_outliers} tokens are left out as outliers: the norm of a row is more than {self.drop_outliers:g} "
+                "times the median there (drop_outliers)."
+            )
 
 
 def n_characters(texts) -> int | None:
