@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from safetensors.torch import save
+import numpy as np
+from safetensors.numpy import save
 
 from skfactors.datasets.packages import check_sha256
 from skfactors.files import checksum, held_lock, replace_files
@@ -79,13 +80,13 @@ def model_files(config, tensors: Mapping) -> dict[str, bytes]:
     Parameters
     ----------
     config : transformers.PretrainedConfig
-    tensors : mapping of str to tensor
+    tensors : mapping of str to ndarray
 
     Returns
     -------
     dict of str to bytes
     """
-    weights = save(dict(tensors), metadata={"format": "pt"})
+    weights = save({name: np.ascontiguousarray(values) for name, values in tensors.items()}, metadata={"format": "pt"})
     return {"config.json": config.to_json_string().encode(), "model.safetensors": weights}
 
 

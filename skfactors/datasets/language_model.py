@@ -5,7 +5,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 
 from skfactors.datasets.converted import converted, model_files
 from skfactors.datasets.packages import file_in_package
@@ -92,7 +91,7 @@ def _files(weights: Path, advance) -> dict[str, bytes]:
         part = tensor.name.split(".")[-2]
         if part in n_heads:
             values = _heads_in_halves(values, n_heads[part])
-        tensors[_name_of(tensor.name)] = torch.tensor(values)
+        tensors[_name_of(tensor.name)] = values
         advance(1 / len(reader.tensors))
     with TemporaryDirectory() as folder:
         _tokenizer(reader).save_pretrained(folder)

@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from skfactors.datasets.converted import converted, model_files
 from skfactors.datasets.packages import file_in_package
@@ -28,8 +27,8 @@ def demo_model_pair() -> tuple[str, str]:
 
     Both have the BERT architecture: 12 layers, 384 dimensions, one tokenizer, and no head that predicts tokens. Their
     weights are close in the first layers and differ in the last. They are under the MIT License and the Apache License
-    2.0. The package has them in eight bits, of which the first call makes two folders of 130 MB that transformers reads,
-    in the folder named by the environment variable SKFACTORS_CACHE or in `~/.cache/skfactors`.
+    2.0. The package has them in eight bits, of which the first call makes two folders of 130 MB that transformers
+    reads, in the folder named by the environment variable SKFACTORS_CACHE or in `~/.cache/skfactors`.
 
     Returns
     -------
@@ -74,9 +73,8 @@ def _files(weights: Path, advance) -> dict[str, bytes]:
 
     graph = onnx.load(weights).graph
     arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    tensors = {
-        name: array for name, array in arrays.items() if re.fullmatch(r"(embeddings|encoder)\..*(weight|bias)", name)
-    }
+    whole = re.compile(r"(embeddings|encoder)\..*(weight|bias)")
+    tensors = {name: array for name, array in arrays.items() if whole.fullmatch(name)}
     for node in graph.node:
         # What a node multiplies by, or looks up, is named after the module that it belongs to.
         module = re.fullmatch(r"/((?:embeddings|encoder)/.*)/(MatMul|Gather)(?:_quant)?", node.name)
@@ -93,7 +91,7 @@ def _files(weights: Path, advance) -> dict[str, bytes]:
         num_attention_heads=12,
         architectures=["BertModel"],
     )
-    return model_files(config, {name: torch.tensor(array) for name, array in tensors.items()})
+    return model_files(config, tensors)
 
 
 def _in_full_precision(name: str, arrays: dict) -> np.ndarray:

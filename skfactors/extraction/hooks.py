@@ -32,9 +32,7 @@ def hooked(model: nn.Module, flows: Mapping[Place, Callable]) -> Iterator[None]:
     ValueError
         If the model has no such place, is compiled, or a function returns another shape.
     """
-    if any(getattr(module, "_compiled_call_impl", None) is not None for module in model.modules()) or hasattr(
-        model, "_orig_mod"
-    ):
+    if any(map(_is_compiled, model.modules())):
         raise ValueError(
             "The model is compiled by torch.compile, which leaves out what is to happen inside it: pass the model as "
             "it was before."
@@ -92,6 +90,10 @@ def twin(model: nn.Module) -> nn.Module:
     torch.nn.Module
     """
     return copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
 
 
 class _Hook:
