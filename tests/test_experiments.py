@@ -260,7 +260,7 @@ def test_the_states_of_a_word_are_those_of_the_token_at_its_place(tiny_model):
 
 @pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama"])
 def test_replacing_states_by_themselves_changes_nothing_and_by_others_goes_through(tiny_models, architecture):
-    from what_a_factor_does import find_blocks, load_model, make_batch, replaced_states
+    from what_a_factor_does import load_model, make_batch, replaced_states
 
     model, tokenizer, head = load_model(tiny_models[architecture])
     assert head is None
@@ -269,7 +269,7 @@ def test_replacing_states_by_themselves_changes_nothing_and_by_others_goes_throu
     with torch.no_grad():
         plain = model(**batch, output_hidden_states=True)
         for replace in (lambda X: X, lambda X: X + 1):
-            with replaced_states(find_blocks(model)[1], replace, is_text) as replacements:
+            with replaced_states(model, 1, replace, is_text) as replacements:
                 changed = model(**batch, output_hidden_states=True)
             ((before, after),) = replacements
             np.testing.assert_allclose(before, plain.hidden_states[1][is_text], atol=1e-6)
@@ -281,14 +281,14 @@ def test_replacing_states_by_themselves_changes_nothing_and_by_others_goes_throu
 
 
 def test_only_the_marked_tokens_are_replaced(tiny_model):
-    from what_a_factor_does import find_blocks, load_model, make_batch, replaced_states
+    from what_a_factor_does import load_model, make_batch, replaced_states
 
     model, tokenizer, head = load_model(tiny_model)
     batch, _, is_text = make_batch(tokenizer, ["The bank of the river was muddy.", "One."], head)
     seen = []
-    block = find_blocks(model)[1]
+    block = model.encoder.layer[1]
     handle = block.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].clone()))
-    with torch.no_grad(), replaced_states(block, np.zeros_like, is_text):
+    with torch.no_grad(), replaced_states(model, 1, np.zeros_like, is_text):
         model(**batch)
     handle.remove()
     assert (seen[0][is_text] == 0).all()

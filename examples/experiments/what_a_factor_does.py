@@ -21,6 +21,8 @@ from common import kept_dictionary, make_extractor, make_parser, of_layer, print
 from sklearn.decomposition import PCA
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
+from skfactors.extraction.hooks import hooked
+from skfactors.extraction.sites import Place
 from skfactors.metrics import explained_variance, l0
 
 CHARACTERS_A_PASSAGE = 300
@@ -55,22 +57,16 @@ def load_model(name):
     return loader.from_pretrained(name).eval(), tokenizer, head
 
 
-def find_blocks(model):
-    """Return the list of the model's transformer blocks."""
-    n_blocks = model.config.num_hidden_layers
-    lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
-    return next(blocks for blocks in lists if len(blocks) == n_blocks)
-
-
 @contextmanager
-def replaced_states(block, replace, where):
+def replaced_states(model, layer, replace, where):
     """
-    Change the hidden states that enter a block, until the context ends.
+    Change the hidden states of a layer, until the context ends.
 
     Parameters
     ----------
-    block : torch.nn.Module
-        Block number `layer` receives the hidden states of that layer.
+    model : torch.nn.Module
+    layer : int
+        The number of the block that receives them.
     replace : callable
         From an ndarray of shape (n_rows, hidden_size) to another one.
     where : Tensor of bool of shape (n_texts, n_tokens)
@@ -79,25 +75,20 @@ def replaced_states(block, replace, where):
     Yields
     ------
     replacements : list of tuple of ndarray
-        For each run of the block, the hidden states that there were and those that there are now.
+        For each run of the model, the hidden states that there were and those that there are now.
     """
     replacements = []
 
-    def hook(module, inputs, named):
-        states = (inputs[0] if inputs else named["hidden_states"]).clone()
+    def flow(states):
+        states = states.clone()
         before = states[where].numpy()
         after = np.asarray(replace(before), dtype=np.float32)
         replacements.append((before, after))
         states[where] = torch.from_numpy(after)
-        if inputs:
-            return (states, *inputs[1:]), named
-        return inputs, named | {"hidden_states": states}
+        return states
 
-    handle = block.register_forward_pre_hook(hook, with_kwargs=True)
-    try:
+    with hooked(model, {Place("hidden_states", layer): flow}):
         yield replacements
-    finally:
-        handle.remove()
 
 
 def run_model(model, batch, labels):
@@ -208,10 +199,10 @@ def main():
 
     rows = []
     # Nothing comes after the last layer.
-    for layer, block in enumerate(find_blocks(model)):
+    for layer in range(model.config.num_hidden_layers):
         n_active, ways = ways_to_replace(dictionary, of_layer(acts, layer).X)
         for name, replace in ways.items():
-            with replaced_states(block, replace, is_text) as replacements:
+            with replaced_states(model, layer, replace, is_text) as replacements:
                 embeddings, loss = run_model(model, batch, labels)
             rows.append(
                 {

@@ -1,5 +1,5 @@
 """
-The offline demo model and corpora.
+The offline demo models and corpora.
 
 Weights and texts are read from the files of installed packages, which are found without importing them, so
 everything here works without a model hub and without network.
@@ -8,7 +8,10 @@ everything here works without a model hub and without network.
 from skfactors._lazy import attach
 
 _HOMES = {
+    "demo_language_model": "skfactors.datasets.language_model",
     "demo_model": "skfactors.datasets.encoder",
+    "demo_model_pair": "skfactors.datasets.model_pair",
+    "demo_wide_encoder": "skfactors.datasets.wide_encoder",
     "load_reviews": "skfactors.datasets.reviews",
     "load_wikipedia": "skfactors.datasets.wikipedia",
     "load_wordnet_examples": "skfactors.datasets.wordnet",

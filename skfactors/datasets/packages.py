@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from skfactors.files import checksum
+
 
 def file_in_package(module: str, name: str, install: str) -> Path:
     """
@@ -42,6 +44,23 @@ def file_in_package(module: str, name: str, install: str) -> Path:
             f"The installed package {module} lacks {path}. Run `{install} --force-reinstall --no-deps`."
         )
     return path
+
+
+def check_sha256(path: Path, sha256: str, install: str) -> None:
+    """
+    Check that a file of a package is the one that this library knows.
+
+    Raises
+    ------
+    RuntimeError
+        If it is another.
+    """
+    found = checksum(path)
+    if found != sha256:
+        raise RuntimeError(
+            f"{path} was altered or cut short: its sha256 is {found}, not {sha256}. "
+            f"Reinstall the package: `{install} --force-reinstall`."
+        )
 
 
 @contextmanager

@@ -158,9 +158,10 @@ class Activations:
         ValueError
             If there is no such place, or more than one; the message names those that there are.
         """
-        return self[self._rows_at(find_place(self.places, site, layer))]
+        return self[self.rows_at(find_place(self.places, site, layer))]
 
-    def _rows_at(self, place: Place) -> np.ndarray | slice:
+    def rows_at(self, place: Place) -> np.ndarray | slice:
+        """Return which rows are those of a place that occurs, ordered by document, then position."""
         rows = np.flatnonzero(is_at(self.provenance, place))
         document, position = (self.provenance[name].to_numpy()[rows] for name in ("document", "position"))
         rows = rows[np.lexsort((position, document))]
@@ -190,7 +191,7 @@ class Activations:
         places = find_places(self.places, layers, sites)
         if not places:
             raise ValueError("There are no rows to put side by side.")
-        rows = [self._rows_at(place) for place in places]
+        rows = [self.rows_at(place) for place in places]
         numbers = self.provenance[["document", "position"]].to_numpy()
         tokens = [numbers[of_place] for of_place in rows]
         for place, its_tokens in zip(places, tokens, strict=True):

@@ -77,7 +77,7 @@ class HiddenStateCache:
         ----------
         key : str
         shape : tuple of int
-            Of the states: layers, tokens and width.
+            Of the states: places, tokens and width.
         dtype : {float32, float64}
             Of the states.
 
@@ -218,7 +218,7 @@ class CachedRunner:
         self._runner = runner
         self._cache = cache
 
-    def run(self, windows: Sequence[np.ndarray], layers: Sequence[int]) -> Iterator[tuple[list[int], list[np.ndarray]]]:
+    def run(self, windows: Sequence[np.ndarray]) -> Iterator[tuple[list[int], list[np.ndarray]]]:
         """Yield hidden states as :meth:`HiddenStateRunner.run` does, those of known windows one by one."""
         places = {}
         for index in sorted(range(len(windows)), key=lambda index: -len(windows[index])):
@@ -227,7 +227,7 @@ class CachedRunner:
         while waiting:
             missing = []
             for key in waiting:
-                states = self._known(key, windows[places[key][0]], layers)
+                states = self._known(key, windows[places[key][0]])
                 if states is None:
                     missing.append(key)
                 else:
@@ -237,14 +237,14 @@ class CachedRunner:
                 with ExitStack() as claims:
                     mine, missing, elsewhere = self._claim(missing, claims)
                     waiting += elsewhere
-                    for key, states in self._found_or_run(mine, places, windows, layers):
+                    for key, states in self._found_or_run(mine, places, windows):
                         yield from _one_by_one(places[key], states)
             if waiting:
                 self._cache.wait(waiting[0])
 
-    def _known(self, key: str, window: np.ndarray, layers: Sequence[int]) -> np.ndarray | None:
-        width = max(self._runner.facts.widths[layer] for layer in layers)
-        return self._cache.get(key, (len(layers), len(window), width), self._runner.dtype)
+    def _known(self, key: str, window: np.ndarray) -> np.ndarray | None:
+        widths = self._runner.widths
+        return self._cache.get(key, (len(widths), len(window), max(widths)), self._runner.dtype)
 
     def _claim(self, keys: list[str], claims: ExitStack) -> tuple[list[str], list[str], list[str]]:
         """Claim a batch of windows: return those, those that did not fit in, and those that others have."""
@@ -261,17 +261,17 @@ class CachedRunner:
             mine.append(key)
         return mine, [], elsewhere
 
-    def _found_or_run(self, keys: list[str], places: dict, windows: Sequence[np.ndarray], layers: Sequence[int]):
+    def _found_or_run(self, keys: list[str], places: dict, windows: Sequence[np.ndarray]):
         missing = []
         for key in keys:
             # Another process may have had it between the first look and the claim.
-            states = self._known(key, windows[places[key][0]], layers)
+            states = self._known(key, windows[places[key][0]])
             if states is None:
                 missing.append(key)
             else:
                 yield key, states
         chosen = [windows[places[key][0]] for key in missing]
-        for indices, states in self._runner.run(chosen, layers):
+        for indices, states in self._runner.run(chosen):
             for row, index in enumerate(indices):
                 of_window = _stacked([of_layer[row, : len(chosen[index])] for of_layer in states])
                 self._cache.put(missing[index], of_window)

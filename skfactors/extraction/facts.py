@@ -1,7 +1,7 @@
 """What a loaded model is like, found by running it over a few tokens and not by reading its configuration."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from skfactors.extraction.forward import padded, run_model
+from skfactors.extraction.hooks import reading
+from skfactors.extraction.sites import HIDDEN_STATES, Place, named
 from skfactors.extraction.turns import Turns
 
 logger = logging.getLogger(__name__)
@@ -99,6 +101,8 @@ class ModelFacts:
         What is put back before each pass.
     turns : Turns
         Held while the model runs.
+    trial_ids : ndarray of int64
+        Some tokens that are not special.
     """
 
     widths: tuple[int, ...] = ()
@@ -108,25 +112,50 @@ class ModelFacts:
     taken: tuple[int, ...] | None = None
     as_loaded: AsLoaded = field(default_factory=AsLoaded)
     turns: Turns = field(default_factory=Turns)
+    trial_ids: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
+    _widths_within: dict[Place, int] = field(default_factory=dict)
 
-    def width_of(self, layers: Iterable[int]) -> int:
+    def measure(self, model: nn.Module, places: Iterable[Place]) -> None:
         """
-        Return the width of the hidden states of some layers.
+        Find out, by a pass over a few tokens, how wide places within the model are.
+
+        Raises
+        ------
+        ValueError
+            If there is no vector for each token at one of them.
+        """
+        new = [place for place in places if place.site != HIDDEN_STATES and place not in self._widths_within]
+        if new:
+            with torch.inference_mode(False), torch.no_grad():
+                input_ids, attention_mask = padded([self.trial_ids, self.trial_ids[:2]], model)
+                states = run_model(model, self, new, input_ids=input_ids, attention_mask=attention_mask)
+            self._widths_within.update((place, state.shape[-1]) for place, state in zip(new, states, strict=True))
+
+    def widths_at(self, places: Iterable[Place]) -> list[int]:
+        """Return the width of each place; those within the model must have been measured."""
+        return [
+            self.widths[place.layer] if place.site == HIDDEN_STATES else self._widths_within[place] for place in places
+        ]
+
+    def width_of(self, places: Sequence[Place]) -> int:
+        """
+        Return the one width of some places.
 
         Raises
         ------
         ValueError
             If they differ.
         """
-        layers_of = {}
-        for layer in layers:
-            layers_of.setdefault(self.widths[layer], []).append(int(layer))
-        if len(layers_of) > 1:
-            found = ", ".join(f"{width} in layers {of_width}" for width, of_width in layers_of.items())
+        places_of = {}
+        for place, width in zip(places, self.widths_at(places), strict=True):
+            places_of.setdefault(width, []).append(place)
+        if len(places_of) > 1:
+            found = ", ".join(f"{width} in {named(of_width)}" for width, of_width in places_of.items())
             raise ValueError(
-                f"the layers have hidden states of different widths: {found}. Ask for layers of one width."
+                f"the rows are of different widths: {found}. Ask for places of one width, or for arrange='columns', "
+                "which gives each place its own columns."
             )
-        return next(iter(layers_of), self.widths[0])
+        return next(iter(places_of), self.widths[0])
 
     @property
     def content(self) -> dict:
@@ -187,7 +216,7 @@ def try_out(model: nn.Module, tokenizer, name: str) -> ModelFacts:
     if not trial.same([short_alone[0][-1]], [other[0][-1]]):
         trial.take_embeddings_for_layer_0(short_alone)
         (short_alone,) = trial.states(trial.short)
-    return replace(trial.facts, widths=tuple(state.shape[-1] for state in short_alone))
+    return replace(trial.facts, widths=tuple(state.shape[-1] for state in short_alone), trial_ids=trial.short)
 
 
 class _Trial:
@@ -241,8 +270,9 @@ class _Trial:
     def take_embeddings_for_layer_0(self, states: list[torch.Tensor]) -> None:
         """Find out which states are layers, where the first seems to come out of a block and not go into one."""
         n_blocks = getattr(self.config, "num_hidden_layers", 0)
-        blocks = [part for part in self.model.modules() if isinstance(part, nn.ModuleList) and len(part) == n_blocks]
-        read = self._input_of(blocks[0][0]) if blocks else None
+        modules = self.model.named_modules()
+        blocks = [name for name, part in modules if isinstance(part, nn.ModuleList) and len(part) == n_blocks]
+        read = self._input_of(blocks[0]) if blocks else None
         # MobileBERT's embeddings are of three tokens each, and yet what the first block reads.
         if read is not None and self.same(states[:1], [read]):
             return
@@ -254,18 +284,12 @@ class _Trial:
         # Where there is a state more than blocks, the last two are one, before and after the last norm.
         self.facts = replace(self.facts, taken=(*range(n_blocks), len(states)))
 
-    def _input_of(self, block: nn.Module) -> torch.Tensor | None:
-        found = []
-
-        def find(_, given, named):
-            found.extend(value for value in (*given, *named.values()) if isinstance(value, torch.Tensor))
-
-        hook = block.register_forward_pre_hook(find, with_kwargs=True)
-        try:
+    def _input_of(self, blocks: str) -> torch.Tensor | None:
+        place = Place(f"{blocks}.{{layer}}:input", 0)
+        with reading(self.model, [place]) as read:
             self.states(self.short)
-        finally:
-            hook.remove()
-        return found[0][0].to("cpu").double() if found and found[0].ndim == 3 else None
+        found = read.get(place)
+        return found[0].to("cpu").double() if found is not None and found.ndim == 3 else None
 
     def _embeddings(self) -> torch.Tensor:
         return self.model.get_input_embeddings()(padded([self.short], self.model)[0])[0].to("cpu").double()

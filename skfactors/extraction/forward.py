@@ -9,13 +9,15 @@ import torch
 from torch import nn
 
 from skfactors.devices import keep_to_one_thread_if_forked
+from skfactors.extraction.hooks import reading
+from skfactors.extraction.sites import HIDDEN_STATES, Place
 
 logger = logging.getLogger(__name__)
 
 _OUT_OF_MEMORY = "out of memory"
 
 
-def run_model(model: nn.Module, facts, **inputs) -> tuple[torch.Tensor, ...]:
+def run_model(model: nn.Module, facts, places: Sequence[Place] | None = None, **inputs) -> tuple[torch.Tensor, ...]:
     """
     Run a model once.
 
@@ -23,18 +25,43 @@ def run_model(model: nn.Module, facts, **inputs) -> tuple[torch.Tensor, ...]:
     ----------
     model : torch.nn.Module
     facts : ModelFacts
+    places : sequence of Place, default=None
+        What is read. None reads the hidden states of all layers.
     **inputs
         `input_ids` or `inputs_embeds`, and `attention_mask`.
 
     Returns
     -------
     tuple of tensor of shape (n_windows, longest, width)
-        For each layer, the embeddings first. Whether autograd follows is as the caller has it.
+        For each place, or for each layer, the embeddings first. Whether autograd follows is as the caller has it.
+
+    Raises
+    ------
+    ValueError
+        If nothing flows at a place, or other than a vector for each token.
     """
+    within = [place for place in places or () if place.site != HIDDEN_STATES]
+    all_within = places is not None and len(within) == len(places)
     keep_to_one_thread_if_forked()
     with facts.turns, _in_its_own_precision(model):
         facts.as_loaded.put_back()
-        states = model(**inputs, output_hidden_states=True).hidden_states
+        with reading(model, within) as read:
+            output = model(**inputs, output_hidden_states=not all_within)
+    layers = () if all_within else _layers(model, facts, output.hidden_states, inputs)
+    if places is None:
+        return layers
+    shape = next(iter(inputs.values())).shape[:2]
+    for place in within:
+        found = tuple(read[place].shape) if place in read else None
+        if found is None or len(found) != 3 or found[0] != shape[0] or found[1] < shape[1]:
+            raise ValueError(
+                f"{tuple(place)} of {type(model).__name__} cannot be read: for {shape[0]} texts of {shape[1]} tokens, "
+                f"{f'a tensor of shape {found}' if found else 'nothing'} flows there, and not a vector for each token."
+            )
+    return tuple(layers[place.layer] if place.site == HIDDEN_STATES else read[place] for place in places)
+
+
+def _layers(model: nn.Module, facts, states: tuple, inputs: dict) -> tuple[torch.Tensor, ...]:
     if facts.taken is None:
         return states
     embeddings = inputs.get("inputs_embeds")
@@ -59,61 +86,68 @@ class HiddenStateRunner:
     model : torch.nn.Module
     facts : ModelFacts
         Of this model.
+    places : sequence of Place
+        What is read of it.
     batch_size : int
         Windows in a forward pass. Halved for good whenever the accelerator runs out of memory.
+
+    Attributes
+    ----------
+    widths : list of int
+        Of each place.
     """
 
-    def __init__(self, model: nn.Module, facts, batch_size: int):
+    def __init__(self, model: nn.Module, facts, places: Sequence[Place], batch_size: int):
         self.model = model
         self.facts = facts
+        self.places = places
+        self.widths = facts.widths_at(places)
         self.batch_size = batch_size
 
-    def run(self, windows: Sequence[np.ndarray], layers: Sequence[int]):
+    def run(self, windows: Sequence[np.ndarray]):
         """
-        Yield hidden states for windows of token ids, longest windows first.
+        Yield what flows at the places for windows of token ids, longest windows first.
 
         Windows of like length share a batch, so little is spent on padding.
 
         Parameters
         ----------
         windows : sequence of ndarray of int64
-        layers : sequence of int
-            Indices into the model's hidden states.
 
         Yields
         ------
         indices : list of int
             Which windows this batch holds.
-        states : list of n_layers ndarray of shape (len(indices), longest, hidden_size)
+        states : list of n_places ndarray of shape (len(indices), longest, width)
             Rows past a window's own length are padding.
         """
 
         def states_of(indices):
-            hidden_states = self.forward([windows[index] for index in indices])
-            return [_to_numpy(hidden_states[layer]) for layer in layers]
+            return [_to_numpy(states) for states in self.forward([windows[index] for index in indices])]
 
         return self._in_batches(windows, states_of)
 
     def states_at(self, windows: Sequence[np.ndarray], reads: np.ndarray) -> np.ndarray:
         """
-        Return hidden states of single tokens.
+        Return what flows at single tokens.
 
         Parameters
         ----------
         windows : sequence of ndarray of int64
         reads : ndarray of int of shape (n_reads, 3)
-            Which window, which layer, and which of the window's tokens. Windows that no read names are not run.
+            Which window, which place, counted from 0, and which of the window's tokens. Windows that no read names are
+            not run.
 
         Returns
         -------
-        ndarray of shape (n_reads, hidden_size)
+        ndarray of shape (n_reads, width)
 
         Raises
         ------
         ValueError
-            If layers of different widths are read.
+            If places of different widths are read.
         """
-        width = self.facts.width_of(np.unique(reads[:, 1]))
+        width = self.facts.width_of([self.places[number] for number in np.unique(reads[:, 1])])
         asked, reads_window = np.unique(reads[:, 0], return_inverse=True)
         asked_windows = [windows[number] for number in asked]
 
@@ -121,12 +155,12 @@ class HiddenStateRunner:
             row_of = np.full(len(asked), -1)
             row_of[indices] = np.arange(len(indices))
             numbers = np.flatnonzero(row_of[reads_window] >= 0)
-            rows, layers, tokens = row_of[reads_window[numbers]], reads[numbers, 1], reads[numbers, 2]
-            hidden_states = self.forward([asked_windows[index] for index in indices])
+            rows, places, tokens = row_of[reads_window[numbers]], reads[numbers, 1], reads[numbers, 2]
+            flowing = self.forward([asked_windows[index] for index in indices])
             states = np.empty((len(numbers), width), self.dtype)
-            for layer in np.unique(layers):
-                of_layer = layers == layer
-                states[of_layer] = _to_numpy(hidden_states[layer][rows[of_layer], tokens[of_layer]])
+            for place in np.unique(places):
+                at_place = places == place
+                states[at_place] = _to_numpy(flowing[place][rows[at_place], tokens[at_place]])
             return numbers, states
 
         states = np.empty((len(reads), width), self.dtype)
@@ -138,14 +172,14 @@ class HiddenStateRunner:
         self, windows: Sequence[np.ndarray], reads: np.ndarray, directions: np.ndarray, baseline_id: int | None
     ) -> list[np.ndarray]:
         """
-        Return how a hidden state's product with a direction changes, to first order, with each token's embedding.
+        Return how a state's product with a direction changes, to first order, with each token's embedding.
 
         Parameters
         ----------
         windows : sequence of ndarray of int64
         reads : ndarray of int of shape (n_windows, 2)
-            For each window a layer and the token whose hidden state there is meant.
-        directions : ndarray of shape (n_windows, hidden_size)
+            For each window a place, counted from 0, and the token whose state there is meant.
+        directions : ndarray of shape (n_windows, width)
         baseline_id : int or None
             The token whose embedding is where the change is counted from; None counts from zero.
 
@@ -162,9 +196,10 @@ class HiddenStateRunner:
         embed = self.model.get_input_embeddings()
 
         def gradients_of(embeddings, attention_mask, indices):
-            hidden_states = run_model(self.model, self.facts, inputs_embeds=embeddings, attention_mask=attention_mask)
+            inputs = {"inputs_embeds": embeddings, "attention_mask": attention_mask}
+            flowing = run_model(self.model, self.facts, self.places, **inputs)
             along = torch.as_tensor(directions[indices], dtype=embeddings.dtype, device=embeddings.device)
-            read = [hidden_states[layer][row, token] for row, (layer, token) in enumerate(reads[indices].tolist())]
+            read = [flowing[place][row, token] for row, (place, token) in enumerate(reads[indices].tolist())]
             (gradients,) = torch.autograd.grad((torch.stack(read) * along).sum(), embeddings)
             return gradients
 
@@ -230,10 +265,10 @@ class HiddenStateRunner:
     @torch.inference_mode(False)
     @torch.no_grad()
     def forward(self, windows: list[np.ndarray]) -> tuple[torch.Tensor, ...]:
-        """Return the hidden states of a batch of windows, a tensor of shape (n_windows, longest, width) for each."""
+        """Return what flows in a batch of windows: for each place a tensor of shape (n_windows, longest, width)."""
         # Not inference mode, whose tensors, where a model keeps one, could have no gradients later.
         input_ids, attention_mask = padded(windows, self.model)
-        return run_model(self.model, self.facts, input_ids=input_ids, attention_mask=attention_mask)
+        return run_model(self.model, self.facts, self.places, input_ids=input_ids, attention_mask=attention_mask)
 
     @property
     def dtype(self) -> np.dtype:

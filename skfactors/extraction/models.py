@@ -1,5 +1,6 @@
 """Models and their tokenizers: found, loaded, shared, and told apart by their content."""
 
+from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Integral
@@ -10,13 +11,22 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from skfactors.devices import keep_to_one_thread_if_forked
 from skfactors.extraction.facts import ModelFacts, try_out
 from skfactors.extraction.identity import FileVersion, versions_in
+from skfactors.extraction.sites import HIDDEN_STATES, Place, find_site, reading_part
 from skfactors.extraction.turns import Turns
 
 DTYPES = {
@@ -51,9 +61,17 @@ class OpenModel(NamedTuple):
     files: dict[Path, FileVersion]
 
 
+class LanguageModel(NamedTuple):
+    """A model with its head, and its tokenizer."""
+
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    files: dict[Path, FileVersion]
+
+
 class ModelSlot:
     """
-    Room for one loaded model, shared by an extractor and its clones.
+    Room for one loaded model, and for the same with its head, shared by an extractor and its clones.
 
     A grid search clones the extractor for every candidate and fold; sharing the slot loads the model once. It goes
     when the last of the clones goes. It is never pickled.
@@ -61,18 +79,26 @@ class ModelSlot:
 
     def __init__(self):
         self._turns = Turns()
-        self._source = None
-        self._loaded = None
+        self._held = {}
 
     def get(self, source: ModelSource) -> OpenModel:
         """Return the model, loading it if the slot holds another or if the files have changed."""
+        return self._get(open_model, source)
+
+    def get_with_head(self, source: ModelSource) -> LanguageModel:
+        """Return the model with its head, loading it likewise."""
+        return self._get(open_language_model, source)
+
+    def _get(self, load, source: ModelSource):
         keep_to_one_thread_if_forked()
         with self._turns:
-            if self._source != source or self._loaded.files != _files(source, otherwise=self._loaded.files):
-                self._source, self._loaded = None, None
-                self._loaded = open_model(source)
-                self._source = source
-            return self._loaded
+            of, loaded = self._held.get(load, (None, None))
+            if of != source or loaded.files != _files(source, otherwise=loaded.files):
+                # The one before goes first: there may not be room for both.
+                self._held.pop(load, None)
+                del loaded
+                self._held[load] = source, load(source)
+            return self._held[load][1]
 
 
 def open_model(source: ModelSource) -> OpenModel:
@@ -86,17 +112,36 @@ def open_model(source: ModelSource) -> OpenModel:
     ValueError
         If the model is none that is supported.
     """
+    model, tokenizer, files = _load_together(load_model, source)
+    return OpenModel(model, tokenizer, try_out(model, tokenizer, source.name), files)
+
+
+def open_language_model(source: ModelSource) -> LanguageModel:
+    """
+    Load a model with its head, and its tokenizer.
+
+    Raises
+    ------
+    OSError
+        If they cannot be loaded, or their files change meanwhile.
+    ValueError
+        If the model has no head that predicts tokens.
+    """
+    return LanguageModel(*_load_together(load_language_model, source))
+
+
+def _load_together(load, source: ModelSource) -> tuple[nn.Module, PreTrainedTokenizerBase, dict[Path, FileVersion]]:
+    """Load a model and its tokenizer from files that are of one version."""
     before = _files(source, otherwise=None)
     if before is None:
         # The commit that a branch stands for now, so that all files are of one.
         source = replace(source, revision=getattr(load_config(source), "_commit_hash", None) or source.revision)
-    model, tokenizer = load_model(source), load_tokenizer(source)
-    facts = try_out(model, tokenizer, source.name)
+    model, tokenizer = load(source), load_tokenizer(source)
     if before is None:
         files = versions_in(Path(cached_file(source.name, "config.json", revision=source.revision)).parent)
     elif before != (files := versions_in(source.name)):
         raise OSError(f"The files of the model {source.name!r} changed while it was loaded. Load it again.")
-    return OpenModel(model, tokenizer, facts, files)
+    return model, tokenizer, files
 
 
 def _files(source: ModelSource, otherwise):
@@ -173,6 +218,60 @@ def load_model(source: ModelSource) -> nn.Module:
     return part.eval().requires_grad_(False).to(source.device)
 
 
+@torch.inference_mode(False)
+def load_language_model(source: ModelSource) -> nn.Module:
+    """
+    Load a model with the head that it predicts tokens with, ready to run.
+
+    Raises
+    ------
+    OSError
+        If weights are damaged.
+    ValueError
+        If it has no such head.
+    """
+    config = load_config(source)
+    headless = ValueError(
+        f"The model {source.name!r} ({(config.architectures or [config.model_type])[0]}) has no head that predicts "
+        "tokens, so it has no loss and generates nothing. Take a language model, such as demo_language_model()."
+    )
+    loader = _loader_with_head(config)
+    if loader is None:
+        raise headless
+    with _named_errors(source, "weights"), _no_loading_bar():
+        model, info = loader.from_pretrained(
+            source.name, config=config, dtype=DTYPES[source.dtype], output_loading_info=True, **source.options()
+        )
+    missing = {name for name in info["missing_keys"] if "pooler" not in name}
+    of_base = f"{model.base_model_prefix}."
+    if any(not name.startswith(of_base) for name in missing):
+        raise headless
+    _check_loaded(source, model, model, missing)
+    return model.eval().requires_grad_(False).to(source.device)
+
+
+# What the names of architectures with a head that predicts tokens end in.
+_HEADS = {
+    "ForMaskedLM": AutoModelForMaskedLM,
+    "ForPreTraining": AutoModelForMaskedLM,
+    "ForCausalLM": AutoModelForCausalLM,
+    "LMHeadModel": AutoModelForCausalLM,
+}
+
+
+def _loader_with_head(config):
+    """Return what loads a model with its head; None where transformers has no model with one."""
+    if config.is_encoder_decoder:
+        return AutoModelForSeq2SeqLM
+    for architecture in config.architectures or ():
+        for ending, loader in _HEADS.items():
+            if architecture.endswith(ending):
+                return loader
+    # Saved without it, which those do whose head is the embeddings again.
+    loaders = (AutoModelForMaskedLM, AutoModelForCausalLM)
+    return next((loader for loader in loaders if type(config) in loader._model_mapping), None)
+
+
 def _part_that_reads(model: nn.Module, missing: set[str]) -> nn.Module:
     # Those who publish an encoder by itself may say that it is not an encoder-decoder.
     if model.config.is_encoder_decoder or any(name.startswith("decoder.") for name in missing):
@@ -222,16 +321,16 @@ def _named_errors(source: ModelSource, what: str):
         ) from error
 
 
-def resolve_layers(layers, n_hidden_states: int, model: str) -> list[int]:
+def resolve_layers(layers, there: Sequence[int], model: str, site: str = HIDDEN_STATES) -> list[int]:
     """
     Turn `layers` into indices from 0.
 
     Parameters
     ----------
     layers : "all", int or sequence of int
-    n_hidden_states : int
-        How many the model has: its layers and the embeddings.
-    model : str
+    there : sequence of int
+        Those that the site has: of the hidden states the model's layers and its embeddings, of others its blocks.
+    model, site : str
         For the message.
 
     Raises
@@ -240,17 +339,66 @@ def resolve_layers(layers, n_hidden_states: int, model: str) -> list[int]:
         If a layer is not an integer, is out of range, or asked for twice; or if none is asked for.
     """
     if isinstance(layers, str):
-        return list(range(n_hidden_states))
+        return list(there)
     asked = list(np.atleast_1d(np.asarray(layers, dtype=object)))
     for layer in asked:
         if not isinstance(layer, Integral) or isinstance(layer, bool):
             raise TypeError(f"layers={layers!r}: {layer!r} is not an integer.")
-        if not -n_hidden_states <= layer < n_hidden_states:
-            raise ValueError(
-                f"layers={layers!r}: {model!r} has no layer {layer}; its hidden states go from 0 (embeddings) "
-                f"to {n_hidden_states - 1}."
+        if not (-len(there) <= layer < 0 or layer in there):
+            have = (
+                f"its hidden states go from 0 (embeddings) to {there[-1]}"
+                if site == HIDDEN_STATES
+                else f"layers of {site!r} are blocks, counted from 0, here {_ranged(there)}"
             )
-    resolved = [int(layer) % n_hidden_states for layer in asked]
+            raise ValueError(f"layers={layers!r}: {model!r} has no layer {layer}; {have}.")
+    resolved = [int(layer if layer >= 0 else there[layer]) for layer in asked]
     if not resolved or len(set(resolved)) < len(resolved):
         raise ValueError(f"layers={layers!r} must name at least one layer, and each once.")
     return resolved
+
+
+def resolve_places(site, layers, opened: OpenModel, model: str) -> list[Place]:
+    """
+    Turn `site` and `layers` into places of a model, by site, then by layer.
+
+    Parameters
+    ----------
+    site : str or sequence of str
+    layers : "all", int or sequence of int
+        Counted in each site by itself.
+    opened : OpenModel
+    model : str
+        For the message.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the model lacks a site or one has no such layer, or one is asked for twice; or if none is asked for.
+    """
+    sites = [site] if isinstance(site, str) else list(site)
+    for name in sites:
+        if not isinstance(name, str):
+            raise TypeError(f"site={site!r}: {name!r} is not a str.")
+    if not sites or len(set(sites)) < len(sites):
+        raise ValueError(f"site={site!r} must name at least one site, and each once.")
+    there = {name: layers_of(name, opened) for name in sites}
+    return [Place(name, layer) for name in sites for layer in resolve_layers(layers, there[name], model, name)]
+
+
+def layers_of(site: str, opened: OpenModel) -> list[int]:
+    """
+    List the layers that a site has in a model.
+
+    Raises
+    ------
+    ValueError
+        If the model does not have the site; the message names those that it has.
+    """
+    if site == HIDDEN_STATES:
+        return list(range(len(opened.facts.widths)))
+    return find_site(opened.model, site).layers(reading_part(opened.model))
+
+
+def _ranged(numbers: Sequence[int]) -> str:
+    in_a_row = list(numbers) == list(range(numbers[0], numbers[-1] + 1))
+    return f"{numbers[0]} to {numbers[-1]}" if in_a_row else f"{numbers}"

@@ -27,11 +27,14 @@ class Part:
         Ordered by document, then position.
     n_rowless : int
         How many of the documents give no rows in any part.
+    n_outliers : int
+        How many tokens were left out as outliers, once it is read.
     """
 
     texts: dict[int, str] = field(default_factory=dict)
     windows: list[Window] = field(default_factory=list)
     n_rowless: int = 0
+    n_outliers: int = 0
 
     @property
     def n_tokens(self) -> int:

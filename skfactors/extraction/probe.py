@@ -4,6 +4,7 @@ import numpy as np
 
 from skfactors.extraction.forward import HiddenStateRunner
 from skfactors.extraction.models import OpenModel
+from skfactors.extraction.sites import Place
 from skfactors.extraction.windows import Window, windows_of_model
 
 
@@ -16,6 +17,8 @@ class ModelProbe:
     Parameters
     ----------
     opened : OpenModel
+    places : list of Place
+        What is read: a site, in all its layers.
     batch_size : int
         Windows per forward pass.
     windowing : dict
@@ -29,16 +32,17 @@ class ModelProbe:
     mask_id : int or None
         Id of that token; None for deletion.
     n_hidden_states : int
-        Layers that can be read: those of the model and its embeddings.
+        Layers that can be read are below it. For hidden states they are those of the model and its embeddings.
     """
 
-    def __init__(self, opened: OpenModel, batch_size: int, windowing: dict):
+    def __init__(self, opened: OpenModel, places: list[Place], batch_size: int, windowing: dict):
         self.batch_size = batch_size
         self.masking, self.mask_id = _masking(opened.tokenizer)
-        self.n_hidden_states = len(opened.facts.widths)
+        self._number_of = {place.layer: number for number, place in enumerate(places)}
+        self.n_hidden_states = max(self._number_of) + 1
         self._opened = opened
         self._windowing = windowing
-        self._runner = HiddenStateRunner(opened.model, opened.facts, batch_size)
+        self._runner = HiddenStateRunner(opened.model, opened.facts, places, batch_size)
 
     def windows(self, text: str) -> list[Window]:
         """Return the windows that the extractor reads a text in."""
@@ -69,7 +73,7 @@ class ModelProbe:
 
     def states_at(self, windows: list[np.ndarray], reads: np.ndarray) -> np.ndarray:
         """
-        Return hidden states of single tokens; see :meth:`HiddenStateRunner.states_at`.
+        Return what the extractor reads of single tokens; see :meth:`HiddenStateRunner.states_at`.
 
         Parameters
         ----------
@@ -80,9 +84,9 @@ class ModelProbe:
 
         Returns
         -------
-        ndarray of shape (n_reads, hidden_size)
+        ndarray of shape (n_reads, width)
         """
-        return self._runner.states_at(windows, reads)
+        return self._runner.states_at(windows, np.column_stack([reads[:, 0], self._numbers(reads[:, 1]), reads[:, 2]]))
 
     def gradients_times_embeddings(
         self, windows: list[np.ndarray], reads: np.ndarray, directions: np.ndarray
@@ -103,7 +107,15 @@ class ModelProbe:
             The gradient of the product with respect to each token's embedding, times that embedding less the mask's
             (less nothing where there is no mask).
         """
+        reads = np.column_stack([self._numbers(reads[:, 0]), reads[:, 1]])
         return self._runner.gradients_times_embeddings(windows, reads, directions, self.mask_id)
+
+    def _numbers(self, layers: np.ndarray) -> list[int]:
+        """Return which of the places are those of layers."""
+        missing = sorted({*layers.tolist()} - self._number_of.keys())
+        if missing:
+            raise ValueError(f"layer {missing[0]} is not read: there are {sorted(self._number_of)}.")
+        return [self._number_of[layer] for layer in layers.tolist()]
 
 
 def _masking(tokenizer) -> tuple[str, int | None]:

@@ -1,7 +1,7 @@
 """ActivationStream: texts in, parts of rows out, with a model that is open."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,8 +15,9 @@ from skfactors.extraction.cache import CachedRunner, HiddenStateCache
 from skfactors.extraction.forward import HiddenStateRunner
 from skfactors.extraction.identity import model_content
 from skfactors.extraction.models import ModelSource, OpenModel
+from skfactors.extraction.outliers import PASSAGE, median_norms, without_outliers
 from skfactors.extraction.parts import Part, assemble, split_into_parts
-from skfactors.extraction.sites import Place
+from skfactors.extraction.sites import HIDDEN_STATES, Place, find_site
 from skfactors.extraction.text.corpus import iter_texts
 from skfactors.extraction.windows import Window, windows_of_model
 from skfactors.progress import progress_bar
@@ -38,7 +39,7 @@ class ActivationStream:
     places : list of Place
         What is read of the model.
     batch_size : int
-    cache_dir, cache_limit
+    cache_dir, cache_limit, drop_outliers
         As the extractor takes them.
     """
 
@@ -49,11 +50,12 @@ class ActivationStream:
     batch_size: int
     cache_dir: str | None = None
     cache_limit: int | None = None
+    drop_outliers: float | None = None
 
     @property
     def widths(self) -> list[int]:
         """Width of each place."""
-        return [self.opened.facts.widths[place.layer] for place in self.places]
+        return self.opened.facts.widths_at(self.places)
 
     @property
     def dtype(self) -> np.dtype:
@@ -63,17 +65,27 @@ class ActivationStream:
     @property
     def content(self) -> dict:
         """All that decides the rows, told by content: checksums of the model's files, layers, windows and precision."""
-        return self._content_of_states | self.windowing
-
-    @property
-    def _layers(self) -> list[int]:
-        return [place.layer for place in self.places]
+        dropped = {} if self.drop_outliers is None else {"drop_outliers": float(self.drop_outliers)}
+        return self._content_of_states | self.windowing | dropped
 
     @cached_property
     def _content_of_states(self) -> dict:
         # Asked for by stores and caches only: reading all weights takes long.
-        files = {"files": model_content(self.opened.files), "layers": self._layers, "dtype": self.source.dtype}
-        return files | self.opened.facts.content
+        content = {
+            "files": model_content(self.opened.files),
+            "layers": [place.layer for place in self.places],
+            "dtype": self.source.dtype,
+        }
+        return content | self._content_of_sites | self.opened.facts.content
+
+    @property
+    def _content_of_sites(self) -> dict:
+        """Which sites are read and where they lie; nothing for hidden states, by which stores were named before."""
+        sites = [place.site for place in self.places]
+        if set(sites) == {HIDDEN_STATES}:
+            return {}
+        within = {site: str(find_site(self.opened.model, site)) for site in sites if site != HIDDEN_STATES}
+        return {"sites": sites, "modules": within}
 
     @property
     def _content_of_passes(self) -> dict:
@@ -88,20 +100,25 @@ class ActivationStream:
     @cached_property
     def _runner(self) -> HiddenStateRunner | CachedRunner:
         """What turns windows into hidden states."""
-        runner = HiddenStateRunner(self.opened.model, self.opened.facts, self.batch_size)
+        runner = HiddenStateRunner(self.opened.model, self.opened.facts, self.places, self.batch_size)
         if self.cache_dir is None:
             return runner
         identity = digest(self._content_of_states | self._content_of_passes)
         return CachedRunner(runner, HiddenStateCache(self.cache_dir, identity, self.cache_limit))
 
-    def iter_extract(self, texts: Iterable[str], *, max_rows: int | None, verbose: bool) -> Iterator[Activations]:
-        """Yield the rows of `texts` in parts; warn at the end of texts that gave none."""
-        n_rowless = 0
+    def iter_extract(
+        self, texts: Iterable[str], *, max_rows: int | None, verbose: bool
+    ) -> Generator[Activations, None, int]:
+        """Yield the rows of `texts` in parts; warn of texts that gave none, and return how many outliers there were."""
+        n_rowless = n_outliers = 0
         with progress_bar("extracting hidden states", total=n_characters(texts), enabled=verbose) as advance:
             for part in self.split(iter_texts(texts), max_rows):
+                acts = self.read(part, advance)
                 n_rowless += part.n_rowless
-                yield self.read(part, advance)
+                n_outliers += part.n_outliers
+                yield acts
         warn_of_rowless(n_rowless)
+        return n_outliers
 
     def split(self, texts: Iterable[str], max_rows: int | None, first_document: int = 0) -> Iterator[Part]:
         """Cut texts into windows, and these into parts; no model runs. Documents are numbered from the one given."""
@@ -111,8 +128,28 @@ class ActivationStream:
 
     def read(self, part: Part, advance) -> Activations:
         """Run the model over a part's windows."""
-        states = _reported(self._runner, part.windows, self._layers, advance)
+        acts = self._rows(part, advance)
+        if self.drop_outliers is not None:
+            acts, part.n_outliers = without_outliers(acts, self._limits)
+        return acts
+
+    def _rows(self, part: Part, advance) -> Activations:
+        states = _reported(self._runner, part.windows, advance)
         return assemble(part, states, self.places, self.widths, self.dtype)
+
+    @cached_property
+    def _limits(self) -> dict[Place, float]:
+        (part,) = self.split([PASSAGE], None)
+        medians = median_norms(self._rows(part, lambda *_: None))
+        return {place: self.drop_outliers * median for place, median in medians.items()}
+
+    def warn_of_outliers(self, n_outliers: int) -> None:
+        """Say how many tokens were left out."""
+        if n_outliers:
+            warn_caller(
+                f"{n_outliers} tokens are left out as outliers: the norm of a row is more than {self.drop_outliers:g} "
+                "times the median there (drop_outliers)."
+            )
 
 
 def n_characters(texts) -> int | None:
@@ -129,9 +166,9 @@ def warn_of_rowless(n_rowless: int) -> None:
         )
 
 
-def _reported(runner: HiddenStateRunner | CachedRunner, windows: list[Window], layers: list[int], advance):
+def _reported(runner: HiddenStateRunner | CachedRunner, windows: list[Window], advance):
     start, n_tokens = time.perf_counter(), 0
-    for indices, states in runner.run([window.input_ids for window in windows], layers):
+    for indices, states in runner.run([window.input_ids for window in windows]):
         yield indices, states
         del states
         done = [windows[index] for index in indices]

@@ -92,11 +92,9 @@ def test_polars_output_has_the_same_values(extractor, parameters):
         np.testing.assert_array_equal(extractor.transform(TEXTS).to_numpy(), expected)
 
 
-def test_a_site_that_there_is_not_is_refused_and_those_that_there_are_named(extractor):
-    with pytest.raises(ValueError, match="'site' parameter .*'hidden_states'.* Got 'mlp_output'"):
-        extractor.set_params(site="mlp_output").fit(TEXTS)
+def test_an_arrangement_that_there_is_not_is_refused(extractor):
     with pytest.raises(ValueError, match="'arrange' parameter"):
-        extractor.set_params(site="hidden_states", arrange="diagonal").fit(TEXTS)
+        extractor.set_params(arrange="diagonal").fit(TEXTS)
 
 
 CALLS = {

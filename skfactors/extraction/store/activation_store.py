@@ -71,6 +71,8 @@ class ActivationStore:
     n_shards : int
     n_nonfinite : int
         Values that are NaN or infinite.
+    n_outliers : int or None
+        Tokens left out as outliers; None for a store that was made without `drop_outliers`.
     fingerprint : str
         Digest that identifies the rows.
 
@@ -187,6 +189,13 @@ class ActivationStore:
             return sum(shard.record.n_nonfinite for shard in self._shards)
         suspects = (shard.read().X for shard in self._shards if shard.record.n_nonfinite)
         return sum(int((~np.isfinite(X)).sum()) for X in suspects)
+
+    @property
+    def n_outliers(self) -> int | None:
+        """Tokens left out as outliers; None where none were looked for."""
+        if "drop_outliers" not in self.content:
+            return None
+        return sum(shard.record.n_outliers or 0 for shard in self._shards)
 
     @cached_property
     def fingerprint(self) -> str:

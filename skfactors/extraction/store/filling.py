@@ -214,7 +214,10 @@ def _fill_block(path: Path, manifest: dict, stream: ActivationStream, block: Blo
         if number in sound and sound[number].n_parts == len(parts):
             continue
         place = {"block": block.number, "part": number, "n_parts": len(parts), "n_rowless": part.n_rowless}
-        record = write_shard(path, stream.read(part, advance), **place, **texts, manifest=manifest)
+        acts = stream.read(part, advance)
+        if stream.drop_outliers is not None:
+            place["n_outliers"] = part.n_outliers
+        record = write_shard(path, acts, **place, **texts, manifest=manifest)
         write_record(path, record, manifest)
 
 

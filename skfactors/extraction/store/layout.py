@@ -51,6 +51,8 @@ class Record:
         Digest of the texts before the run. None in stores of version 1 and 2, as is:
     documents : [int, int] or None
         Numbers of the run's first text and of the one after its last.
+    n_outliers : int or None
+        Tokens left out as outliers; None where none were looked for.
     """
 
     block: int
@@ -64,6 +66,7 @@ class Record:
     files: dict[str, list]
     before: str | None = None
     documents: list[int] | None = None
+    n_outliers: int | None = None
 
     @property
     def name(self) -> str:
@@ -100,6 +103,7 @@ _RECORD = {
     "n_rows": NATURAL,
     "n_nonfinite": NATURAL,
     "n_rowless": NATURAL,
+    "n_outliers?": NATURAL,
     "chunks": _are_checksums,
     "files": {...: _is_file},
 }

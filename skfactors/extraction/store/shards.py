@@ -59,7 +59,7 @@ def write_shard(
     manifest : dict
         Of the store: `dtype`, `provenance` and `chunk_rows` say how to write.
     **texts
-        `texts`, `before` and `documents` as in :class:`Record`.
+        `texts`, `before`, `documents` and `n_outliers` as in :class:`Record`.
 
     Returns
     -------

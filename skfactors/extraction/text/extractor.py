@@ -1,7 +1,7 @@
 """TransformerFeatureExtractor: texts to rows of hidden states, as a scikit-learn transformer."""
 
 from collections.abc import Iterator
-from numbers import Integral
+from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 
@@ -14,16 +14,18 @@ from sklearn.utils.validation import check_is_fitted
 from skfactors.callers import warn_caller
 from skfactors.devices import resolve_device
 from skfactors.extraction.activations import Activations
+from skfactors.extraction.facts import ModelFacts
 from skfactors.extraction.models import (
     DTYPES,
     ModelSlot,
     ModelSource,
     OpenModel,
-    resolve_layers,
+    resolve_places,
 )
 from skfactors.extraction.pooling import POOLINGS, GroupPool
 from skfactors.extraction.probe import ModelProbe
-from skfactors.extraction.sites import SITES, Place
+from skfactors.extraction.provenance import is_at
+from skfactors.extraction.sites import Place
 from skfactors.extraction.store import ActivationStore
 from skfactors.extraction.store.filling import fill, open_folder
 from skfactors.extraction.stream import ActivationStream, n_characters, warn_of_rowless
@@ -35,11 +37,12 @@ from skfactors.progress import progress_bar
 
 class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """
-    Turn texts into rows of a transformer's hidden states.
+    Turn texts into rows of a transformer's hidden states, or of what flows at other places in it.
 
-    One row per token and layer, ordered by document, then layer as given, then position; one row per token, with its
-    layers side by side (`arrange="columns"`); or one pooled row per text (`level="document"`). Special and padding
-    tokens never give rows, and no token of a text is dropped: a text longer than a window is read in several.
+    One row per token and layer, ordered by document, then site and layer as given, then position; one row per token,
+    with its layers side by side (`arrange="columns"`); or one pooled row per text (`level="document"`). Special and
+    padding tokens never give rows, and no token of a text is dropped, unless `drop_outliers` asks for it: a text longer
+    than a window is read in several.
 
     Parameters
     ----------
@@ -49,14 +52,18 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
     revision : str, default=None
         Branch, tag or commit of the model on the hub.
     layers : "all", int or list of int, default="all"
-        Indices into the model's `hidden_states`: 0 is the embeddings, negative ones count from the end.
-    site : {"hidden_states"}, default="hidden_states"
-        What is read in each layer.
+        Indices into the model's `hidden_states`: 0 is the embeddings, negative ones count from the end. Of other sites
+        a layer is one of the model's blocks, counted from 0.
+    site : str or list of str, default="hidden_states"
+        What is read in each layer; several are read in one pass. "block_input" and "block_output", the residual stream;
+        "attention_heads", side by side before their projection, and "attention_output"; "mlp_input", after the norm,
+        and "mlp_output"; or a module's path, such as "encoder.layer.{layer}.attention.self.query:output", with
+        `{layer}`, and with ":input" for what the module reads or ":output" for what it gives.
     level : {"token", "document"}, default="token"
         What a row of :meth:`transform` is.
     arrange : {"rows", "columns"}, default="rows"
-        For `level="token"`: whether the layers of a token are rows of their own, or stand side by side in the columns
-        of one row.
+        For `level="token"`: whether the places of a token, each a site in a layer, are rows of their own, or stand side
+        by side in the columns of one row. Rows must be of one width.
     pooling : {"mean", "max", "sum", "first", "last"}, default="mean"
         For `level="document"`: how a text's tokens become one row. Several layers stand side by side, in columns. A
         text without tokens is a row of zeros.
@@ -67,6 +74,11 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         window that holds it.
     add_special_tokens : bool, default=True
         Whether windows carry the model's special tokens, such as [CLS] and [SEP].
+    drop_outliers : float, default=None
+        Leave out a token, at all places, whose norm at one of them is more than so many times the median norm there,
+        such as the attention sinks of many decoders: 10 finds those. The median is over the tokens of a passage of
+        English that comes with this package, so that a text's rows do not depend on the texts beside it. None keeps
+        all tokens.
     batch_size : int, default=32
         Windows per forward pass. Halved, and the pass repeated, when an accelerator runs out of memory.
     device : str, default="auto"
@@ -88,8 +100,12 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
     ----------
     layers_ : list of int
         The layers, as indices from 0.
+    places_ : list of Place
+        What is read, each a site and a layer, in the order of a text's rows.
     hidden_size_ : int
-        Width of a hidden state; of the widest, where layers differ.
+        Width of a row; of the widest, where places differ.
+    n_outliers_ : int
+        Tokens that the last call left out; only with `drop_outliers`.
 
     See Also
     --------
@@ -119,13 +135,14 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         "model": [str],
         "revision": [str, None],
         "layers": [StrOptions({"all"}), Integral, "array-like"],
-        "site": [StrOptions(set(SITES))],
+        "site": [str, "array-like"],
         "level": [StrOptions({"token", "document"})],
         "arrange": [StrOptions({"rows", "columns"})],
         "pooling": [StrOptions(set(POOLINGS))],
         "max_length": [Interval(Integral, 1, None, closed="left")],
         "stride": [Interval(Integral, 0, None, closed="left")],
         "add_special_tokens": ["boolean"],
+        "drop_outliers": [Interval(Real, 1, None, closed="neither"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
         "dtype": [StrOptions(set(DTYPES))],
@@ -148,6 +165,7 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         max_length=128,
         stride=0,
         add_special_tokens=True,
+        drop_outliers=None,
         batch_size=32,
         device="auto",
         dtype="float32",
@@ -166,6 +184,7 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         self.max_length = max_length
         self.stride = stride
         self.add_special_tokens = add_special_tokens
+        self.drop_outliers = drop_outliers
         self.batch_size = batch_size
         self.device = device
         self.dtype = dtype
@@ -188,7 +207,7 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         Returns
         -------
         self : TransformerFeatureExtractor
-            With `layers_` and `hidden_size_`.
+            With `layers_`, `places_` and `hidden_size_`.
 
         Raises
         ------
@@ -201,11 +220,12 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         if hasattr(texts, "__len__"):
             for _ in iter_texts(texts):
                 pass
-        self.layers_, self._widths = self._check_model()
+        self.places_, facts = self._check_model()
+        self.layers_ = list(dict.fromkeys(place.layer for place in self.places_))
+        self._widths = facts.widths_at(self.places_)
         self.hidden_size_ = max(self._widths)
-        self._n_features_out = sum(self._widths)
-        if self.level == "token" and self.arrange == "rows":
-            self._n_features_out = self._slot().get(self._source()).facts.width_of(self.layers_)
+        in_rows = self.level == "token" and self.arrange == "rows"
+        self._n_features_out = facts.width_of(self.places_) if in_rows else sum(self._widths)
         return self
 
     def fit_transform(self, texts, y=None):
@@ -239,8 +259,9 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         Returns
         -------
         X : ndarray of shape (n_rows, hidden_size), (n_tokens, sum of widths) or (n_texts, sum of widths)
-            At token level, pandas output has a (document, layer, position) MultiIndex, or (document, position) with
-            `arrange="columns"`; documents of a Series go by its own index.
+            At token level, pandas output has a (document, layer, position) MultiIndex, with the site after the document
+            where there are several, or (document, position) with `arrange="columns"`; documents of a Series go by its
+            own index.
         """
         check_is_fitted(self)
         texts = held(texts)
@@ -248,9 +269,11 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
             return framed(self, self._pooled(texts), texts)
         acts = self.extract(texts)
         if self.arrange == "rows":
-            return framed(self, acts.X, texts, acts.provenance[["document", "layer", "position"]])
+            several = len({place.site for place in self.places_}) > 1
+            index = ["document", "site", "layer", "position"] if several else ["document", "layer", "position"]
+            return framed(self, acts.X, texts, acts.provenance[index])
         X = acts.side_by_side() if len(acts) else np.empty((0, sum(self._widths)), acts.dtype)
-        tokens = acts.provenance.loc[acts.provenance["layer"] == self.layers_[0], ["document", "position"]]
+        tokens = acts.provenance.loc[is_at(acts.provenance, self.places_[0]), ["document", "position"]]
         return framed(self, X, texts, tokens)
 
     def extract(self, texts) -> Activations:
@@ -333,7 +356,7 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         Warns
         -----
         UserWarning
-            If texts give no rows, or rows hold NaN or infinite values.
+            If texts give no rows, tokens are left out as outliers, or rows hold NaN or infinite values.
         """
         check_scalar(rows_per_shard, "rows_per_shard", Integral, min_val=1)
         if dtype is not None and dtype not in DTYPES:
@@ -356,6 +379,8 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         if n_missing and not isinstance(corpus, Iterator):
             return self.extract_to(texts, path, column=column, dtype=dtype, rows_per_shard=rows_per_shard)
         store = ActivationStore(path)
+        if self.drop_outliers is not None:
+            self._count_outliers(stream, store.n_outliers)
         if store.n_nonfinite:
             warn_caller(
                 f"{store.n_nonfinite} values of the store are NaN or infinite: half precision overflows where "
@@ -370,11 +395,53 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         Returns
         -------
         ModelProbe
-            With the model, windows and batch size of this extractor.
+            With the model, windows and batch size of this extractor; it reads all layers of its site.
+
+        Raises
+        ------
+        ValueError
+            If the extractor reads more than one site.
+        """
+        self._check_model()
+        opened = self._slot().get(self._source())
+        if not isinstance(self.site, str) and len(self.site) > 1:
+            raise ValueError(f"site={self.site!r}: questions are about one site. Ask an extractor of that site alone.")
+        places = resolve_places(self.site, "all", opened, self.model)
+        opened.facts.measure(opened.model, places)
+        return ModelProbe(opened, places, self.batch_size, self._windowing(opened))
+
+    def language_model(self):
+        """
+        Open the model with the head that it predicts tokens with, to generate, or to measure its loss.
+
+        It is shared with clones of the extractor, apart from the model that rows are read from, and takes memory of its
+        own: a change to it stays, and changes no rows.
+
+        Returns
+        -------
+        model : torch.nn.Module
+            As transformers loads it, on `device` and in `dtype`.
+        tokenizer : transformers fast tokenizer
+
+        Raises
+        ------
+        OSError
+            For a model that cannot be loaded.
+        ValueError
+            If it has no such head, as most encoders of sentences have none.
+
+        Examples
+        --------
+        >>> from skfactors import TransformerFeatureExtractor
+        >>> from skfactors.datasets import demo_language_model
+        >>> model, tokenizer = TransformerFeatureExtractor(demo_language_model()).language_model()
+        >>> inputs = tokenizer("The capital of France is", return_tensors="pt")
+        >>> tokenizer.decode(model(**inputs).logits[0, -1].argmax())
+        ' Paris'
         """
         self._validate_params()
-        opened = self._slot().get(self._source())
-        return ModelProbe(opened, self.batch_size, self._windowing(opened))
+        model, tokenizer, _ = self._slot().get_with_head(self._source())
+        return model, tokenizer
 
     def _stream(self, texts, max_rows) -> Iterator[Activations]:
         # All that is wrong with model and parameters is said here, before the first part is asked for.
@@ -385,15 +452,28 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         return self._parts(texts, max_rows)
 
     def _parts(self, texts, max_rows) -> Iterator[Activations]:
-        yield from self._open().iter_extract(texts, max_rows=max_rows, verbose=self.verbose)
+        stream = self._open()
+        n_outliers = yield from stream.iter_extract(texts, max_rows=max_rows, verbose=self.verbose)
+        if self.drop_outliers is not None:
+            self._count_outliers(stream, n_outliers)
+
+    def _count_outliers(self, stream: ActivationStream, n_outliers: int) -> None:
+        self.n_outliers_ = n_outliers
+        stream.warn_of_outliers(n_outliers)
 
     def _open(self) -> ActivationStream:
-        layers, _ = self._check_model()
+        places, _ = self._check_model()
         opened = self._slot().get(self._source())
         windowing = self._windowing(opened)
-        places = [Place(self.site, layer) for layer in layers]
         return ActivationStream(
-            opened, self._source(), windowing, places, self.batch_size, self.cache_dir, self.cache_limit
+            opened,
+            self._source(),
+            windowing,
+            places,
+            self.batch_size,
+            self.cache_dir,
+            self.cache_limit,
+            self.drop_outliers,
         )
 
     def _windowing(self, opened: OpenModel) -> dict:
@@ -404,17 +484,18 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
     def _pooled(self, texts) -> np.ndarray:
         pools = [GroupPool(len(texts), width, self.pooling) for width in self._widths]
         for acts in self.iter_extract(texts):
-            for layer, pool in zip(self.layers_, pools, strict=True) if len(acts) else ():
-                of_layer = acts.at(layer=layer)
-                pool.add(of_layer.X, of_layer.provenance["document"].to_numpy())
+            for place, pool in zip(self.places_, pools, strict=True) if len(acts) else ():
+                at_place = acts.at(*place)
+                pool.add(at_place.X, at_place.provenance["document"].to_numpy())
         dtype = np.float64 if self.dtype == "float64" else np.float32
         return np.hstack([pool.result() for pool in pools]).astype(dtype)
 
-    def _check_model(self) -> tuple[list[int], list[int]]:
+    def _check_model(self) -> tuple[list[Place], ModelFacts]:
         self._validate_params()
-        facts = self._slot().get(self._source()).facts
-        layers = resolve_layers(self.layers, len(facts.widths), self.model)
-        return layers, [facts.widths[layer] for layer in layers]
+        opened = self._slot().get(self._source())
+        places = resolve_places(self.site, self.layers, opened, self.model)
+        opened.facts.measure(opened.model, places)
+        return places, opened.facts
 
     def _source(self) -> ModelSource:
         return ModelSource(self.model, self.revision, resolve_device(self.device), self.dtype, self.trust_remote_code)
