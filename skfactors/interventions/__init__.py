@@ -3,6 +3,9 @@
 from skfactors._lazy import attach
 
 _HOMES = {
+    "ablation_effects": "skfactors.interventions.effects",
+    "attribute": "skfactors.interventions.attributing",
+    "check_attribution": "skfactors.interventions.attributing",
     "intervene": "skfactors.interventions.editing",
 }
 __all__ = list(_HOMES)

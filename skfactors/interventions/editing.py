@@ -141,9 +141,7 @@ class Changes:
         self.is_set = [False] * n_steered + [True] * (len(asked) - n_steered)
         twice = sorted({factor for factor in self.factors if self.factors.count(factor) > 1})
         if twice:
-            raise ValueError(
-                f"factor {twice[0]} is to be changed in two ways: name it once in steer, clamp and ablate."
-            )
+            raise ValueError(f"factor {twice[0]} is to be changed twice: name it once in steer, clamp and ablate.")
 
     def __bool__(self):
         return bool(self.factors)
