@@ -44,9 +44,10 @@ def attribute(extractor, dictionaries, text, *, target=None, position=-1, freeze
     Returns
     -------
     DataFrame
-        A row for each factor that is active at a token, those that add most to the target first: `site`, `layer`,
-        `position`, `token`, `factor`, `activation`, `gradient` (of the target with respect to the activation), and
-        `contribution`, their product. `attrs` holds `text`, `target`, `position`, and the target's `value`.
+        A row for each factor that is active at a token and reaches the target, those that add most first: `site`,
+        `layer`, `position`, `token`, `factor`, `activation`, `gradient` (of the target with respect to the activation),
+        and `contribution`, their product. `attrs` holds `text`, `target`, `token_id` (None for a factor), `position`,
+        and the target's `value`.
 
     Raises
     ------
@@ -78,7 +79,8 @@ def attribute(extractor, dictionaries, text, *, target=None, position=-1, freeze
         parts = [flow.table(gradient) for flow, gradient in zip(flows, gradients, strict=True) if gradient is not None]
         table = pd.concat([run.placed(part) for part in parts])
         table = table.sort_values("contribution", ascending=False, kind="stable", ignore_index=True)
-        table.attrs = {"text": text, "target": aim.target, "position": aim.position, "value": float(value.detach())}
+        table.attrs = {"text": text, "target": aim.target, "token_id": aim.token_id, "position": aim.position}
+        table.attrs["value"] = float(value.detach())
         return table
 
 
@@ -118,11 +120,12 @@ def check_attribution(extractor, dictionaries, table, *, k=10, n_draws=1, random
     chosen += [("random", k + rng.choice(len(table) - k, k, replace=False)) for _ in range(n_draws)]
     rows = []
     with _running(extractor, dictionaries, table.attrs["text"]) as run, torch.no_grad():
-        aim = run.aim(table.attrs["target"], table.attrs["position"])
+        told = table.attrs
+        aim = run.aim(told["target"] if told["token_id"] is None else told["token_id"], told["position"])
         for name, numbers in chosen:
             nodes = table.iloc[numbers]
             value, _ = run.value(aim, _Ablation, nodes)
-            change = float(value) - table.attrs["value"]
+            change = float(value) - told["value"]
             rows.append({"ablated": name, "predicted": -float(nodes["contribution"].sum()), "change": change})
     return pd.DataFrame(rows)
 
@@ -277,8 +280,9 @@ class _Watch:
         return changed
 
     def table(self, gradient) -> pd.DataFrame:
-        rows, factors = (numbers.cpu().numpy() for numbers in self.codes.nonzero(as_tuple=True))
         slopes = self.sizes * (gradient.to(self.codes.dtype) @ self._reader.factors.directions.T)
+        reaches = (self.codes != 0) & (slopes != 0)
+        rows, factors = (numbers.cpu().numpy() for numbers in reaches.nonzero(as_tuple=True))
         columns = {"activation": self.codes, "gradient": slopes, "contribution": self.codes * slopes}
         place = self._reader.writes
         found = {name: values.cpu().numpy()[rows, factors] for name, values in columns.items()}

@@ -64,7 +64,7 @@ def intervene(
     NotFittedError
         If the dictionary is not fitted.
     TypeError, ValueError
-        If there is no such place or factor, a factor is to be changed in two ways, a strength is no finite number, the
+        If there is no such place or factor, a factor is to be changed twice, a strength is no finite number, the
         dictionary has rows of another width or says that it was learned elsewhere, or the model is compiled or
         quantized.
 
@@ -208,6 +208,6 @@ class _Edit:
     def _change(self, rows):
         factors, added = self._reader.factors, self._values.expand(len(rows), -1)
         if self._reads_codes:
-            codes = factors.encode(rows)[:, self._numbers].to(rows.dtype)
+            codes = factors.encode(rows)[:, self._numbers]
             added = torch.where(self._is_set, self._values - codes, self._values)
         return factors.sizes(rows) * (added @ factors.directions[self._numbers])

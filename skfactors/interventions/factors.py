@@ -52,11 +52,11 @@ class Factors:
 
     def encode(self, rows: torch.Tensor) -> torch.Tensor:
         """Return codes of shape (n_rows, n_components)."""
-        return self._module.encode(rows)
+        return self._module.encode(rows).to(self.directions)
 
     def decoded(self, rows: torch.Tensor) -> torch.Tensor:
         """Return what the codes of rows stand for: their reconstruction, or what is predicted from them."""
-        return self._module(rows)
+        return self._module(rows).to(self.directions)
 
     def sizes(self, rows: torch.Tensor):
         """Return by what an activation counts in each row: more than 1 where the dictionary scaled a long row down."""
