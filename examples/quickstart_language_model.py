@@ -83,7 +83,7 @@ def main():
             console.print(f"  speaks against  {words(said, factor, 'bottom')}", markup=False)
 
     # The last layer's: what the output tokens say is nearest to the truth there.
-    strongest = {factor: float(codes[:, [factor]].max()) for factor in chosen}
+    strengths = {factor: float(codes[:, [factor]].max()) / 2 for factor in chosen}
     console.print(Rule("ablated and steered"))
     effects = ablation_effects(extractor, dictionary, texts[:4], chosen[:1])
     console.print(f"without factor {chosen[0]} the loss rises by {effects['effect'].iloc[0]:.4f} nats a token")
@@ -91,10 +91,10 @@ def main():
     inputs = tokenizer(arguments.prompt, return_tensors="pt", return_token_type_ids=False)
     settings = {"max_new_tokens": 20, "do_sample": False, "pad_token_id": tokenizer.pad_token_id}
     console.print(f"as it is: {tokenizer.decode(model.generate(**inputs, **settings)[0])!r}", markup=False)
-    for factor in chosen:
-        with intervene(extractor, dictionary, steer={factor: strongest[factor]}) as steered:
+    for factor, strength in strengths.items():
+        with intervene(extractor, dictionary, steer={factor: strength}) as steered:
             text = tokenizer.decode(steered.generate(**inputs, **settings)[0])
-        console.print(f"factor {factor} up by {strongest[factor]:.0f}: {text!r}", markup=False)
+        console.print(f"factor {factor} up by {strength:.0f}: {text!r}", markup=False)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ def main():
     parser.add_argument("--n-components", type=int, default=512, help="(default: %(default)s)")
     parser.add_argument("--n-nonzero", type=int, default=32, help="active factors of a row (default: %(default)s)")
     parser.add_argument("--n-texts", type=int, default=30, help="texts to learn from (default: %(default)s)")
+    parser.add_argument("--n-scored", type=int, default=10, help="texts to measure the loss on (default: %(default)s)")
     parser.add_argument("--n-cases", type=int, default=50, help="texts to attribute (default: %(default)s)")
     arguments = parser.parse_args()
     if arguments.texts is None:
@@ -92,6 +93,7 @@ def ways_to_replace(arguments, X):
 
 def recovered(arguments, texts, held_out):
     """Replace states, and compare losses."""
+    held_out = held_out[: arguments.n_scored]
     reader = extractor_of(arguments, SITES, arguments.layers)
     acts, others = reader.extract(texts), reader.extract(held_out)
     model, tokenizer = reader.language_model()

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import torch
 from sklearn.base import clone
@@ -18,6 +19,8 @@ from skfactors.interventions.sources import check_source
 
 # The copies that interventions of this thread run in, by the model that each is of.
 _RUNNING: ContextVar[tuple] = ContextVar("_RUNNING", default=())
+# Median norms of places, by model, which takes a pass to tell.
+_MEDIANS: WeakKeyDictionary = WeakKeyDictionary()
 
 
 @contextmanager
@@ -147,7 +150,7 @@ class Reader:
         self.reads, self.writes = (find_one(model, extractor, name, layer) for name in pair)
         _check_widths(model, self)
         check_source(self.factors.source, extractor.model, self.reads)
-        self.limit = _outlier_limit(extractor, self.reads)
+        self.limit = _outlier_limit(model, extractor, self.reads)
 
     def of_text(self, states: torch.Tensor, tokens: "Tokens") -> torch.Tensor:
         """Say which tokens the dictionary is for: bool of shape (n_windows, n_tokens)."""
@@ -170,13 +173,18 @@ def _check_widths(model, reader: Reader) -> None:
             )
 
 
-def _outlier_limit(extractor, place: Place) -> float | None:
+def _outlier_limit(model, extractor, place: Place) -> float | None:
     if extractor.drop_outliers is None:
         return None
-    plain = clone(extractor).set_params(
-        site=place.site, layers=[place.layer], level="token", drop_outliers=None, cache_dir=None, verbose=False
-    )
-    return extractor.drop_outliers * median_norms(plain.extract([PASSAGE]))[place]
+    original = next(original for original, copy in _RUNNING.get() if copy is model)
+    windowing = {name: getattr(extractor, name) for name in ("max_length", "stride", "add_special_tokens")}
+    known, key = _MEDIANS.setdefault(original, {}), (place, *windowing.values())
+    if key not in known:
+        plain = clone(extractor).set_params(
+            site=place.site, layers=[place.layer], level="token", drop_outliers=None, cache_dir=None, verbose=False
+        )
+        known[key] = median_norms(plain.extract([PASSAGE]))[place]
+    return extractor.drop_outliers * known[key]
 
 
 class Tokens:

@@ -1,19 +1,23 @@
 """Attribution: contributions are the gradients of a model that is spliced by hand, and ablations bear them out."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 from support.dictionaries import StandInModel
 from support.tiny_kinds import SIZES, WORDS, save_model
 from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from skfactors import TransformerFeatureExtractor
+from skfactors import FactorReport, TransformerFeatureExtractor
 from skfactors.dictionaries import PretrainedTranscoder
 from skfactors.extraction.hooks import hooked
 from skfactors.extraction.sites import Place
 from skfactors.interventions import ablation_effects, attribute, check_attribution, intervene
 from skfactors.reports import output_tokens
+from skfactors.reports.explorer.payload import sections_of
 
 TEXT = " ".join(WORDS)
 SITE = "block_output"
@@ -310,3 +314,19 @@ def test_heads_read_only_what_lies_in_the_stream_of_a_decoder(folders, extractor
         output_tokens(bert, dictionaries[1])
     with pytest.raises(ValueError, match="is no decoder"):
         ablation_effects(bert, dictionaries[1], [TEXT])
+
+
+def test_a_report_shows_what_factors_do_to_the_output(extractor, dictionaries, tmp_path):
+    report = FactorReport.from_texts(extractor, dictionaries[0], [TEXT, "the left bank"])
+    effects = ablation_effects(extractor, dictionaries[0], [TEXT], [2])
+    assert "speaks_for" not in report.summary()
+    summary = report.add_outputs(k=3, effects=effects).summary()
+    said = output_tokens(extractor, dictionaries[0], [2], k=3)
+    assert summary.loc[2, "speaks_for"].split() == " ".join(said.loc[said["end"] == "top", "token"]).split()
+    assert summary["loss_effect"].notna().tolist() == [factor == 2 for factor in range(12)]
+    console = Console(record=True, width=300, file=io.StringIO())
+    report.show(2, console=console)
+    text = console.export_text()
+    assert f"speaks for {summary.loc[2, 'speaks_for']}".rstrip() in text and "without it the loss rises by" in text
+    report.to_html(tmp_path / "page.html")
+    assert sections_of(report)["factors"]["said"][3].startswith("speaks for")
