@@ -79,7 +79,6 @@ def ways_to_replace(arguments, X):
     learned = SparseDictionary(n_components, max_iter=1, **sparse).fit(X)
     atoms = np.random.default_rng(0).normal(size=learned.components_.shape).astype(np.float32)
     atoms *= np.linalg.norm(learned.components_, axis=1, keepdims=True) / np.linalg.norm(atoms, axis=1, keepdims=True)
-    # A step that moves nothing: fitted to few rows, of which each random atom gets none.
     drawn = SparseDictionary(n_components, max_iter=1, **sparse).fit(X[:n_components])
     drawn.components_ = atoms
     return {
@@ -87,7 +86,7 @@ def ways_to_replace(arguments, X):
         "SparseAutoencoder": autoencoder(arguments).fit(X),
         "random dictionary": drawn,
         "principal components": PCA(n_active, random_state=0).fit(X),
-        "mean": PCA(1, random_state=0).fit(np.repeat(X.mean(axis=0, keepdims=True), 2, axis=0)),
+        "mean": Constant(X.mean(axis=0)),
     }
 
 
@@ -104,7 +103,7 @@ def recovered(arguments, texts, held_out):
     for place in acts.places:
         extractor = extractor_of(arguments, place.site, [place.layer])
         test = others.at(*place).X
-        with intervene(extractor, _Nothing(test), splice=True, keep_error=False) as spliced:
+        with intervene(extractor, Constant(np.zeros_like(test[0])), splice=True, keep_error=False) as spliced:
             zeroed = mean_loss(spliced, batches)
         for name, way in ways_to_replace(arguments, acts.at(*place).X).items():
             with intervene(extractor, way, splice=True, keep_error=False) as spliced:
@@ -115,7 +114,7 @@ def recovered(arguments, texts, held_out):
                     "site": place.site,
                     "layer": place.layer,
                     "replaced by": name,
-                    "L0": 0.0 if name == "mean" else l0(way.transform(test)),
+                    "L0": l0(way.transform(test)),
                     "explained variance": explained_variance(test, made),
                     "loss": loss,
                     "loss recovered": (zeroed - loss) / (zeroed - clean),
@@ -124,17 +123,25 @@ def recovered(arguments, texts, held_out):
         print_table(f"{place.site} of block {place.layer}", pd.DataFrame(rows[-5:]), decimals=3)
 
 
-class _Nothing:
-    """Stands for every row by zeros."""
+class Constant:
+    """
+    A dictionary that reconstructs every row as the same one.
 
-    def __init__(self, X):
-        self.components_ = np.zeros((1, X.shape[1]), X.dtype)
+    Parameters
+    ----------
+    row : ndarray of shape (n_features,)
+    """
+
+    def __init__(self, row):
+        self.row, self.components_ = row, np.zeros((1, len(row)), row.dtype)
 
     def transform(self, X):
+        """Return codes of zero."""
         return np.zeros((len(X), 1), X.dtype)
 
     def inverse_transform(self, codes):
-        return np.asarray(codes) @ self.components_
+        """Return the row, as often as there are codes."""
+        return np.tile(self.row, (len(codes), 1))
 
 
 def steering(arguments, texts, held_out):
