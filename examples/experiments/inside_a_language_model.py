@@ -219,12 +219,10 @@ def attribution(arguments, texts, held_out):
     reader = extractor_of(arguments, "block_output", arguments.layers)
     acts = reader.extract(texts)
     dictionaries = {layer: autoencoder(arguments).fit(acts.at(layer=layer).X) for layer in arguments.layers}
+    passages = [" ".join(text.split()[first : first + 15]) for first in range(0, 200, 20) for text in held_out]
+    passages = [passage for passage in passages if passage.count(" ") == 14]
     rows = []
-    for number in range(arguments.n_cases):
-        text = held_out[number % len(held_out)]
-        words = text.split()
-        first = 20 * (number // len(held_out))
-        text = " ".join(words[first : first + 15])
+    for number, text in enumerate(passages[: arguments.n_cases]):
         table = attribute(reader, dictionaries, text)
         found = check_attribution(reader, dictionaries, table, k=10, n_draws=1, random_state=number)
         rows.append(
