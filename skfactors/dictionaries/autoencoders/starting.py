@@ -1,6 +1,7 @@
 """Where learning starts: a scale for rows, components, and an encoder that comes near the exact codes."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,15 +13,16 @@ from skfactors.dictionaries.sparse_coding.solvers import fastest_solver
 from skfactors.dictionaries.sparse_coding.starting import drawn_components, given_components
 from skfactors.dictionaries.sparse_coding.step import SparseCodingStep
 from skfactors.dictionaries.sparse_coding.updates import best_update
-from skfactors.learning.batches import slices
 from skfactors.learning.callbacks import Watcher
 from skfactors.learning.loop import Schedule, learn
 from skfactors.learning.processes import Processes
+from skfactors.learning.threads import in_parallel
 
 _BATCH_SIZE = 1024
 # Ridge of the regression, as a share of the mean variance of a feature.
 _RIDGE = 1e-2
 _ROUNDS, _MOST_SCALED = 4, 4.0
+_FACTORS_A_TASK = 128
 # Codes of a row when components, and then an encoder, are first learned: one for each so many that are asked for.
 # Those that are taken in first say the most; with all of them, fewer true directions are found, and it takes longer.
 _SHARE_FOR_COMPONENTS, _SHARE_FOR_ENCODER = 4, 2
@@ -254,34 +256,41 @@ def regressed_encoder(
     use : ndarray of shape (n_components,)
         Sum of the squared codes of each factor.
     """
-    weight = weight / weight.sum()
-    weighted = (rows * weight[:, None]).astype(rows.dtype)
-    second_moment = (rows.astype(np.float64) * weight[:, None]).T @ rows
-    second_moment[np.diag_indices_from(second_moment)] += _RIDGE * np.trace(second_moment) / len(second_moment) + 1e-12
-    inverse = np.linalg.inv(second_moment)
-    signed = codes.nnz > 0 and codes.data.min() < 0
-    encoder, bias = np.zeros_like(components, rows.dtype), np.zeros(len(components), rows.dtype)
-    for number in range(1 if signed else _ROUNDS):
-        moment, mean = np.zeros_like(second_moment, shape=components.shape), np.zeros(len(components))
-        for part in slices(len(rows), _BATCH_SIZE):
-            wanted = np.zeros((part.stop - part.start, len(components)), rows.dtype)
-            if number:
-                wanted = np.minimum(rows[part] @ encoder.T + bias, wanted)
-            active = codes[part].tocoo()
+    weight = (weight / weight.sum()).astype(rows.dtype)
+    weighted = rows * weight[:, None]
+    # As one task, and not by several threads of the BLAS, on whose number the last bits would depend.
+    (inverse,) = in_parallel(partial(_inverse_moment, rows), [weighted])
+    n_rounds = 1 if codes.nnz > 0 and codes.data.min() < 0 else _ROUNDS
+    columns = codes.tocsc()
+
+    def regress(start):
+        factors = slice(start, start + _FACTORS_A_TASK)
+        active = columns[:, factors].tocoo()
+
+        def fitted(wanted):
             wanted[active.row, active.col] = active.data
-            moment += wanted.T @ weighted[part]
-            mean += weight[part].astype(rows.dtype) @ wanted
-        encoder = (moment @ inverse).astype(rows.dtype)
-        bias = mean.astype(rows.dtype)
-    along, square, use = np.zeros((3, len(components)))
-    for part in slices(len(rows), _BATCH_SIZE):
-        active = codes[part].tocoo()
-        z = (rows[part] @ encoder.T + bias)[active.row, active.col]
-        weight_of = weight[part][active.row]
-        for sums, product in ((along, active.data * z), (square, z * z), (use, active.data**2)):
-            sums += np.bincount(active.col, product * weight_of, len(components))
-    # Half of what would be right where there are codes: other pre-activations will be kept as well.
-    scale = np.sqrt(np.clip(along / np.maximum(square, np.finfo(float).tiny), 1 / _MOST_SCALED, _MOST_SCALED))
-    # A factor that no row uses listens for itself.
-    encoder, bias = np.where(use[:, None] > 0, encoder * scale[:, None], components), np.where(use > 0, bias * scale, 0)
-    return encoder, bias, use
+            return ((wanted.T @ weighted) @ inverse).astype(rows.dtype), weight @ wanted
+
+        encoder, bias = fitted(np.zeros(active.shape, rows.dtype))
+        for _ in range(n_rounds - 1):
+            encoder, bias = fitted(np.minimum(rows @ encoder.T + bias, 0))
+        z = np.einsum("ij,ij->i", rows[active.row], encoder[active.col]) + bias[active.col]
+        along, square, use = (
+            np.bincount(active.col, product * weight[active.row], len(bias))
+            for product in (active.data * z, z * z, active.data**2)
+        )
+        # Half of what would be right where there are codes: other pre-activations will be kept as well.
+        scale = np.sqrt(np.clip(along / np.maximum(square, np.finfo(float).tiny), 1 / _MOST_SCALED, _MOST_SCALED))
+        # A factor that no row uses listens for itself.
+        encoder = np.where(use[:, None] > 0, encoder * scale[:, None], components[factors])
+        return encoder, np.where(use > 0, bias * scale, 0), use
+
+    parts = in_parallel(regress, range(0, len(components), _FACTORS_A_TASK))
+    return tuple(np.concatenate(pieces) for pieces in zip(*parts, strict=True))
+
+
+def _inverse_moment(rows, weighted):
+    """Invert the second moment of rows, with a ridge."""
+    moment = weighted.T.astype(np.float64) @ rows
+    moment[np.diag_indices_from(moment)] += _RIDGE * np.trace(moment) / len(moment) + 1e-12
+    return np.linalg.inv(moment)
