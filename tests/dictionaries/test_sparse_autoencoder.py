@@ -53,12 +53,32 @@ def test_rows_held_out_have_as_many_codes_as_asked_for(activation, dict_init, ro
     np.testing.assert_allclose(np.linalg.norm(model.components_, axis=1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_so_have_digits_which_are_nothing_like_hidden_states(activation):
+@pytest.fixture(scope="module")
+def digits():
     # Its last rows are by other hands than the first.
-    X = np.random.default_rng(0).permutation(load_digits().data)
-    model = plain(activation=activation, n_components=100, n_nonzero_coefs=8, max_iter=30).fit(X[:1200])
-    assert l0_of(model, X[1200:]) == pytest.approx(8, rel=0.05)
+    return np.random.default_rng(0).permutation(load_digits().data.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("asked", "parameters"),
+    [
+        (8, {"n_components": 100, "max_iter": 30}),
+        (32, {"n_components": 100, "max_iter": 10}),
+        (128, {"n_components": 256, "max_iter": 5, "dict_init": "random"}),
+    ],
+)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_so_have_digits_which_are_nothing_like_hidden_states(activation, asked, parameters, digits):
+    model = plain(activation=activation, n_nonzero_coefs=asked, **parameters).fit(digits[:1200])
+    assert l0_of(model, digits[1200:]) == pytest.approx(asked, rel=0.05)
+
+
+@pytest.mark.parametrize("activation", ["topk", "batch_topk", "jump_relu"])
+def test_factors_that_are_pointed_elsewhere_do_not_overshoot_together(activation, digits):
+    model = plain(activation=activation, n_components=256, n_nonzero_coefs=8, batch_size=1024, max_iter=30)
+    model.fit(digits[:1600])
+    assert sum(record["n_reseeded"] for record in model.history_) > 0
+    assert model.score(digits[1600:]) > 0.75
 
 
 def test_a_start_from_a_dictionary_is_ahead_and_finds_more_of_the_true_directions(rows, held_out):

@@ -45,7 +45,6 @@ from skfactors.learning.batches import merge_repeats, rows_of
 from skfactors.learning.callbacks import CallbackSupportMixin, watcher_of
 from skfactors.learning.loop import Schedule, learn
 from skfactors.learning.processes import OneProcess
-from skfactors.output import with_plain_output
 from skfactors.records import NATURAL
 
 # Parameters that the result of a fit does not depend on.
@@ -172,7 +171,8 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
     -----
     On a CPU a step makes one dense product, for the pre-activations; everything else touches only what is active, and
     factors without a code in a minibatch stay as they are. On an accelerator it is plain torch. Factors that stay
-    silent for an epoch or 256 minibatches are pointed at the residuals of the rows that are reconstructed worst.
+    silent for an epoch or 256 minibatches, and for 25 at least, are pointed at the residuals of the rows that are
+    reconstructed worst, a few at a time.
 
     At inference a gated autoencoder is a JumpReLU one: its gate's parameters are folded into `encoder_`,
     `encoder_intercept_` and `threshold_`.
