@@ -64,7 +64,6 @@ def digits():
     [
         (8, {"n_components": 100, "max_iter": 30}),
         (32, {"n_components": 100, "max_iter": 10}),
-        (128, {"n_components": 256, "max_iter": 5, "dict_init": "random"}),
     ],
 )
 @pytest.mark.parametrize("activation", ACTIVATIONS)
