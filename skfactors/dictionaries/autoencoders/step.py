@@ -231,7 +231,7 @@ class AutoencoderStep(Step):
     @torch_on_one_thread()
     def _shift(self, weights) -> float:
         """Find by how much thresholds must be moved for as many codes, over the sample, as asked for."""
-        if not self.is_steered:
+        if not self.is_steered or self.activation.keeps_number:
             return 0.0
         return shift_for(*self.sample, weights["factors"][0], weights["parameters"], self.activation)
 
