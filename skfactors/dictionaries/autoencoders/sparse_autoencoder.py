@@ -432,9 +432,9 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         lengths = np.linalg.norm(dictionary.components_, axis=1)
         components = unit_rows(dictionary.components_.astype(np.float64))
         codes.data = codes.data * lengths[codes.indices] * standardizer.scale
-        start = regressed_encoder(standardizer.apply(drawn, np.float64), weight, components, codes)[:2]
-        encoder, bias = (np.ascontiguousarray(array, model._precision()) for array in start)
         device, group_ends = resolve_device(model.device), ends_of_groups(model.group_sizes, n_components)
+        start = regressed_encoder(standardizer.apply(drawn, np.float64), weight, components, codes, device)[:2]
+        encoder, bias = (np.ascontiguousarray(array, model._precision()) for array in start)
         components = components.astype(model._precision())
         step = model._step(
             (encoder, components, bias),

@@ -13,16 +13,18 @@ from skfactors.dictionaries.sparse_coding.solvers import fastest_solver
 from skfactors.dictionaries.sparse_coding.starting import drawn_components, given_components
 from skfactors.dictionaries.sparse_coding.step import SparseCodingStep
 from skfactors.dictionaries.sparse_coding.updates import best_update
+from skfactors.learning.batches import slices
 from skfactors.learning.callbacks import Watcher
 from skfactors.learning.loop import Schedule, learn
 from skfactors.learning.processes import Processes
-from skfactors.learning.threads import in_parallel
+from skfactors.learning.threads import in_parallel, torch_on_one_thread
 
 _BATCH_SIZE = 1024
 # Ridge of the regression, as a share of the mean variance of a feature.
 _RIDGE = 1e-2
 _ROUNDS, _MOST_SCALED = 4, 4.0
-_FACTORS_A_TASK = 128
+# An accelerator is kept busy by more.
+_FACTORS_A_TASK, _FACTORS_ELSEWHERE = 128, 2048
 # Codes of a row when components, and then an encoder, are first learned: one for each so many that are asked for.
 # Those that are taken in first say the most; with all of them, fewer true directions are found, and it takes longer.
 _SHARE_FOR_COMPONENTS, _SHARE_FOR_ENCODER = 4, 2
@@ -135,7 +137,8 @@ def begin_from(
         components = learned_components(rows, weight, n_components, for_components, processes, random_state)
     else:
         components = unit_rows(given_components(dict_init, shape))
-    encoder, bias, use = regressed_encoder(rows, weight, components, exact_codes(rows, components, for_encoder))
+    codes = exact_codes(rows, components, for_encoder)
+    encoder, bias, use = regressed_encoder(rows, weight, components, codes, device)
     if by_use and named:
         # The first groups get what is used most.
         order = np.argsort(-use, kind="stable")
@@ -231,8 +234,9 @@ def exact_codes(rows: np.ndarray, components: np.ndarray, coding: Coding) -> csr
     return encode(rows, components, coding, batch_size=_BATCH_SIZE, sparse=True)
 
 
+@torch_on_one_thread()
 def regressed_encoder(
-    rows: np.ndarray, weight: np.ndarray, components: np.ndarray, codes: csr_array
+    rows: np.ndarray, weight: np.ndarray, components: np.ndarray, codes: csr_array, device: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     Regress an encoder to the exact codes of rows.
@@ -248,6 +252,7 @@ def regressed_encoder(
     weight : ndarray of shape (n_rows,)
     components : ndarray of shape (n_components, n_features)
     codes : csr_array of shape (n_rows, n_components)
+    device : str
 
     Returns
     -------
@@ -256,27 +261,31 @@ def regressed_encoder(
     use : ndarray of shape (n_components,)
         Sum of the squared codes of each factor.
     """
-    weight = (weight / weight.sum()).astype(rows.dtype)
-    weighted = rows * weight[:, None]
-    # As one task, and not by several threads of the BLAS, on whose number the last bits would depend.
-    (inverse,) = in_parallel(partial(_inverse_moment, rows), [weighted])
+    on_cpu = torch.device(device).type == "cpu"
+    share = (weight / weight.sum()).astype(rows.dtype)
+    X, weight = (torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in (rows, share))
+    weighted = X * weight[:, None]
+    # As one task, and not on several threads, on whose number the last bits would depend.
+    (inverse,) = in_parallel(partial(_inverse_moment, X), [weighted])
     n_rounds = 1 if codes.nnz > 0 and codes.data.min() < 0 else _ROUNDS
     columns = codes.tocsc()
 
-    def regress(start):
-        factors = slice(start, start + _FACTORS_A_TASK)
+    def regress(factors):
         active = columns[:, factors].tocoo()
+        row, column = (torch.from_numpy(index.astype(np.int64)).to(device) for index in (active.row, active.col))
+        codes = torch.from_numpy(active.data.astype(rows.dtype)).to(device)
 
         def fitted(wanted):
-            wanted[active.row, active.col] = active.data
-            return ((wanted.T @ weighted) @ inverse).astype(rows.dtype), weight @ wanted
+            wanted[row, column] = codes
+            return (wanted.T @ weighted) @ inverse, weight @ wanted
 
-        encoder, bias = fitted(np.zeros(active.shape, rows.dtype))
+        encoder, bias = fitted(X.new_zeros(active.shape))
         for _ in range(n_rounds - 1):
-            encoder, bias = fitted(np.minimum(rows @ encoder.T + bias, 0))
-        z = np.einsum("ij,ij->i", rows[active.row], encoder[active.col]) + bias[active.col]
+            encoder, bias = fitted((X @ encoder.T + bias).clamp_max(0))
+        z = (X[row] * encoder[column]).sum(1) + bias[column]
+        encoder, bias, z = (tensor.cpu().numpy() for tensor in (encoder, bias, z))
         along, square, use = (
-            np.bincount(active.col, product * weight[active.row], len(bias))
+            np.bincount(active.col, product * share[active.row], len(bias))
             for product in (active.data * z, z * z, active.data**2)
         )
         # Half of what would be right where there are codes: other pre-activations will be kept as well.
@@ -285,12 +294,14 @@ def regressed_encoder(
         encoder = np.where(use[:, None] > 0, encoder * scale[:, None], components[factors])
         return encoder, np.where(use > 0, bias * scale, 0), use
 
-    parts = in_parallel(regress, range(0, len(components), _FACTORS_A_TASK))
+    tasks = list(slices(len(components), _FACTORS_A_TASK if on_cpu else _FACTORS_ELSEWHERE))
+    parts = in_parallel(regress, tasks) if on_cpu else map(regress, tasks)
     return tuple(np.concatenate(pieces) for pieces in zip(*parts, strict=True))
 
 
 def _inverse_moment(rows, weighted):
     """Invert the second moment of rows, with a ridge."""
-    moment = weighted.T.astype(np.float64) @ rows
-    moment[np.diag_indices_from(moment)] += _RIDGE * np.trace(moment) / len(moment) + 1e-12
-    return np.linalg.inv(moment)
+    exact = torch.float32 if rows.device.type == "mps" else torch.float64
+    moment = weighted.T.to(exact) @ rows.to(exact)
+    moment.diagonal().add_(_RIDGE * moment.trace() / len(moment) + 1e-12)
+    return torch.linalg.inv(moment).to(rows)
