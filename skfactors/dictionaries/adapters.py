@@ -108,7 +108,10 @@ class OtherModel:
 
     def reconstruct(self, X):
         """Return what the codes of rows stand for, of the shape of X."""
-        return self.inverse_transform(self.transform(X))
+        return self._reconstruct_from(X, self.transform(X))
+
+    def _reconstruct_from(self, X, codes):
+        return self.inverse_transform(codes)
 
     def score(self, X, y=None):
         """Return the explained variance of :meth:`reconstruct`."""
@@ -209,7 +212,7 @@ def steps_of(estimator) -> list:
 
 def reconstruction_of(model, X, codes):
     """
-    Reconstruct rows whose codes are known, without coding them again where codes are all that decides it.
+    Reconstruct rows whose codes are known, without coding them again where the model can do without.
 
     Parameters
     ----------
@@ -222,11 +225,9 @@ def reconstruction_of(model, X, codes):
     -------
     ndarray of shape (n_rows, n_features)
     """
-    return model.inverse_transform(codes) if _codes_suffice(model) else model.reconstruct(X)
-
-
-def _codes_suffice(model) -> bool:
-    """Return whether `reconstruct` is nothing but codes and then `inverse_transform`."""
     if isinstance(model, PipelineModel):
-        return _codes_suffice(model.model)
-    return type(model).reconstruct in (FactorModel.reconstruct, OtherModel.reconstruct)
+        return model._undone(reconstruction_of(model.model, model.prepared(X), codes))
+    # One that reconstructs in a way of its own may need more than codes and rows.
+    if type(model).reconstruct in (FactorModel.reconstruct, OtherModel.reconstruct):
+        return model._reconstruct_from(X, codes)
+    return model.reconstruct(X)

@@ -135,9 +135,14 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         Returns
         -------
         ndarray of shape (n_rows, n_features)
-            What their codes stand for.
+            What their codes stand for. Where rows are scaled one by one before they are coded, as some files of other
+            tools have it, that is undone here, and not in :meth:`inverse_transform`.
         """
-        return self.inverse_transform(with_plain_output(self).transform(X))
+        return self._reconstruct_from(X, with_plain_output(self).transform(X))
+
+    def _reconstruct_from(self, X, codes):
+        """Reconstruct rows whose codes are known: all that `reconstruct` does after it coded them."""
+        return self.inverse_transform(codes)
 
     def score(self, X, y=None):
         """

@@ -238,7 +238,7 @@ def find_site(model, site: str) -> Site:
     part = reading_part(model)
     parsed = Site.parsed(site)
     if parsed is not None:
-        if not parsed.layers(part):
+        if not _has(part, parsed):
             raise ValueError(f"site={site!r}: {type(part).__name__} has no such module.{_like_it(part, parsed.path)}")
         return parsed
     if site not in SITES:
@@ -280,39 +280,45 @@ def find_module(model, place: "Place") -> tuple:
     """
     part = reading_part(model)
     site, layer = place
-    last = None
-    if site == HIDDEN_STATES:
-        form = _form_of(part)
-        if not form.sites:
-            raise ValueError(
-                f"It is not known which modules of {type(part).__name__} give the hidden states. Name one by its path, "
-                "such as 'encoder.layer.{layer}:output'."
-            )
-        n_blocks = len(form.sites["block_input"].layers(part))
-        found, numbers = form.sites["block_input"], range(n_blocks + 1)
-        if layer == n_blocks:
-            found, layer = form.sites["block_output"], n_blocks - 1
-            last = next((path for path in form.last if _has(part, path)), None)
-    else:
+    if site != HIDDEN_STATES:
         found = find_site(part, site)
-        numbers = found.layers(part)
-    if place.layer not in numbers:
-        raise ValueError(f"{type(part).__name__} has no layer {place.layer} of {site!r}; it has {list(numbers)}.")
-    block = part.get_submodule(found.block.format(layer=layer))
-    if last is not None:
-        return part.get_submodule(last), "output", block
-    return part.get_submodule(found.path.format(layer=layer)), found.side, block
+        block, module = (_submodule(part, path.format(layer=layer)) for path in (found.block, found.path))
+        if module is None:
+            raise ValueError(
+                f"{type(part).__name__} has no layer {layer} of {site!r}; it has {found.layers(part) or 'none'}."
+            )
+        return module, found.side, block
+    form = _form_of(part)
+    if not form.sites:
+        raise ValueError(
+            f"It is not known which modules of {type(part).__name__} give the hidden states. Name one by its path, "
+            "such as 'encoder.layer.{layer}:output'."
+        )
+    blocks = part.get_submodule(form.sites["block_input"].block.removesuffix(f".{_LAYER}"))
+    if not 0 <= layer <= len(blocks):
+        raise ValueError(f"{type(part).__name__} has no hidden state {layer}; they go from 0 to {len(blocks)}.")
+    if layer < len(blocks):
+        return blocks[layer], "input", blocks[layer]
+    last = (_submodule(part, path) for path in form.last)
+    return next((module for module in last if module is not None), blocks[-1]), "output", blocks[-1]
 
 
 def _form_of(part) -> Architecture:
     """Return the form of its architecture that a model has; one without sites where it is not known."""
     forms = ARCHITECTURES.get(getattr(part.config, "model_type", None), [])
-    fits = (form for form in forms if all(site.layers(part) for site in form.sites.values()))
-    return next(fits, Architecture({}))
+    return next((form for form in forms if all(_has(part, site) for site in form.sites.values())), Architecture({}))
 
 
-def _has(part, path: str) -> bool:
-    return any(name == path for name, _ in part.named_modules())
+def _has(part, site: Site) -> bool:
+    """Say whether a model has a site, at a glance where it is in the first layer."""
+    return _submodule(part, site.path.format(layer=0)) is not None or bool(site.layers(part))
+
+
+def _submodule(part, path: str):
+    try:
+        return part.get_submodule(path)
+    except AttributeError:
+        return None
 
 
 def _like_it(part, path: str) -> str:

@@ -77,11 +77,12 @@ def explain_text(extractor, dictionary, text, top_tokens) -> "Explanation":
     frame = states.loc[np.repeat(np.arange(len(states)), n_factors), ["position", "token", "layer"]]
     frame = frame.assign(factor=codes.indices.astype(np.int64), activation=codes.data, share=shares)
     frame["top_tokens"] = top_tokens.reindex(frame["factor"]).to_numpy()
-    by_place = ["position", "layer", "activation"]
+    by_place = ["position", "layer"]
+    strongest_first = frame.iloc[np.argsort(-abs(codes.data), kind="stable")]
     return Explanation(
         text,
-        frame.sort_values(by_place, ascending=[True, True, False], kind="stable").reset_index(drop=True),
-        states.sort_values(by_place[:2], kind="stable").reset_index(drop=True),
+        strongest_first.sort_values(by_place, kind="stable").reset_index(drop=True),
+        states.sort_values(by_place, kind="stable").reset_index(drop=True),
     )
 
 
@@ -135,8 +136,8 @@ class Explanation:
         What was explained.
     frame : DataFrame
         A row for each token, layer and factor active there: `position`, `token`, `layer`, `factor`, `activation`,
-        `share` (of the hidden state's squared length) and `top_tokens` (what the factor responds to in the report).
-        Sorted by position, layer and falling activation.
+        `share` (of the hidden state's squared length) and `top_tokens` (what the factor responds to in the report, by
+        positive codes). Sorted by position, layer and falling size of the activation, whatever its sign.
     states : DataFrame
         A row for each token and layer: `position`, `token`, `layer`, `n_factors` (active), `length` (of the hidden
         state), and as shares of its squared length `intercept` (what the dictionary adds to every state) and

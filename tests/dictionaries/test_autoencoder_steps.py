@@ -6,8 +6,9 @@ import torch
 
 from skfactors.dictionaries.autoencoders.activations import ACTIVATIONS
 from skfactors.dictionaries.autoencoders.dense_engine import DenseEngine
-from skfactors.dictionaries.autoencoders.sparse_engine import SparseEngine
+from skfactors.dictionaries.autoencoders.sparse_engine import Outcome, SparseEngine
 from skfactors.dictionaries.autoencoders.starting import Standardizer
+from skfactors.dictionaries.autoencoders.step import AutoencoderStep, Pace
 from skfactors.dictionaries.autoencoders.weights import Weights
 from skfactors.learning.processes import OneProcess
 
@@ -171,3 +172,18 @@ def test_factors_without_an_entry_stay_as_they_are():
     assert not outcome.fired[7] and outcome.fired.sum() > 30
     np.testing.assert_array_equal(after["factors"][:, 7], before["factors"][:, 7])
     assert after["n_updates"][7] == 0 and abs(after["factors"][:, 8] - before["factors"][:, 8]).max() > 1e-3
+
+
+def test_directions_for_silent_factors_explain_what_is_left_together_and_not_the_same_twice():
+    rng = np.random.default_rng(0)
+    # One direction is in all that is left; others are in parts of it.
+    rows = 3 + rng.standard_normal((200, N_FEATURES))
+    left = 2 * rng.random((200, 1)) * np.eye(N_FEATURES)[0] + 0.5 * rng.standard_normal((200, N_FEATURES))
+    engine, *_ = engine_of("sparse", "topk", [N_COMPONENTS])
+    step = AutoencoderStep(engine, AS_IT_IS, (rows, np.ones(200)), Pace(1e-3, 0, None), 0.0, False, AUXK, OneProcess())
+    outcome = Outcome(0.0, 0.0, 0, 0.0, 0.0, np.zeros(N_FEATURES), np.zeros(N_COMPONENTS, bool), rows, -left)
+    directions, lengths = step._unexplained(outcome, 6)
+    assert 4 <= len(directions) <= 6
+    np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1)
+    assert abs(directions @ directions.T - np.eye(len(directions))).max() < 0.6
+    assert (lengths > 0).all()

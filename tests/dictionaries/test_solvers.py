@@ -38,6 +38,15 @@ def test_the_gap_on_real_activations_is_within_tol(real_problem, solver, positiv
     assert not positive or (codes >= 0).all()
 
 
+@pytest.mark.parametrize("positive", [True, False])
+def test_no_factor_is_overlooked_where_factors_are_of_unequal_length(real_problem, positive):
+    X, components = real_problem
+    components = components * np.linspace(0.5, 3, len(components), dtype=np.float32)[:, None]
+    codes, _ = solve(X, components, 2.0, positive, "active_set")
+    exact = [torch.tensor(array, dtype=torch.float64) for array in (X, codes.numpy(), components)]
+    assert relative_duality_gap(*exact, 2.0, positive).max() <= 1e-4
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("solver", sorted(SOLVERS))
 @pytest.mark.parametrize("alpha", [0.5, 2.0])

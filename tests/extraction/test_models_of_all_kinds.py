@@ -172,7 +172,7 @@ def test_layers_of_different_widths_are_read_apart(tmp_path):
     folder = save(tmp_path, "OPT", **SIZES, ffn_dim=64, word_embed_proj_dim=16, do_layer_norm_before=False)
     assert TransformerFeatureExtractor(folder, layers=[0, 2]).extract([SENTENCE]).X.shape[1] == 32
     assert TransformerFeatureExtractor(folder, layers=-1).extract([SENTENCE]).X.shape[1] == 16
-    with pytest.raises(ValueError, match=r"32 in layers \[0, 1, 2\], 16 in layers \[3\]"):
+    with pytest.raises(ValueError, match=r"32 in layers \[0, 1, 2\] of 'hidden_states', 16 in layers \[3\]"):
         TransformerFeatureExtractor(folder).fit([SENTENCE])
 
 

@@ -56,7 +56,9 @@ def test_rows_of_every_site_are_what_hooks_by_hand_see(kind, side, folders):
     tokenizer.save_pretrained(folder)
     model = loaded(folder, kind)
     encoded = [tokenizer(text, return_special_tokens_mask=True) for text in TEXTS]
-    by_hand = [states_by_hand(kind, model, 3, input_ids=torch.tensor([of_text["input_ids"]])) for of_text in encoded]
+    by_hand = [
+        states_by_hand(kind, model, range(3), input_ids=torch.tensor([of_text["input_ids"]])) for of_text in encoded
+    ]
     is_text = [np.array(of_text["special_tokens_mask"]) == 0 for of_text in encoded]
     for batch_size in (1, 3, 32):
         extractor = TransformerFeatureExtractor(folder, site=[HIDDEN_STATES, *SITES], batch_size=batch_size)
@@ -73,7 +75,7 @@ def test_sites_of_models_of_pictures_are_what_hooks_by_hand_see(kind):
         torch.manual_seed(0)
         model = getattr(hf, f"{kind}Model")(getattr(hf, f"{kind}Config")(**PICTURE_KINDS[kind])).eval()
         pixels = torch.randn(1, 3, 32, 32)
-    by_hand = states_by_hand(kind, model, 2, pixel_values=pixels)
+    by_hand = states_by_hand(kind, model, range(2), pixel_values=pixels)
     with torch.no_grad(), reading(model, [Place(*place) for place in by_hand]) as read:
         model(pixel_values=pixels)
     assert {tuple(place) for place in read} == set(by_hand)

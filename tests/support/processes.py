@@ -51,6 +51,24 @@ def kill_after(process, seconds):
     return alive
 
 
+def kill_after_checkpoints(process, folder, n_checkpoints, seconds):
+    """
+    Kill a process some time after it wrote so many checkpoints; return whether it was still running.
+
+    However busy the machine is, it has got on by then.
+    """
+    seen, last = 0, _newest(folder)
+    while process.exitcode is None and seen < n_checkpoints:
+        time.sleep(0.001)
+        newest = _newest(folder)
+        seen, last = seen + (newest != last), newest
+    return kill_after(process, seconds)
+
+
+def _newest(folder):
+    return max((file.stat().st_mtime_ns for file in Path(folder).glob("[!.]*.safetensors")), default=0)
+
+
 def count_windows(path):
     """Let this process note in a file of its own how many windows it runs through a model."""
     from skfactors.extraction.forward import HiddenStateRunner

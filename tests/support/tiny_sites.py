@@ -135,7 +135,7 @@ def _first_tensor(values):
     return next(value for value in values if isinstance(value, torch.Tensor))
 
 
-def states_by_hand(kind, model, n_layers, **inputs):
+def states_by_hand(kind, model, layers, **inputs):
     """Run a model over one text or picture; return the states at each (site, layer), of shape (n_tokens, width)."""
     found, handles = {}, []
 
@@ -146,7 +146,7 @@ def states_by_hand(kind, model, n_layers, **inputs):
 
         return hook
 
-    for layer in range(n_layers):
+    for layer in layers:
         block, heads, attention, reads, writes = MODULES[kind](model, layer)
         for site, module in (("block_input", block), ("attention_heads", heads), ("mlp_input", reads)):
             handles.append(module.register_forward_pre_hook(keep(site, layer, False), with_kwargs=True))

@@ -45,7 +45,6 @@ from skfactors.learning.batches import merge_repeats, rows_of
 from skfactors.learning.callbacks import CallbackSupportMixin, watcher_of
 from skfactors.learning.loop import Schedule, learn
 from skfactors.learning.processes import OneProcess
-from skfactors.output import with_plain_output
 from skfactors.records import NATURAL
 
 # Parameters that the result of a fit does not depend on.
@@ -172,7 +171,8 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
     -----
     On a CPU a step makes one dense product, for the pre-activations; everything else touches only what is active, and
     factors without a code in a minibatch stay as they are. On an accelerator it is plain torch. Factors that stay
-    silent for an epoch or 256 minibatches are pointed at the residuals of the rows that are reconstructed worst.
+    silent for an epoch or 256 minibatches, and for 25 at least, are pointed at the residuals of the rows that are
+    reconstructed worst, a few at a time.
 
     At inference a gated autoencoder is a JumpReLU one: its gate's parameters are folded into `encoder_`,
     `encoder_intercept_` and `threshold_`.
@@ -432,9 +432,9 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         lengths = np.linalg.norm(dictionary.components_, axis=1)
         components = unit_rows(dictionary.components_.astype(np.float64))
         codes.data = codes.data * lengths[codes.indices] * standardizer.scale
-        start = regressed_encoder(standardizer.apply(drawn, np.float64), weight, components, codes)[:2]
-        encoder, bias = (np.ascontiguousarray(array, model._precision()) for array in start)
         device, group_ends = resolve_device(model.device), ends_of_groups(model.group_sizes, n_components)
+        start = regressed_encoder(standardizer.apply(drawn, np.float64), weight, components, codes, device)[:2]
+        encoder, bias = (np.ascontiguousarray(array, model._precision()) for array in start)
         components = components.astype(model._precision())
         step = model._step(
             (encoder, components, bias),
@@ -535,31 +535,6 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         device = resolve_device(self.device)
         return encoder.encode(X, device, _DTYPES[self.dtype], sparse=self.sparse_output)
 
-    def reconstruct(self, X):
-        """
-        Reconstruct rows from their codes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-            Rows to code.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_features)
-            What their codes stand for. Where rows are scaled one by one before they are coded, as some files of other
-            tools have it, that is undone here, and not in :meth:`inverse_transform`.
-        """
-        check_is_fitted(self)
-        X = check_rows(self, X, reset=False)
-        rows = self.inverse_transform(with_plain_output(self).transform(X))
-        if self.scaling_ == "none":
-            return rows
-        _, shift, scale = (
-            torch.as_tensor(part) for part in SCALINGS[self.scaling_](torch.tensor(np.asarray(X)).to(torch.float32))
-        )
-        return rows * scale.numpy() + shift.numpy()
-
     def exact_codes(self, X, *, alpha=None, n_nonzero_coefs=None):
         """
         Code rows with the components as well as can be, without the encoder.
@@ -616,6 +591,14 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         """
         check_is_fitted(self)
         return AutoencoderModule(self._encoder(), self.components_, self.intercept_, resolve_device(device))
+
+    def _reconstruct_from(self, X, codes):
+        rows = self.inverse_transform(codes)
+        if self.scaling_ == "none":
+            return rows
+        X = torch.tensor(np.asarray(check_rows(self, X, reset=False))).to(torch.float32)
+        _, shift, scale = (torch.as_tensor(part) for part in SCALINGS[self.scaling_](X))
+        return rows * scale.numpy() + shift.numpy()
 
     def _encoder(self) -> Encoder:
         # Of a fitted autoencoder they may have been set since.

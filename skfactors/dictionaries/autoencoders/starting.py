@@ -1,6 +1,7 @@
 """Where learning starts: a scale for rows, components, and an encoder that comes near the exact codes."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,11 +17,14 @@ from skfactors.learning.batches import slices
 from skfactors.learning.callbacks import Watcher
 from skfactors.learning.loop import Schedule, learn
 from skfactors.learning.processes import Processes
+from skfactors.learning.threads import in_parallel, torch_on_one_thread
 
 _BATCH_SIZE = 1024
 # Ridge of the regression, as a share of the mean variance of a feature.
 _RIDGE = 1e-2
 _ROUNDS, _MOST_SCALED = 4, 4.0
+# An accelerator is kept busy by more.
+_FACTORS_A_TASK, _FACTORS_ELSEWHERE = 128, 2048
 # Codes of a row when components, and then an encoder, are first learned: one for each so many that are asked for.
 # Those that are taken in first say the most; with all of them, fewer true directions are found, and it takes longer.
 _SHARE_FOR_COMPONENTS, _SHARE_FOR_ENCODER = 4, 2
@@ -133,7 +137,8 @@ def begin_from(
         components = learned_components(rows, weight, n_components, for_components, processes, random_state)
     else:
         components = unit_rows(given_components(dict_init, shape))
-    encoder, bias, use = regressed_encoder(rows, weight, components, exact_codes(rows, components, for_encoder))
+    codes = exact_codes(rows, components, for_encoder)
+    encoder, bias, use = regressed_encoder(rows, weight, components, codes, device)
     if by_use and named:
         # The first groups get what is used most.
         order = np.argsort(-use, kind="stable")
@@ -229,8 +234,9 @@ def exact_codes(rows: np.ndarray, components: np.ndarray, coding: Coding) -> csr
     return encode(rows, components, coding, batch_size=_BATCH_SIZE, sparse=True)
 
 
+@torch_on_one_thread()
 def regressed_encoder(
-    rows: np.ndarray, weight: np.ndarray, components: np.ndarray, codes: csr_array
+    rows: np.ndarray, weight: np.ndarray, components: np.ndarray, codes: csr_array, device: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     Regress an encoder to the exact codes of rows.
@@ -246,6 +252,7 @@ def regressed_encoder(
     weight : ndarray of shape (n_rows,)
     components : ndarray of shape (n_components, n_features)
     codes : csr_array of shape (n_rows, n_components)
+    device : str
 
     Returns
     -------
@@ -254,34 +261,47 @@ def regressed_encoder(
     use : ndarray of shape (n_components,)
         Sum of the squared codes of each factor.
     """
-    weight = weight / weight.sum()
-    weighted = (rows * weight[:, None]).astype(rows.dtype)
-    second_moment = (rows.astype(np.float64) * weight[:, None]).T @ rows
-    second_moment[np.diag_indices_from(second_moment)] += _RIDGE * np.trace(second_moment) / len(second_moment) + 1e-12
-    inverse = np.linalg.inv(second_moment)
-    signed = codes.nnz > 0 and codes.data.min() < 0
-    encoder, bias = np.zeros_like(components, rows.dtype), np.zeros(len(components), rows.dtype)
-    for number in range(1 if signed else _ROUNDS):
-        moment, mean = np.zeros_like(second_moment, shape=components.shape), np.zeros(len(components))
-        for part in slices(len(rows), _BATCH_SIZE):
-            wanted = np.zeros((part.stop - part.start, len(components)), rows.dtype)
-            if number:
-                wanted = np.minimum(rows[part] @ encoder.T + bias, wanted)
-            active = codes[part].tocoo()
-            wanted[active.row, active.col] = active.data
-            moment += wanted.T @ weighted[part]
-            mean += weight[part].astype(rows.dtype) @ wanted
-        encoder = (moment @ inverse).astype(rows.dtype)
-        bias = mean.astype(rows.dtype)
-    along, square, use = np.zeros((3, len(components)))
-    for part in slices(len(rows), _BATCH_SIZE):
-        active = codes[part].tocoo()
-        z = (rows[part] @ encoder.T + bias)[active.row, active.col]
-        weight_of = weight[part][active.row]
-        for sums, product in ((along, active.data * z), (square, z * z), (use, active.data**2)):
-            sums += np.bincount(active.col, product * weight_of, len(components))
-    # Half of what would be right where there are codes: other pre-activations will be kept as well.
-    scale = np.sqrt(np.clip(along / np.maximum(square, np.finfo(float).tiny), 1 / _MOST_SCALED, _MOST_SCALED))
-    # A factor that no row uses listens for itself.
-    encoder, bias = np.where(use[:, None] > 0, encoder * scale[:, None], components), np.where(use > 0, bias * scale, 0)
-    return encoder, bias, use
+    on_cpu = torch.device(device).type == "cpu"
+    share = (weight / weight.sum()).astype(rows.dtype)
+    X, weight = (torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in (rows, share))
+    weighted = X * weight[:, None]
+    # As one task, and not on several threads, on whose number the last bits would depend.
+    (inverse,) = in_parallel(partial(_inverse_moment, X), [weighted])
+    n_rounds = 1 if codes.nnz > 0 and codes.data.min() < 0 else _ROUNDS
+    columns = codes.tocsc()
+
+    def regress(factors):
+        active = columns[:, factors].tocoo()
+        row, column = (torch.from_numpy(index.astype(np.int64)).to(device) for index in (active.row, active.col))
+        codes = torch.from_numpy(active.data.astype(rows.dtype)).to(device)
+
+        def fitted(wanted):
+            wanted[row, column] = codes
+            return (wanted.T @ weighted) @ inverse, weight @ wanted
+
+        encoder, bias = fitted(X.new_zeros(active.shape))
+        for _ in range(n_rounds - 1):
+            encoder, bias = fitted((X @ encoder.T + bias).clamp_max(0))
+        z = (X[row] * encoder[column]).sum(1) + bias[column]
+        encoder, bias, z = (tensor.cpu().numpy() for tensor in (encoder, bias, z))
+        along, square, use = (
+            np.bincount(active.col, product * share[active.row], len(bias))
+            for product in (active.data * z, z * z, active.data**2)
+        )
+        # Half of what would be right where there are codes: other pre-activations will be kept as well.
+        scale = np.sqrt(np.clip(along / np.maximum(square, np.finfo(float).tiny), 1 / _MOST_SCALED, _MOST_SCALED))
+        # A factor that no row uses listens for itself.
+        encoder = np.where(use[:, None] > 0, encoder * scale[:, None], components[factors])
+        return encoder, np.where(use > 0, bias * scale, 0), use
+
+    tasks = list(slices(len(components), _FACTORS_A_TASK if on_cpu else _FACTORS_ELSEWHERE))
+    parts = in_parallel(regress, tasks) if on_cpu else map(regress, tasks)
+    return tuple(np.concatenate(pieces) for pieces in zip(*parts, strict=True))
+
+
+def _inverse_moment(rows, weighted):
+    """Invert the second moment of rows, with a ridge."""
+    exact = torch.float32 if rows.device.type == "mps" else torch.float64
+    moment = weighted.T.to(exact) @ rows.to(exact)
+    moment.diagonal().add_(_RIDGE * moment.trace() / len(moment) + 1e-12)
+    return torch.linalg.inv(moment).to(rows)

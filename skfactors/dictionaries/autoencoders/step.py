@@ -20,6 +20,7 @@ _WARM_UP_STEPS = 50
 _LAST_RESEEDING, _FIRST_DECAY = 0.7, 0.3
 # One of so many factors is pointed anew in a step, at most.
 _RESEEDED_AT_ONCE = 64
+_CANDIDATES, _MOST_SHORTENED, _ROUNDING = 2, 4, 1e2
 # For so many minibatches any factor may stay silent, however short an epoch is.
 _LEAST_PATIENCE = 25
 # Of the weight for which a factor may stay silent: when it begins to explain what others leave.
@@ -154,31 +155,43 @@ class AutoencoderStep(Step):
             return 0
         # Many at once would all answer to the same rows, and together overshoot.
         most = min(len(silent), -(-len(self.idle_weight) // _RESEEDED_AT_ONCE))
-        directions, right_lengths = self._worst_reconstructed(outcome, most)
+        directions, lengths = self._unexplained(outcome, most)
         silent = silent[: len(directions)]
-        self.engine.weights.point(silent, directions, right_lengths)
+        self.engine.weights.point(silent, directions, lengths)
         self.idle_weight[silent] = 0
         return len(silent)
 
-    def _worst_reconstructed(self, outcome: Outcome, n_rows) -> tuple[np.ndarray, np.ndarray]:
+    def _unexplained(self, outcome: Outcome, n_directions: int) -> tuple[np.ndarray, np.ndarray]:
         """
-        Return the directions of the largest residuals x - x̂, leaving out those that are only rounding.
+        Find directions of the largest residuals x - x̂, each without what the ones before it explain.
 
-        And how long an encoder of this direction may be for a code that is no larger than the residual; left out are
-        residuals that point away from their row, where others overshoot.
+        With them comes how long encoders of these directions may be: between what makes the code of its own row as
+        large as what is left of it, and what is best for all rows. Left out are residuals that point away from their
+        row, where others overshoot.
         """
-        rows, residual = torch.as_tensor(outcome.rows), -torch.as_tensor(outcome.residual)
-        along = (residual * rows).sum(1)
-        sizes = torch.where(along > 0, residual.norm(dim=1), 0)
-        worst = torch.argsort(sizes, descending=True, stable=True)[:n_rows]
-        found = torch.column_stack([residual[worst], along[worst]])
-        found = self.processes.gather(found.cpu(), n_rows).numpy()
-        worst, along = found[:, :-1], found[:, -1]
-        norms = np.linalg.norm(worst, axis=1)
-        order = np.argsort(-norms, kind="stable")
-        least = 1e2 * np.finfo(worst.dtype).eps * max(norms.max(initial=0), 1)
-        chosen = order[(norms[order] > least) & (along[order] > 0)][:n_rows]
-        return worst[chosen] / norms[chosen, None], norms[chosen] ** 2 / along[chosen]
+        rows, left = torch.as_tensor(outcome.rows), -torch.as_tensor(outcome.residual)
+        worst = torch.argsort(left.norm(dim=1), descending=True, stable=True)[: _CANDIDATES * n_directions]
+        found = torch.cat([left[worst], rows[worst]], dim=1).cpu()
+        found = self.processes.gather(found, _CANDIDATES * n_directions).numpy().astype(np.float64)
+        left_of, row_of = np.split(found, 2, axis=1)
+        smallest = _ROUNDING * torch.finfo(left.dtype).eps * max(np.linalg.norm(left_of, axis=1).max(initial=0), 1)
+        directions, lengths = np.empty((0, left_of.shape[1])), []
+        for _ in range(n_directions):
+            norms = np.where(np.einsum("ij,ij->i", left_of, row_of) > 0, np.linalg.norm(left_of, axis=1), 0)
+            worst = norms.argmax()
+            if norms[worst] <= smallest:
+                break
+            direction = left_of[worst] / norms[worst]
+            directions = np.vstack([directions, direction])
+            lengths.append(norms[worst] / (row_of[worst] @ direction))
+            left_of = left_of - np.maximum(left_of @ direction, 0)[:, None] * direction
+        listens, wanted = (part @ torch.from_numpy(directions).to(part).T for part in (rows, left))
+        listens = listens.clamp_min(0)
+        products = torch.stack([(listens * wanted).sum(0), listens.square().sum(0)]).double().cpu()
+        along, square = self.processes.sum_(products).numpy()
+        # With these, codes would explain most of what is left of the minibatch, if all were kept.
+        lengths, right = np.array(lengths), along / np.maximum(square, np.finfo(float).tiny)
+        return directions, np.maximum(np.sqrt(lengths * np.maximum(right, 0)), lengths / _MOST_SHORTENED)
 
     def loss(self, rows: ArrayRows, batch_size: int) -> float:
         """Measure the weighted mean of ½‖x - x̂‖², with the model as it is."""
@@ -218,7 +231,7 @@ class AutoencoderStep(Step):
     @torch_on_one_thread()
     def _shift(self, weights) -> float:
         """Find by how much thresholds must be moved for as many codes, over the sample, as asked for."""
-        if not self.is_steered:
+        if not self.is_steered or self.activation.keeps_number:
             return 0.0
         return shift_for(*self.sample, weights["factors"][0], weights["parameters"], self.activation)
 

@@ -87,22 +87,18 @@ class Weights:
         directions : ndarray of shape (n_chosen, n_features)
             Of length 1.
         lengths : ndarray of shape (n_chosen,)
-            How long their encoders may be; not longer than those of others.
+            How long their encoders may be; they become no longer than is usual of others.
         """
         # Tensors share the memory of arrays.
         own = {field.name: torch.as_tensor(getattr(self, field.name)) for field in fields(self)}
         weights, parameters = own["factors"], own["parameters"]
-        factors = torch.as_tensor(factors).to(weights.device)
+        others = np.setdiff1d(np.arange(weights.shape[1]), factors)
+        others, factors = (torch.as_tensor(part).to(weights.device) for part in (others, factors))
         directions, lengths = (torch.as_tensor(array).to(weights) for array in (directions, lengths))
-        is_other = torch.ones(weights.shape[1], dtype=torch.bool, device=weights.device)
-        is_other[factors] = False
-        usual_length, usual = torch.ones(()).to(weights), parameters[:, factors]
-        if is_other.any():
-            usual_length = weights[0, is_other].norm(dim=1).median()
-            usual = parameters[:, is_other].median(dim=1, keepdim=True).values
-        weights[0, factors] = directions * torch.minimum(lengths, usual_length)[:, None]
-        weights[1, factors] = directions
-        parameters[:, factors] = usual
+        if len(others):
+            lengths = lengths.minimum(weights[0, others].norm(dim=1).median())
+            parameters[:, factors] = parameters[:, others].median(dim=1, keepdim=True).values
+        weights[0, factors], weights[1, factors] = directions * lengths[:, None], directions
         own["factor_moments"][:, :, factors] = 0
         own["parameter_moments"][:, :, factors] = 0
         own["n_updates"][factors] = 0

@@ -29,6 +29,8 @@ class Activation(ABC):
         What is learned of each factor beside its encoder and component. The first is the bias.
     is_steered : bool
         Whether there is a penalty, which decides how many codes there are.
+    keeps_number : bool
+        Whether a row has as many codes as asked for without anything being steered or shifted.
     decodes_twice : bool
         Whether the pre-activations themselves are to reconstruct the rows as well.
     power_of_scale : int
@@ -38,6 +40,7 @@ class Activation(ABC):
     selection = "positive"
     parameters = ("bias",)
     is_steered = False
+    keeps_number = False
     decodes_twice = False
     power_of_scale = 1
 

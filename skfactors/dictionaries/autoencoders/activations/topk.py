@@ -15,6 +15,7 @@ class TopK(Activation):
     """
 
     selection = "largest"
+    keeps_number = True
 
     def find(self, Z, P):
         """Return entries."""

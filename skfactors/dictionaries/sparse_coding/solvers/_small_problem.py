@@ -68,7 +68,12 @@ def _subtract_sum_of_rows(target, amounts, rows, places, n, first):
 
 @compiled
 def solve(gram, data, codes, n, alpha, positive, exactly):
-    """Minimise over the codes of the working set, in place: until no code sets in or out, or exactly."""
+    """
+    Minimise over the codes of the working set, in place: until no code sets in or out, or exactly.
+
+    Returns the correlations of the residual with the factors of the set, and a bound of its squared way.
+    """
+    before = codes[:n].copy()
     places = np.arange(n)
     inverse_curvature = np.zeros(n)
     for place in range(n):
@@ -78,9 +83,10 @@ def solve(gram, data, codes, n, alpha, positive, exactly):
     active = np.empty(n, np.int64)
     target = np.empty(n)
     cholesky = np.empty((n, n))
+    copy(data, gradient, n)
+    _subtract_sum_of_rows(gradient, codes, gram, places, n, 0)
+    gradient_before = gradient[:n].copy()
     for _ in range(_SWEEPS):
-        copy(data, gradient, n)
-        _subtract_sum_of_rows(gradient, codes, gram, places, n, 0)
         n_quiet = 0
         for _ in range(_SWEEPS):
             n_quiet = n_quiet + 1 if _sweep(gram, inverse_curvature, codes, gradient, n, alpha, positive) == 0 else 0
@@ -99,6 +105,14 @@ def solve(gram, data, codes, n, alpha, positive, exactly):
                 settled = False
         if settled:
             break
+    squared_way = total = 0.0
+    for place in range(n):
+        change = codes[place] - before[place]
+        squared_way += change * (gradient_before[place] - gradient[place])
+        total += abs(change)
+    # What the rounding of the Gram matrix may hide.
+    squared_way = max(squared_way, 0.0) + 4 * np.finfo(gram.dtype).eps * total * total
+    return gradient, squared_way
 
 
 @compiled

@@ -25,7 +25,6 @@ class GramSolver(Solver):
     def __init__(self, components: torch.Tensor, **problem):
         super().__init__(components, **problem)
         self._components = components.cpu().numpy()
-        self._transposed = np.ascontiguousarray(self._components.T)
         self._gram = _gram_matrix(self._components)
 
     @abstractmethod
@@ -68,10 +67,10 @@ class GramSolver(Solver):
     def _correlate(self, rows: np.ndarray) -> np.ndarray:
         """Multiply a task's rows, always as many, so that rounding does not depend on how many there are."""
         if len(rows) == _ROWS_A_TASK:
-            return rows @ self._transposed
+            return rows @ self._components.T
         filled = np.zeros((_ROWS_A_TASK, rows.shape[1]), rows.dtype)
         filled[: len(rows)] = rows
-        return (filled @ self._transposed)[: len(rows)]
+        return (filled @ self._components.T)[: len(rows)]
 
 
 def _gram_matrix(components: np.ndarray) -> np.ndarray:
