@@ -68,6 +68,19 @@ def attribute(extractor, dictionaries, text, *, target=None, position=-1, freeze
     would lose, to first order, if the factor were ablated at the token and the model went on from there, through all
     that follows. A transcoder stands in for its MLP: what goes through the MLP goes through the transcoder's codes,
     with an error that stays.
+
+    Examples
+    --------
+    >>> from sklearn.decomposition import PCA
+    >>> from skfactors import TransformerFeatureExtractor
+    >>> from skfactors.datasets import demo_language_model
+    >>> from skfactors.interventions import attribute
+    >>> extractor = TransformerFeatureExtractor(demo_language_model(), site="block_output", layers=[19])
+    >>> text = "The capital of France is"
+    >>> dictionary = PCA(3).fit(extractor.extract([text]).X)
+    >>> table = attribute(extractor, {19: dictionary}, text)
+    >>> table.attrs["target"]
+    ' Paris'
     """
     with _running(extractor, dictionaries, text) as run, torch.inference_mode(False), torch.enable_grad():
         aim = run.aim(target, position)
@@ -90,7 +103,9 @@ def check_attribution(extractor, dictionaries, table, *, k=10, n_draws=1, random
 
     Parameters
     ----------
-    extractor, dictionaries
+    extractor : TransformerFeatureExtractor
+        That of the attribution.
+    dictionaries : dict
         Those of the attribution.
     table : DataFrame
         What :func:`attribute` returned.
@@ -111,6 +126,19 @@ def check_attribution(extractor, dictionaries, table, *, k=10, n_draws=1, random
     ------
     ValueError
         If the table has fewer than `k` rows beside the first `k`.
+
+    Examples
+    --------
+    >>> from sklearn.decomposition import PCA
+    >>> from skfactors import TransformerFeatureExtractor
+    >>> from skfactors.datasets import demo_language_model
+    >>> from skfactors.interventions import attribute, check_attribution
+    >>> extractor = TransformerFeatureExtractor(demo_language_model(), site="block_output", layers=[19])
+    >>> text = "The capital of France is"
+    >>> dictionary = PCA(3).fit(extractor.extract([text]).X)
+    >>> table = attribute(extractor, {19: dictionary}, text)
+    >>> check_attribution(extractor, {19: dictionary}, table, k=2, random_state=0)["ablated"].tolist()
+    ['named', 'random']
     """
     check_scalar(k, "k", Integral, min_val=1)
     if len(table) < 2 * k:

@@ -38,6 +38,18 @@ def ablation_effects(extractor, dictionary, texts, factors=None, *, layer=None, 
     See Also
     --------
     skfactors.reports.output_tokens : Which tokens a factor speaks for.
+
+    Examples
+    --------
+    >>> from sklearn.decomposition import PCA
+    >>> from skfactors import TransformerFeatureExtractor
+    >>> from skfactors.datasets import demo_language_model
+    >>> from skfactors.interventions import ablation_effects
+    >>> extractor = TransformerFeatureExtractor(demo_language_model(), site="block_output", layers=[19])
+    >>> text = "The capital of France is"
+    >>> dictionary = PCA(3).fit(extractor.extract([text]).X)
+    >>> ablation_effects(extractor, dictionary, [text], [0, 2]).index.tolist()
+    [0, 2]
     """
     model, tokenizer = extractor.language_model()
     if not (hasattr(model, "can_generate") and model.can_generate()):

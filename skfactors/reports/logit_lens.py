@@ -50,6 +50,18 @@ def output_tokens(extractor, dictionary, factors=None, *, k=10) -> pd.DataFrame:
     The component goes through the model's last norm and its unembedding as if it were the whole state; logits are less
     their mean over all tokens. Of what happens between the factor's layer and the last one this knows nothing, and so
     it means most in late layers (nostalgebraist 2020, "interpreting GPT: the logit lens").
+
+    Examples
+    --------
+    >>> from sklearn.decomposition import PCA
+    >>> from skfactors import TransformerFeatureExtractor
+    >>> from skfactors.datasets import demo_language_model
+    >>> from skfactors.reports import output_tokens
+    >>> extractor = TransformerFeatureExtractor(demo_language_model(), site="block_output", layers=[19])
+    >>> text = "The capital of France is"
+    >>> dictionary = PCA(3).fit(extractor.extract([text]).X)
+    >>> output_tokens(extractor, dictionary, 0, k=3)["end"].tolist()
+    ['top', 'top', 'top', 'bottom', 'bottom', 'bottom']
     """
     check_scalar(k, "k", int, min_val=1)
     components = np.asarray(as_factor_model(dictionary).components_)

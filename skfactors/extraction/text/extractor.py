@@ -428,6 +428,7 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         model : torch.nn.Module
             As transformers loads it, on `device` and in `dtype`.
         tokenizer : transformers fast tokenizer
+            The one that the extractor reads texts with.
 
         Raises
         ------
