@@ -388,6 +388,47 @@ def test_long_range_runs_and_gives_a_share_for_each_number_of_tokens(run):
     assert {"nearest 5", "nearest 10", "nearest 20", "nearest 40"} <= set(table)
 
 
+@pytest.fixture(scope="module")
+def tiny_language_model(tmp_path_factory):
+    """Return the folder of a random decoder with its head, and a tokenizer of bytes."""
+    from support.tiny_models import byte_level_tokenizer
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    folder = tmp_path_factory.mktemp("decoder")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=32, n_layer=2, n_head=4)).save_pretrained(folder)
+    byte_level_tokenizer(list(SENTENCES)).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("question", "printed"),
+    [("recovered", "loss recovered"), ("steering", "The concept is more frequent"), ("attribution", "of 3 cases")],
+)
+def test_what_factors_do_inside_a_language_model_is_asked(
+    question, printed, monkeypatch, capsys, texts_file, tiny_language_model
+):
+    import inside_a_language_model
+
+    sizes = ["--n-components", "24", "--n-nonzero", "8", "--n-scored", "2", "--n-cases", "3", "--layers", "0", "1"]
+    settings = ["--model", str(tiny_language_model), "--texts", str(texts_file), *sizes]
+    monkeypatch.setattr(sys, "argv", ["inside_a_language_model", question, *settings])
+    inside_a_language_model.main()
+    assert re.search(printed, capsys.readouterr().out)
+
+
+def test_the_quickstart_of_a_language_model_ablates_and_steers(monkeypatch, capsys, texts_file, tiny_language_model):
+    monkeypatch.syspath_prepend(str(EXPERIMENTS.parent))
+    import quickstart_language_model
+
+    settings = ["--model", str(tiny_language_model), "--texts", str(texts_file), "--n-components", "24", "--show", "2"]
+    monkeypatch.setattr(sys, "argv", ["quickstart_language_model", *settings, "--layers", "0", "1"])
+    quickstart_language_model.main()
+    said = capsys.readouterr().out
+    assert said.count("speaks for") == 4 and said.count(" up by ") == 2 and "the loss rises by" in said
+
+
 def test_a_marked_word_is_found_where_its_brackets_were():
     from adversarial import unmark
 

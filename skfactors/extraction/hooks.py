@@ -1,13 +1,14 @@
 """The only hooks: what flows at a place of a running model is read, or other values flow on in its stead."""
 
 import copy
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
 
-from skfactors.extraction.sites import Place, find_module
+from skfactors.extraction.sites import Place, find_module, reading_part
 
 
 @contextmanager
@@ -75,6 +76,31 @@ def reading(model: nn.Module, places: Iterable[Place]) -> Iterator[dict[Place, t
 
     with hooked(model, {place: keep(place) for place in places}):
         yield read
+
+
+@contextmanager
+def noting_inputs(model: nn.Module, note: Callable[[dict], None]) -> Iterator[None]:
+    """
+    Tell a function what the part of a model that reads texts is given, before each pass, until the context ends.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        With or without a head.
+    note : callable
+        Called with a dict of arguments by name, such as `input_ids` and `attention_mask`.
+    """
+    part = reading_part(model)
+    signature = inspect.signature(part.forward)
+
+    def note_inputs(_, args, named):
+        note(signature.bind_partial(*args, **named).arguments)
+
+    handle = part.register_forward_pre_hook(note_inputs, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def twin(model: nn.Module) -> nn.Module:

@@ -52,6 +52,10 @@ class ModelSource:
         return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
 
 
+class Headless(ValueError):
+    """A model has no head that predicts tokens."""
+
+
 class OpenModel(NamedTuple):
     """A model, ready to run, its tokenizer, and what a trial showed of it."""
 
@@ -227,11 +231,11 @@ def load_language_model(source: ModelSource) -> nn.Module:
     ------
     OSError
         If weights are damaged.
-    ValueError
+    Headless
         If it has no such head.
     """
     config = load_config(source)
-    headless = ValueError(
+    headless = Headless(
         f"The model {source.name!r} ({(config.architectures or [config.model_type])[0]}) has no head that predicts "
         "tokens, so it has no loss and generates nothing. Take a language model, such as demo_language_model()."
     )

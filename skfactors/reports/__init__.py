@@ -8,6 +8,7 @@ _HOMES = {
     "classify_levels": "skfactors.reports.levels",
     "context_span": "skfactors.reports.levels",
     "importance_by_layer": "skfactors.reports.importance",
+    "output_tokens": "skfactors.reports.logit_lens",
     "token_saliency": "skfactors.reports.saliency.computing",
     "top_contexts": "skfactors.reports.contexts",
 }

@@ -74,6 +74,9 @@ class FactorView:
         yield heading
         if fires:
             yield _one_line((_cut_right(visible(self.facts["top_tokens"]), width), "italic"))
+        said = said_of(self.facts)
+        if said:
+            yield _one_line((_cut_right(said, width), "dim"))
 
     def _curve_lines(self, width):
         values = same_decimals(self.curve)
@@ -199,3 +202,12 @@ def _fit_left(text, width):
 
 def _cut_right(text, width):
     return text if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
+
+
+def said_of(facts) -> str:
+    """Return what a factor does to the model's output, from its row of the summary; nothing where that is not known."""
+    if "speaks_for" not in facts:
+        return ""
+    effect = facts.get("loss_effect", float("nan"))
+    loss = "" if math.isnan(effect) else f" · without it the loss rises by {effect:.2g}"
+    return f"speaks for {facts['speaks_for']} · against {facts['speaks_against']}{loss}"

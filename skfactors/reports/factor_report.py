@@ -16,9 +16,10 @@ from skfactors.reports.arguments import check_known, check_parameters
 from skfactors.reports.counting.histogram import BIN_EDGES
 from skfactors.reports.counting.passes import check_shards, tally_store, tally_texts
 from skfactors.reports.counting.tally import Tally, merged
-from skfactors.reports.display import FactorView, coverage, overview_html
+from skfactors.reports.display import FactorView, coverage, overview_html, visible
 from skfactors.reports.explanation import explain_text
 from skfactors.reports.explorer import write_page
+from skfactors.reports.logit_lens import output_tokens
 from skfactors.reports.neighbours import NEIGHBOUR_COLUMNS, nearest_by_contexts, nearest_directions
 from skfactors.reports.persistence import TALLY_FILE, read_report, write_report
 from skfactors.reports.plots import plot_importance
@@ -80,6 +81,7 @@ class FactorReport:
         self.totals, self.parameters = tables.totals, tables.parameters
         self._tables, self._tally = tables, tally
         self._sources = {"extractor": extractor, "dictionary": dictionary, "texts": texts}
+        self._outputs = None
         self._summarize()
 
     @classmethod
@@ -383,6 +385,7 @@ class FactorReport:
             - `span`: tokens of context that it depends on, the median of :func:`context_span` over its contexts with
               saliency (those at the peak layer, where there are any); NaN without saliency
             - `top_tokens`: up to five most common tokens of its top contexts at the peak layer, in lower case
+            - `speaks_for`, `speaks_against` and `loss_effect`, once :meth:`add_outputs` was called
 
             A factor that never fires is "flat", and has no peak layer and no mean activation.
         """
@@ -595,6 +598,38 @@ class FactorReport:
             self._summarize()
         return self
 
+    def add_outputs(self, extractor=None, dictionary=None, *, k=5, effects=None):
+        """
+        Add to the summary, and to the page, what factors of a decoder do to its output.
+
+        Parameters
+        ----------
+        extractor, dictionary : estimator, default=None
+            None takes those that :meth:`from_texts` was given.
+        k : int, default=5
+            Tokens at either end, as :func:`output_tokens` gives them.
+        effects : DataFrame, default=None
+            What :func:`skfactors.interventions.ablation_effects` gives, of all factors or of some.
+
+        Returns
+        -------
+        FactorReport
+            Itself. These columns are not saved with it.
+
+        Raises
+        ------
+        NotFittedError, TypeError, ValueError
+            As :func:`output_tokens`, or if extractor or dictionary are neither given nor known.
+        """
+        extractor, dictionary = self._known(extractor=extractor, dictionary=dictionary)
+        table = output_tokens(extractor, dictionary, k=k)
+        texts = table.assign(token=table["token"].map(visible)).groupby(["factor", "end"])["token"].agg(" ".join)
+        self._outputs = texts.unstack()[["top", "bottom"]].set_axis(["speaks_for", "speaks_against"], axis="columns")
+        if effects is not None:
+            self._outputs["loss_effect"] = effects["effect"]
+        self._summarize()
+        return self
+
     def explain(self, text, *, extractor=None, dictionary=None):
         """
         Take the hidden states of a text apart: token by token, layer by layer, which factors make up each.
@@ -759,6 +794,8 @@ class FactorReport:
             self.totals["n_rows"],
             tables.saliency,
         )
+        if self._outputs is not None:
+            self._summary = self._summary.join(self._outputs)
 
     def _known_factors(self, factor):
         return check_known(factor, range(self.totals["n_components"]), "factor")

@@ -15,6 +15,7 @@ from skfactors.metrics import density, explained_variance_scorer, l0_scorer
 from skfactors.reports import FactorReport
 from skfactors.reports.plots import (
     plot_activations,
+    plot_attribution,
     plot_density,
     plot_frontier,
     plot_importance,
@@ -26,6 +27,15 @@ IMPORTANCE = pd.DataFrame(
     [[0.0, 1.0, 4.0], [2.0, 1.0, 0.0], [0.0, 0.0, 0.0], [4.0, 2.0, 2.0], [1.0, 3.0, 2.0]], columns=[0, 2, 10]
 )
 CODES = sparse.csr_array(np.array([[0, 2.0], [0, 0], [0.5, 1.0], [-1.0, 4.0], [0, 4.0]]))
+CONTRIBUTIONS = pd.DataFrame(
+    [
+        ["a", 3, 0, "Paris", 7, 1.5],
+        ["a", 3, 1, " $is$", 2, -2.0],
+        ["a", 9, 1, " $is$", 7, 0.5],
+        ["a", 3, 1, " $is$", 7, 1.0],
+    ],
+    columns=["site", "layer", "position", "token", "factor", "contribution"],
+)
 WEIGHTS = pd.Series([0.5, -0.25, 0.0], index=pd.Index(["the", "left", "park"], name="token"))
 
 # Each plot with the arguments that it cannot do without.
@@ -36,6 +46,7 @@ CALLS = {
     plot_density: ([0.5, 0.1, 0.0],),
     plot_frontier: ([[1.0, 5.0, 0.6], [2.0, 2.0, 0.4]],),
     plot_token_saliency: (WEIGHTS,),
+    plot_attribution: (CONTRIBUTIONS,),
 }
 
 
@@ -172,9 +183,19 @@ def test_hostile_tokens_are_drawn_as_they_are():
     assert len(shown[5]) == 40
 
 
+def test_the_factors_that_contribute_most_are_rows_and_the_tokens_are_columns():
+    ax = plot_attribution(CONTRIBUTIONS, k=2)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["3/2", "3/7"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["Paris", " $is$"]
+    np.testing.assert_array_equal(ax.images[0].get_array(), [[0, -2], [1.5, 1]])
+    both = plot_attribution(pd.concat([CONTRIBUTIONS, CONTRIBUTIONS.assign(site="b")]))
+    assert both.get_yticklabels()[0].get_text() == "a 3/2"
+
+
 @pytest.mark.parametrize(
     ("plot", "arguments", "error", "message"),
     [
+        (plot_attribution, (CONTRIBUTIONS[:0],), ValueError, "table is empty"),
         (plot_importance, (IMPORTANCE, 5), ValueError, "5"),
         (plot_importance, (IMPORTANCE, []), ValueError, "factors is empty"),
         (plot_importance, (IMPORTANCE.iloc[:, :0], 0), ValueError, "importance is empty"),

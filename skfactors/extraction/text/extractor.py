@@ -17,6 +17,7 @@ from skfactors.extraction.activations import Activations
 from skfactors.extraction.facts import ModelFacts
 from skfactors.extraction.models import (
     DTYPES,
+    Headless,
     ModelSlot,
     ModelSource,
     OpenModel,
@@ -410,12 +411,17 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         opened.facts.measure(opened.model, places)
         return ModelProbe(opened, places, self.batch_size, self._windowing(opened))
 
-    def language_model(self):
+    def language_model(self, *, need_head=True):
         """
         Open the model with the head that it predicts tokens with, to generate, or to measure its loss.
 
         It is shared with clones of the extractor, apart from the model that rows are read from, and takes memory of its
         own: a change to it stays, and changes no rows.
+
+        Parameters
+        ----------
+        need_head : bool, default=True
+            False opens a model that has no such head without one; it is then the model that rows are read from.
 
         Returns
         -------
@@ -428,7 +434,7 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         OSError
             For a model that cannot be loaded.
         ValueError
-            If it has no such head, as most encoders of sentences have none.
+            If it has no such head, as most encoders of sentences have none, and `need_head`.
 
         Examples
         --------
@@ -440,8 +446,13 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
         ' Paris'
         """
         self._validate_params()
-        model, tokenizer, _ = self._slot().get_with_head(self._source())
-        return model, tokenizer
+        try:
+            opened = self._slot().get_with_head(self._source())
+        except Headless:
+            if need_head:
+                raise
+            opened = self._slot().get(self._source())
+        return opened.model, opened.tokenizer
 
     def _stream(self, texts, max_rows) -> Iterator[Activations]:
         # All that is wrong with model and parameters is said here, before the first part is asked for.

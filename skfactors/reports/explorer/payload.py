@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from skfactors.reports.counting.histogram import BIN_EDGES
-from skfactors.reports.display import coverage, visible_token
+from skfactors.reports.display import coverage, said_of, visible_token
 from skfactors.reports.explanation import FACTORS_SHOWN, Explanation
 from skfactors.reports.naming import first_token
 
@@ -108,6 +108,7 @@ def _factors(report):
         "frequency": _rounded(summary["frequency"]),
         "mean_activation": _rounded(summary["mean_activation"].fillna(0)),
         "top_tokens": summary["top_tokens"].tolist(),
+        "said": [said_of(facts) for facts in summary.to_dict("records")] if "speaks_for" in summary else [],
         "importance": [_rounded(row) for row in report.importance_by_layer().to_numpy()],
         "clearest": report.clearest(report.totals["n_components"]).index.tolist(),
     }

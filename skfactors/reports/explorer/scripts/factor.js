@@ -26,6 +26,7 @@ function drawFacts(factor) {
   byId("number").value = factor;
   byId("name").value = names[factor] ?? "";
   byId("tokens").textContent = shortened(factors.top_tokens[factor]);
+  byId("said").textContent = factors.said[factor] ?? "";
   byId("facts").replaceChildren(
     levelBadge(factor),
     fires
