@@ -11,6 +11,7 @@ _HOMES = {
     "FactorReport": "skfactors.reports",
     "SparseAutoencoder": "skfactors.dictionaries",
     "SparseDictionary": "skfactors.dictionaries",
+    "Transcoder": "skfactors.dictionaries",
     "TransformerFeatureExtractor": "skfactors.extraction",
     "load_dictionary": "skfactors.dictionaries",
 }

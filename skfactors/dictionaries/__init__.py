@@ -11,6 +11,7 @@ _HOMES = {
     "SOLVERS": "skfactors.dictionaries.sparse_coding.solvers",
     "SparseAutoencoder": "skfactors.dictionaries.autoencoders.sparse_autoencoder",
     "SparseDictionary": "skfactors.dictionaries.sparse_coding.sparse_dictionary",
+    "Transcoder": "skfactors.dictionaries.transcoder",
     "UPDATES": "skfactors.dictionaries.sparse_coding.updates",
     "as_factor_model": "skfactors.dictionaries.adapters",
     "check_l0": "skfactors.dictionaries.checks",

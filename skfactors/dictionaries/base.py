@@ -28,6 +28,7 @@ MODELS = {
     "PretrainedTranscoder": "skfactors.dictionaries.pretrained",
     "SparseAutoencoder": "skfactors.dictionaries.autoencoders.sparse_autoencoder",
     "SparseDictionary": "skfactors.dictionaries.sparse_coding.sparse_dictionary",
+    "Transcoder": "skfactors.dictionaries.transcoder",
 }
 _ROWS_AT_A_TIME = 16_384
 # What the files of another tool say about where they are from.

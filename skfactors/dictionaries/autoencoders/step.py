@@ -1,6 +1,6 @@
 """How an autoencoder is learned from minibatches."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -70,7 +70,7 @@ class AutoencoderStep(Step):
     engine : SparseEngine or DenseEngine
     standardizer : Standardizer
     sample : tuple of ndarray
-        Rows, centred and scaled, and their weights: by them the number of codes is made right.
+        Rows that are read, centred and scaled, and their weights: by them the number of codes is made right.
     pace : Pace
     penalty : float
     is_steered : bool
@@ -112,7 +112,7 @@ class AutoencoderStep(Step):
         Returns
         -------
         dict
-            What the step did: `step`, `n_rows`, and over the batch `objective` (weighted mean of ½‖x - x̂‖², of rows as
+            What the step did: `step`, `n_rows`, and over the batch `objective` (weighted mean of ½‖y - ŷ‖², of rows as
             they are scaled), `explained_variance`, `l0`, `n_silent` and `n_reseeded` factors, and `penalty`.
         """
         total = weight.sum()
@@ -154,34 +154,38 @@ class AutoencoderStep(Step):
             return 0
         # Many at once would all answer to the same rows, and together overshoot.
         most = min(len(silent), -(-len(self.idle_weight) // _RESEEDED_AT_ONCE))
-        directions, right_lengths = self._worst_reconstructed(outcome, most)
+        heard, directions, right_lengths = self._worst_reconstructed(outcome, most)
         silent = silent[: len(directions)]
-        self.engine.weights.point(silent, directions, right_lengths)
+        self.engine.weights.point(silent, heard, directions, right_lengths)
         self.idle_weight[silent] = 0
         return len(silent)
 
-    def _worst_reconstructed(self, outcome: Outcome, n_rows) -> tuple[np.ndarray, np.ndarray]:
+    def _worst_reconstructed(self, outcome: Outcome, n_rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """
-        Return the directions of the largest residuals x - x̂, leaving out those that are only rounding.
+        Return what encoders and components are to point at, and how long these encoders may be.
 
-        And how long an encoder of this direction may be for a code that is no larger than the residual; left out are
-        residuals that point away from their row, where others overshoot.
+        Components point at the largest residuals y - ŷ, leaving out those that are only rounding, and so do encoders,
+        but those of a transcoder, which point at the rows themselves. They may be so long that a code is no larger than
+        the residual; left out are residuals that point away from their row, where others overshoot.
         """
         rows, residual = torch.as_tensor(outcome.rows), -torch.as_tensor(outcome.residual)
-        along = (residual * rows).sum(1)
+        heard = rows if self.standardizer.predicts else residual
+        along = (heard * rows).sum(1)
         sizes = torch.where(along > 0, residual.norm(dim=1), 0)
         worst = torch.argsort(sizes, descending=True, stable=True)[:n_rows]
-        found = torch.column_stack([residual[worst], along[worst]])
+        found = torch.column_stack([heard[worst], residual[worst], along[worst]])
         found = self.processes.gather(found.cpu(), n_rows).numpy()
-        worst, along = found[:, :-1], found[:, -1]
+        (heard, worst), along = np.hsplit(found[:, :-1], 2), found[:, -1]
         norms = np.linalg.norm(worst, axis=1)
         order = np.argsort(-norms, kind="stable")
         least = 1e2 * np.finfo(worst.dtype).eps * max(norms.max(initial=0), 1)
         chosen = order[(norms[order] > least) & (along[order] > 0)][:n_rows]
-        return worst[chosen] / norms[chosen, None], norms[chosen] ** 2 / along[chosen]
+        heard, worst, along, norms = heard[chosen], worst[chosen], along[chosen], norms[chosen]
+        lengths = np.linalg.norm(heard, axis=1)
+        return heard / lengths[:, None], worst / norms[:, None], norms * lengths / along
 
     def loss(self, rows: ArrayRows, batch_size: int) -> float:
-        """Measure the weighted mean of ½‖x - x̂‖², with the model as it is."""
+        """Measure the weighted mean of ½‖y - ŷ‖², with the model as it is."""
         learned = self.learned()
         encoder = Encoder(
             learned["encoder_"],
@@ -193,26 +197,40 @@ class AutoencoderStep(Step):
         total = 0.0
         for number, (X, weight) in enumerate(rows.in_order(batch_size)):
             if number % self.processes.size == self.processes.rank:
+                X, Y = np.split(X, self.standardizer.widths[:1], axis=1) if self.standardizer.predicts else (X, X)
                 codes = encoder.encode(X, "cpu", torch.float32, sparse=True)
-                residual = X - (codes @ learned["components_"] + learned["intercept_"])
+                residual = Y - (codes @ learned["components_"] + learned["intercept_"])
+                if "skip_" in learned:
+                    residual -= X @ learned["skip_"].T
                 total += float(np.square(residual, dtype=np.float64).sum(axis=1) @ weight) / 2
         return self._sums_of_all(total)[0] / rows.total_weight
 
     def learned(self) -> dict[str, np.ndarray]:
         """Return the fitted attributes so far, by name, for rows as they come."""
-        weights = self.engine.weights.arrays("factors", "parameters", "intercept")
+        weights = self.engine.weights.arrays(*self.engine.weights.names())
         encoder, components = weights["factors"].astype(np.float64)
-        parameters = weights["parameters"]
+        parameters, intercept = weights["parameters"], weights["intercept"]
         fitted = self.activation.fitted(encoder, parameters, self._shift(weights))
-        mean, scale = self.standardizer.mean, self.standardizer.scale
+        mean, scale, unit = self.standardizer.mean, self.standardizer.by_column, self.standardizer.unit
+        mean_in, mean_out, scale_in, scale_out = mean, mean, scale, scale
+        encoder = fitted["encoder"]
+        if self.standardizer.predicts:
+            n_read, n_written = self.standardizer.widths
+            (mean_in, mean_out), (scale_in, scale_out) = np.split(mean, [n_read]), np.split(scale, [n_read])
+            encoder, components, intercept = encoder[:, :n_read], components[:, :n_written], intercept[:n_written]
+        encoder = encoder * (scale_in / unit)
         arrays = {
-            "components_": components,
-            "encoder_": fitted["encoder"],
-            "encoder_intercept_": fitted["bias"] / scale - fitted["encoder"] @ mean,
-            "intercept_": weights["intercept"] / scale + mean,
+            "components_": components * (unit / scale_out),
+            "encoder_": encoder,
+            "encoder_intercept_": fitted["bias"] / unit - encoder @ mean_in,
+            "intercept_": intercept / scale_out + mean_out,
         }
         if "threshold" in fitted:
-            arrays["threshold_"] = fitted["threshold"] / scale
+            arrays["threshold_"] = fitted["threshold"] / unit
+        if "skip" in weights:
+            skip = weights["skip"].astype(np.float64)[: len(mean_out), : len(mean_in)]
+            arrays["skip_"] = skip * scale_in / scale_out[:, None]
+            arrays["intercept_"] = arrays["intercept_"] - arrays["skip_"] @ mean_in
         return {name: np.ascontiguousarray(array, self._dtype) for name, array in arrays.items()}
 
     @torch_on_one_thread()
@@ -236,7 +254,7 @@ class AutoencoderStep(Step):
         self.engine.weights.put(state)
         self.idle_weight = state["idle_weight"].copy()
         self.penalty = float(state["penalty"])
-        self.standardizer = Standardizer(state["mean"], float(state["scale"]))
+        self.standardizer = replace(self.standardizer, mean=state["mean"], scale=state["scale"])
 
     def status(self, record: dict) -> str:
         """Say how a step went, beside a progress bar."""

@@ -25,6 +25,9 @@ class Weights:
     n_updates : array of int of shape (n_components,)
         How many steps each factor has taken.
     n_steps : array of int of shape (1,)
+    skip : array of shape (n_features, n_features), or None
+        What of the inputs themselves is added to the prediction, where there is such a map.
+    skip_moments : array of shape (2, n_features, n_features), or None
     """
 
     factors: np.ndarray
@@ -35,9 +38,11 @@ class Weights:
     intercept_moments: np.ndarray
     n_updates: np.ndarray
     n_steps: np.ndarray
+    skip: np.ndarray | None = None
+    skip_moments: np.ndarray | None = None
 
     @classmethod
-    def begin(cls, encoder, components, parameters, dtype) -> "Weights":
+    def begin(cls, encoder, components, parameters, dtype, skip=None) -> "Weights":
         """Take what there is to start from; the moments are zero."""
         factors = aligned((2, *components.shape), dtype)
         factors[0], factors[1] = encoder, components
@@ -51,56 +56,59 @@ class Weights:
             np.zeros((2, components.shape[1]), dtype),
             np.zeros(len(components), np.int64),
             np.zeros(1, np.int64),
+            *(() if skip is None else (np.array(skip, dtype), np.zeros((2, *skip.shape), dtype))),
         )
 
     @classmethod
     def like(cls, arrays: dict[str, np.ndarray], dtype) -> "Weights":
         """Take copies of what :meth:`arrays` returned."""
-        weights = cls.begin(*arrays["factors"], arrays["parameters"], dtype)
+        weights = cls.begin(*arrays["factors"], arrays["parameters"], dtype, arrays.get("skip"))
         weights.put(arrays)
         return weights
 
+    def names(self) -> list[str]:
+        """Return the names of those that there are."""
+        return [field.name for field in fields(self) if getattr(self, field.name) is not None]
+
     def arrays(self, *names: str) -> dict[str, np.ndarray]:
         """Return copies of some of them, or of all, as arrays."""
-        names = names or [field.name for field in fields(self)]
+        names = names or self.names()
         return {name: torch.as_tensor(getattr(self, name)).to("cpu", copy=True).numpy() for name in names}
 
     def put(self, arrays: dict[str, np.ndarray]) -> None:
         """Put copies of arrays in place of them."""
-        for field in fields(self):
-            own = getattr(self, field.name)
-            own[...] = (
-                torch.from_numpy(arrays[field.name].copy()).to(own) if torch.is_tensor(own) else arrays[field.name]
-            )
+        for name in self.names():
+            own = getattr(self, name)
+            own[...] = torch.from_numpy(arrays[name].copy()).to(own) if torch.is_tensor(own) else arrays[name]
 
     def on(self, device: str) -> "Weights":
         """Return them as tensors on a device."""
-        return Weights(*(torch.tensor(getattr(self, field.name), device=device) for field in fields(self)))
+        return Weights(**{name: torch.tensor(getattr(self, name), device=device) for name in self.names()})
 
-    def point(self, factors: np.ndarray, directions: np.ndarray, lengths: np.ndarray) -> None:
+    def point(self, factors: np.ndarray, heard: np.ndarray, directions: np.ndarray, lengths: np.ndarray) -> None:
         """
         Let some factors learn anew, from where they are told to point.
 
         Parameters
         ----------
         factors : ndarray of int of shape (n_chosen,)
-        directions : ndarray of shape (n_chosen, n_features)
-            Of length 1.
+        heard, directions : ndarray of shape (n_chosen, n_features)
+            Of their encoders and their components, of length 1.
         lengths : ndarray of shape (n_chosen,)
             How long their encoders may be; not longer than those of others.
         """
         # Tensors share the memory of arrays.
-        own = {field.name: torch.as_tensor(getattr(self, field.name)) for field in fields(self)}
+        own = {name: torch.as_tensor(getattr(self, name)) for name in self.names()}
         weights, parameters = own["factors"], own["parameters"]
         factors = torch.as_tensor(factors).to(weights.device)
-        directions, lengths = (torch.as_tensor(array).to(weights) for array in (directions, lengths))
+        heard, directions, lengths = (torch.as_tensor(array).to(weights) for array in (heard, directions, lengths))
         is_other = torch.ones(weights.shape[1], dtype=torch.bool, device=weights.device)
         is_other[factors] = False
         usual_length, usual = torch.ones(()).to(weights), parameters[:, factors]
         if is_other.any():
             usual_length = weights[0, is_other].norm(dim=1).median()
             usual = parameters[:, is_other].median(dim=1, keepdim=True).values
-        weights[0, factors] = directions * torch.minimum(lengths, usual_length)[:, None]
+        weights[0, factors] = heard * torch.minimum(lengths, usual_length)[:, None]
         weights[1, factors] = directions
         parameters[:, factors] = usual
         own["factor_moments"][:, :, factors] = 0
