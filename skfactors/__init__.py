@@ -6,6 +6,7 @@ from skfactors._version import __version__
 _HOMES = {
     "ActivationStore": "skfactors.extraction",
     "Activations": "skfactors.extraction",
+    "Crosscoder": "skfactors.dictionaries",
     "DocumentFactors": "skfactors.compose",
     "FactorModel": "skfactors.dictionaries",
     "FactorReport": "skfactors.reports",

@@ -4,6 +4,7 @@ from skfactors._lazy import attach
 
 _HOMES = {
     "ACTIVATIONS": "skfactors.dictionaries.autoencoders.activations",
+    "Crosscoder": "skfactors.dictionaries.crosscoder",
     "FORMATS": "skfactors.dictionaries.formats",
     "FactorModel": "skfactors.dictionaries.base",
     "PretrainedDictionary": "skfactors.dictionaries.pretrained",

@@ -12,15 +12,14 @@ from skfactors.devices import resolve_device
 from skfactors.dictionaries.autoencoders.encoder import TranscoderModule
 from skfactors.dictionaries.autoencoders.sparse_autoencoder import SparseAutoencoder
 from skfactors.dictionaries.autoencoders.starting import regressed_skip
-from skfactors.dictionaries.pairs import paired
-from skfactors.dictionaries.rows import batches_of, check_rows, check_targets, check_weight
-from skfactors.metrics.reconstruction import VarianceSums
+from skfactors.dictionaries.predicting import PredictorMixin, paired
+from skfactors.dictionaries.rows import batches_of, check_rows, check_targets
 from skfactors.output import with_plain_output, without_feature_names
 
 _ROWS_AT_A_TIME = 16_384
 
 
-class Transcoder(SparseAutoencoder):
+class Transcoder(PredictorMixin, SparseAutoencoder):
     """
     Learn factors of what a part of a model writes, with codes of what it reads.
 
@@ -28,8 +27,8 @@ class Transcoder(SparseAutoencoder):
 
         Σ_i w_i [ ½‖y_i - (a_i D + S x_i + b)‖² + penalty(a_i) ]   with a_i = keep(W x_i + c)
 
-    as :class:`SparseAutoencoder` does, whose rows are their own targets. So an MLP is taken apart into factors that each
-    listen in one direction and write in another.
+    as :class:`SparseAutoencoder` does, whose rows are their own targets. So an MLP is taken apart into factors that
+    each listen in one direction and write in another.
 
     Parameters
     ----------
@@ -108,7 +107,7 @@ class Transcoder(SparseAutoencoder):
     intercept_ : ndarray of shape (n_outputs,)
         What is predicted for a row of no factors, beside its skip.
     skip_ : ndarray of shape (n_outputs, n_features)
-        What ``X @ skip_.T`` adds to predictions; with `skip` alone.
+        ``X @ skip_.T`` is added to predictions; None without `skip`.
     encoder_ : ndarray of shape (n_components, n_features)
         Pre-activations are ``X @ encoder_.T + encoder_intercept_``.
     encoder_intercept_ : ndarray of shape (n_components,)
@@ -167,6 +166,9 @@ class Transcoder(SparseAutoencoder):
         "state.skip?": ("width", "width"),
         "state.skip_moments?": (2, "width", "width"),
     }
+
+    # Where none is learned.
+    skip_ = None
 
     _parameter_constraints = SparseAutoencoder._parameter_constraints | {
         "skip": ["boolean"],
@@ -227,6 +229,14 @@ class Transcoder(SparseAutoencoder):
         )
         self.skip = skip
         self.jacobian_penalty = jacobian_penalty
+
+    @classmethod
+    def _from_arrays(cls, components, encoder, *, skip=None, **others):
+        """Make a fitted transcoder of arrays that were learned elsewhere, of a skip (n_outputs, n_features), too."""
+        model = super()._from_arrays(components, encoder, skip=skip is not None, **others)
+        if skip is not None:
+            model.skip_ = np.array(skip, np.float32, order="C")
+        return model
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, Y, sample_weight=None):
@@ -315,22 +325,6 @@ class Transcoder(SparseAutoencoder):
         X, model = check_rows(self, X, reset=False), without_feature_names(with_plain_output(self))
         return np.concatenate([model._predicted(rows) for rows in batches_of(X, _ROWS_AT_A_TIME)])
 
-    def reconstruct(self, X):
-        """
-        Refuse, as a transcoder does not reconstruct the rows that it reads.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-            Ignored.
-
-        Raises
-        ------
-        TypeError
-            Always.
-        """
-        raise TypeError("a transcoder predicts other rows than those that it reads: call predict.")
-
     def exact_codes(self, X, *, alpha=None, n_nonzero_coefs=None):
         """
         Refuse, as the rows that components are to sum up to are not those that are read.
@@ -351,30 +345,6 @@ class Transcoder(SparseAutoencoder):
         """
         raise TypeError("exact codes are of the rows that are predicted, and these a transcoder does not read.")
 
-    def score(self, X, Y):
-        """
-        Share of the variance of Y that predictions explain, higher is better.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-            Rows to code.
-        Y : array-like of shape (n_rows, n_outputs)
-            What the other place holds.
-
-        Returns
-        -------
-        float
-            1 - Σ‖y - ŷ‖² / Σ‖y - μ‖², with μ the mean of each feature of Y.
-        """
-        check_is_fitted(self)
-        X, Y = check_rows(self, X, reset=False), self._checked_targets(Y)
-        sums, model = VarianceSums(), without_feature_names(with_plain_output(self))
-        pairs = paired(X, Y)
-        for rows, wanted in zip(*(batches_of(part, _ROWS_AT_A_TIME) for part in (pairs.X, pairs.Y)), strict=True):
-            sums.add(wanted, model._predicted(rows))
-        return sums.explained_variance()
-
     def to_torch(self, device="cpu"):
         """
         Return the transcoder as a torch module with differentiable `encode`, `decode` and `forward`.
@@ -390,27 +360,23 @@ class Transcoder(SparseAutoencoder):
             Its codes are those of :meth:`transform`, to rounding, and ``forward(X)`` is what :meth:`predict` gives.
         """
         check_is_fitted(self)
-        arrays = (self.components_, self.intercept_, getattr(self, "skip_", None))
+        arrays = (self.components_, self.intercept_, self.skip_)
         return TranscoderModule(self._encoder(), *arrays, resolve_device(device))
 
     def _predicted(self, rows):
         predicted = self.inverse_transform(self.transform(rows))
-        return predicted + rows @ self.skip_.T if hasattr(self, "skip_") else predicted
+        return predicted if self.skip_ is None else predicted + rows @ self.skip_.T
 
     def _checked(self, X, y, sample_weight, *, reset):
         # A target that is missing is a mistake of its own, whatever X is.
         Y = check_targets(y, LARGEST[self._precision().__name__])
         X, weight = super()._checked(X, None, sample_weight, reset=reset)
         if not reset and Y.shape[1] != len(self.intercept_):
-            raise ValueError(f"Y has {Y.shape[1]} features, and {len(self.intercept_)} were predicted before: fit anew.")
+            raise ValueError(
+                f"Y has {Y.shape[1]} features, and {len(self.intercept_)} were predicted before: fit anew."
+            )
         self._n_outputs = Y.shape[1]
         return paired(X, Y), weight
-
-    def _checked_targets(self, Y):
-        Y = check_targets(Y, LARGEST["float64"])
-        if Y.shape[1] != len(self.intercept_):
-            raise ValueError(f"Y has {Y.shape[1]} features, and {len(self.intercept_)} are predicted.")
-        return Y
 
     def _blocks(self):
         return {"widths": (self.n_features_in_, self._n_outputs), "predicts": True}
@@ -420,8 +386,8 @@ class Transcoder(SparseAutoencoder):
 
     def _take(self, step, device):
         super()._take(step, device)
-        if not self.skip and hasattr(self, "skip_"):
-            del self.skip_
+        if not self.skip:
+            vars(self).pop("skip_", None)
 
     def _width_of_rows(self, arrays):
         return arrays["encoder_"].shape[1]

@@ -162,8 +162,8 @@ def check_finite(X: np.ndarray, name: str = "X") -> None:
         bad_rows.extend(rows.start + np.flatnonzero(bad.any(axis=1)))
     if n_values:
         raise ValueError(
-            f"Input {name} contains NaN or infinity: {n_values} values in {len(bad_rows)} rows, first row {bad_rows[0]}. "
-            "Drop these rows, or look into where they come from (half precision overflows, for one)."
+            f"Input {name} contains NaN or infinity: {n_values} values in {len(bad_rows)} rows, first row "
+            f"{bad_rows[0]}. Drop these rows, or look into where they come from (half precision overflows, for one)."
         )
 
 

@@ -68,7 +68,9 @@ def loss(
         second = (components.detach(), intercept.detach(), group_ends)
         losses = losses + _nested_errors(Y.detach(), torch.relu(Z), *second)[0]
     if jacobian_penalty:
-        losses = losses + jacobian_penalty * _squared_jacobians(codes, encoder, parameters, components, skip, activation) / 2
+        losses = (
+            losses + jacobian_penalty * _squared_jacobians(codes, encoder, parameters, components, skip, activation) / 2
+        )
     if len(silent) and auxk:
         entries = entries.clone()
         largest = Z[:, silent].topk(min(max(Y.shape[1] // 2, 1), len(silent)), dim=1)

@@ -367,16 +367,16 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         SparseAutoencoder
         """
         components, encoder = (np.array(array, np.float32, order="C") for array in (components, encoder))
-        n_components, n_features = components.shape
+        n_components, n_outputs = components.shape
         model = cls(n_components, activation=activation, **parameters)
         model.components_, model.encoder_ = components, encoder
-        model.intercept_ = _vector(intercept, n_features)
+        model.intercept_ = _vector(intercept, n_outputs)
         model.encoder_intercept_ = _vector(encoder_intercept, n_components)
         model.selection_ = selection or ACTIVATIONS[activation].selection
         model.scaling_ = scaling
         if model.selection_ == "above":
             model.threshold_ = _vector(threshold, n_components)
-        model.history_, model.n_iter_, model.n_features_in_ = [], 0, n_features
+        model.history_, model.n_iter_, model.n_features_in_ = [], 0, encoder.shape[1]
         return model
 
     @classmethod

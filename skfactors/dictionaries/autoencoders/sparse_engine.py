@@ -85,9 +85,9 @@ class SparseEngine:
     """
     Weights, and how they are learned from minibatches.
 
-    What is read and what is to be predicted are the same rows, but for a transcoder. One dense product gives the pre-activations. All else is sparse: what is selected is decoded, the gradients are
-    summed up factor by factor, and each factor takes its step of Adam while its gradient is at hand. Factors without
-    an entry stay as they are.
+    What is read and what is to be predicted are the same rows, but for a transcoder. One dense product gives the
+    pre-activations. All else is sparse: what is selected is decoded, the gradients are summed up factor by factor, and
+    each factor takes its step of Adam while its gradient is at hand. Factors without an entry stay as they are.
 
     Parameters
     ----------
