@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from support.other_tools import assert_close, predicted
 
 from skfactors import SparseAutoencoder, load_dictionary
-from skfactors.dictionaries import Transcoder
+from skfactors.dictionaries import PretrainedTranscoder, Transcoder
 
 D, M, OUT = 6, 14, 5
 X = np.random.default_rng(1).standard_normal((20, D)).astype(np.float32)
@@ -349,7 +349,7 @@ def test_circuit_tracers_threshold_lets_negative_codes_through_where_it_is_negat
     codes = np.where(Z > threshold, Z, 0)
     assert (codes < 0).any() == (lowest < 0)
     rows = codes @ tensors["W_dec"] + tensors["b_dec"]
-    assert_codes(load_dictionary(tmp_path, layer=0), codes, rows, Transcoder)
+    assert_codes(load_dictionary(tmp_path, layer=0), codes, rows, PretrainedTranscoder)
 
 
 def test_transcoders_that_lie_elsewhere_are_named(tmp_path):
