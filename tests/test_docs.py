@@ -14,6 +14,7 @@ MODULES = (
     "skfactors.dictionaries",
     "skfactors.reports",
     "skfactors.reports.plots",
+    "skfactors.interventions",
     "skfactors.metrics",
     "skfactors.datasets",
 )

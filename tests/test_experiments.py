@@ -404,7 +404,7 @@ def tiny_language_model(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("question", "printed"),
-    [("recovered", "loss recovered"), ("steering", "The concept is more frequent"), ("attribution", "of 3 cases")],
+    [("recovered", "loss recovered"), ("steering", "its words: more than by nothing"), ("attribution", "of 3 cases")],
 )
 def test_what_factors_do_inside_a_language_model_is_asked(
     question, printed, monkeypatch, capsys, texts_file, tiny_language_model

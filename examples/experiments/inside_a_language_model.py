@@ -22,8 +22,6 @@ from sklearn.decomposition import PCA
 
 from skfactors import SparseAutoencoder, SparseDictionary, TransformerFeatureExtractor
 from skfactors.datasets import demo_language_model, load_wikipedia
-from skfactors.extraction.hooks import hooked
-from skfactors.extraction.sites import Place
 from skfactors.interventions import attribute, check_attribution, intervene
 from skfactors.interventions.effects import batches_of_texts, mean_loss
 from skfactors.metrics import explained_variance, l0
@@ -130,10 +128,15 @@ class Constant:
     Parameters
     ----------
     row : ndarray of shape (n_features,)
+    direction : ndarray of shape (n_features,), default=None
+        Its only factor, of a length of 1, for steering.
     """
 
-    def __init__(self, row):
-        self.row, self.components_ = row, np.zeros((1, len(row)), row.dtype)
+    def __init__(self, row, direction=None):
+        self.row = row
+        self.components_ = np.zeros((1, len(row)), row.dtype)
+        if direction is not None:
+            self.components_[0] = direction / np.linalg.norm(direction)
 
     def transform(self, X):
         """Return codes of zero."""
@@ -155,7 +158,7 @@ def steering(arguments, texts, held_out):
     chosen = factors_with_a_concept(codes, acts.tokens(), 10)
     model, tokenizer = extractor.language_model()
     inputs = tokenizer(PROMPTS, return_tensors="pt", padding=True, padding_side="left", return_token_type_ids=False)
-    generator = np.random.default_rng(0)
+    generator, plain = np.random.default_rng(0), continued(model, tokenizer, inputs)
     said, rows = output_tokens(extractor, learned, chosen, k=20), []
     for factor in chosen:
         active = codes[:, [factor]].toarray()[:, 0]
@@ -167,22 +170,29 @@ def steering(arguments, texts, held_out):
             "difference of means": X[fires].mean(axis=0) - X[~fires].mean(axis=0),
             "random direction": drawn,
         }
-        tokens = said.loc[(said["factor"] == factor) & (said["end"] == "top"), "token"]
-        concept = {tokenizer.convert_tokens_to_ids(token) for token in tokenizer.tokenize("".join(tokens))}
-        plain = continued(model, tokenizer, inputs)
-        rows.append({"factor": factor, "steered by": "nothing"} | judged(model, plain, inputs, concept))
+        strongest = np.argsort(-active)[:20]
+        concept = {
+            "its words": {int(number) for number in acts.provenance["token_id"].to_numpy()[strongest]},
+            "speaks for": set(said.loc[(said["factor"] == factor) & (said["end"] == "top"), "token"]),
+        }
+        words = " ".join(sorted({acts.tokens()[row].strip().lower() for row in strongest})[:4])
+        rows.append({"factor": factor, "words": words, "steered by": "nothing"})
+        rows[-1] |= judged(model, tokenizer, plain, inputs, concept)
         for name, direction in directions.items():
-            added = torch.as_tensor(strength * direction / np.linalg.norm(direction), dtype=torch.float32)
-            with hooked(model, {Place("block_output", layer): lambda states, added=added: states + added}):
-                ids = continued(model, tokenizer, inputs)
-            rows.append({"factor": factor, "steered by": name} | judged(model, ids, inputs, concept))
+            with intervene(extractor, Constant(X[0], direction), steer={0: strength}) as steered:
+                ids = continued(steered, tokenizer, inputs)
+            rows.append({"factor": factor, "words": words, "steered by": name})
+            rows[-1] |= judged(model, tokenizer, ids, inputs, concept)
+            print(rows[-1], repr(tokenizer.decode(ids[0])), flush=True)
     table = pd.DataFrame(rows)
-    print(table.to_string())
-    print_table("Steered by", table.groupby("steered by", sort=False)[["concept", "loss"]].mean().reset_index(), 3)
-    by_name = table.pivot(index="factor", columns="steered by", values="concept")
-    for name in ("nothing", "difference of means", "random direction"):
-        wins = int((by_name["factor"] > by_name[name]).sum())
-        print(f"The concept is more frequent than by {name} for {wins} of {len(by_name)} factors")
+    print_table("Ten factors, turned up", table, decimals=3)
+    measures = ["its words", "speaks for", "loss"]
+    print_table("On average", table.groupby("steered by", sort=False)[measures].mean().reset_index(), decimals=3)
+    for measure in measures[:2]:
+        by_name = table.pivot(index="factor", columns="steered by", values=measure)
+        for name in ("nothing", "difference of means", "random direction"):
+            wins = int((by_name["factor"] > by_name[name]).sum())
+            print(f"{measure}: more than by {name} for {wins} of {len(by_name)} factors")
 
 
 def factors_with_a_concept(codes, tokens, n):
@@ -203,15 +213,20 @@ def continued(model, tokenizer, inputs):
     return model.generate(**inputs, max_new_tokens=20, do_sample=False, pad_token_id=tokenizer.pad_token_id)
 
 
-def judged(model, ids, inputs, concept):
-    """Return the share of new tokens that are of the concept, and the loss that the model as it is finds in them."""
+def judged(model, tokenizer, ids, inputs, concept):
+    """Return the shares of new tokens that are of the concept, and the loss that the model as it is finds in them."""
     n_given = inputs["input_ids"].shape[1]
     mask = torch.cat([inputs["attention_mask"], torch.ones_like(ids[:, n_given:])], dim=1)
     with torch.no_grad():
         logits = model(input_ids=ids, attention_mask=mask).logits[:, n_given - 1 : -1]
     new = ids[:, n_given:]
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), new.flatten())
-    return {"concept": float(np.isin(new.numpy(), list(concept)).mean()), "loss": float(loss)}
+    tokens = new.flatten().tolist()
+    shares = {
+        "its words": np.mean([token in concept["its words"] for token in tokens]),
+        "speaks for": np.mean([tokenizer.decode([token]) in concept["speaks for"] for token in tokens]),
+    }
+    return {name: float(share) for name, share in shares.items()} | {"loss": float(loss)}
 
 
 def attribution(arguments, texts, held_out):
