@@ -83,8 +83,9 @@ class Paired:
     def __getitem__(self, rows) -> np.ndarray:
         return np.hstack([np.asarray(self.X[rows]), np.asarray(self.Y[rows])])
 
+    @property
     def fingerprint(self) -> str:
-        """Tell these rows from others."""
+        """Digest that identifies the rows."""
         return fingerprint([self.X, self.Y])
 
 

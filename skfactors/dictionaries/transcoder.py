@@ -375,6 +375,8 @@ class Transcoder(PredictorMixin, SparseAutoencoder):
             raise ValueError(
                 f"Y has {Y.shape[1]} features, and {len(self.intercept_)} were predicted before: fit anew."
             )
+        if not reset and self.skip != ("skip" in self._learner_state):
+            raise ValueError(f"skip={self.skip} is not what was learned before: fit anew.")
         self._n_outputs = Y.shape[1]
         return paired(X, Y), weight
 

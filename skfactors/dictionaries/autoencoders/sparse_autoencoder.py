@@ -619,7 +619,9 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         if types not in ({"float32"}, {"float64"}):
             return f"its arrays are of {' and '.join(sorted(types))}"
         state, n_components = _state_among(arrays), len(arrays["components_"])
-        if state and len(state) < sum(name.startswith("state.") for name in self._listed("_fitted_arrays")):
+        # A skip is gone on from where there is one.
+        listed = (name for name in self._listed("_fitted_arrays") if "skip" not in name or "skip_" in arrays)
+        if state and len(state) < sum(name.startswith("state.") for name in listed):
             return "it lacks some of the arrays that it goes on from"
         if state and not (
             (state["scale"] > 0).all()
