@@ -710,6 +710,7 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
                 targets,
                 weight,
                 n_components,
+                standardizer.n_outputs,
                 activation,
                 self.group_sizes is not None,
                 schedule.device,

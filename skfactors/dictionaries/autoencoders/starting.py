@@ -88,6 +88,11 @@ class Standardizer:
         standardize(rows, self.mean, self.by_column, standardized)
         return standardized
 
+    @property
+    def n_outputs(self) -> int:
+        """How many columns are to be predicted."""
+        return self.widths[-1] if self.predicts else len(self.mean)
+
     def parted(self, rows):
         """Part rows, an array or a tensor, into what is read and what is to be predicted, both of one width."""
         if not self.predicts:
@@ -138,6 +143,7 @@ def begin_from(
     targets: np.ndarray,
     weight: np.ndarray,
     n_components: int,
+    n_outputs: int,
     activation,
     by_use: bool,
     device: str,
@@ -154,6 +160,8 @@ def begin_from(
         Rows, centred and scaled: what is read, and what is to be predicted. The same, but for a transcoder.
     weight : ndarray of shape (n_rows,)
     n_components : int
+    n_outputs : int
+        Columns of `targets` before they were filled up to the width of `inputs`.
     activation : Activation
     by_use : bool
         Whether components come in the order of how much they are used.
@@ -181,7 +189,8 @@ def begin_from(
     if named:
         components = learned_components(targets, weight, n_components, for_components, processes, random_state)
     else:
-        components = unit_rows(given_components(dict_init, shape))
+        given = unit_rows(given_components(dict_init, (n_components, n_outputs)))
+        components = np.pad(given, ((0, 0), (0, shape[1] - n_outputs)))
     codes = exact_codes(targets, components, for_encoder)
     listened_for = components if inputs is targets else None
     encoder, bias, use = regressed_encoder(inputs, weight, listened_for, codes, device)

@@ -349,7 +349,8 @@ def test_circuit_tracers_threshold_lets_negative_codes_through_where_it_is_negat
     codes = np.where(Z > threshold, Z, 0)
     assert (codes < 0).any() == (lowest < 0)
     rows = codes @ tensors["W_dec"] + tensors["b_dec"]
-    assert_codes(load_dictionary(tmp_path, layer=0), codes, rows, PretrainedTranscoder)
+    kind = PretrainedTranscoder if lowest < 0 else Transcoder
+    assert_codes(load_dictionary(tmp_path, layer=0), codes, rows, kind)
 
 
 def test_transcoders_that_lie_elsewhere_are_named(tmp_path):
