@@ -6,11 +6,13 @@ from skfactors._version import __version__
 _HOMES = {
     "ActivationStore": "skfactors.extraction",
     "Activations": "skfactors.extraction",
+    "Crosscoder": "skfactors.dictionaries",
     "DocumentFactors": "skfactors.compose",
     "FactorModel": "skfactors.dictionaries",
     "FactorReport": "skfactors.reports",
     "SparseAutoencoder": "skfactors.dictionaries",
     "SparseDictionary": "skfactors.dictionaries",
+    "Transcoder": "skfactors.dictionaries",
     "TransformerFeatureExtractor": "skfactors.extraction",
     "load_dictionary": "skfactors.dictionaries",
 }

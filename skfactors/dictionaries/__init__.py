@@ -4,6 +4,7 @@ from skfactors._lazy import attach
 
 _HOMES = {
     "ACTIVATIONS": "skfactors.dictionaries.autoencoders.activations",
+    "Crosscoder": "skfactors.dictionaries.crosscoder",
     "FORMATS": "skfactors.dictionaries.formats",
     "FactorModel": "skfactors.dictionaries.base",
     "PretrainedDictionary": "skfactors.dictionaries.pretrained",
@@ -11,6 +12,7 @@ _HOMES = {
     "SOLVERS": "skfactors.dictionaries.sparse_coding.solvers",
     "SparseAutoencoder": "skfactors.dictionaries.autoencoders.sparse_autoencoder",
     "SparseDictionary": "skfactors.dictionaries.sparse_coding.sparse_dictionary",
+    "Transcoder": "skfactors.dictionaries.transcoder",
     "UPDATES": "skfactors.dictionaries.sparse_coding.updates",
     "as_factor_model": "skfactors.dictionaries.adapters",
     "check_l0": "skfactors.dictionaries.checks",

@@ -24,16 +24,27 @@ from skfactors.records import ANY, damaged, mismatch
 
 # Where the classes are that a saved folder can name. Others are found once they are imported.
 MODELS = {
+    "Crosscoder": "skfactors.dictionaries.crosscoder",
     "PretrainedDictionary": "skfactors.dictionaries.pretrained",
     "PretrainedTranscoder": "skfactors.dictionaries.pretrained",
     "SparseAutoencoder": "skfactors.dictionaries.autoencoders.sparse_autoencoder",
     "SparseDictionary": "skfactors.dictionaries.sparse_coding.sparse_dictionary",
+    "Transcoder": "skfactors.dictionaries.transcoder",
 }
 _ROWS_AT_A_TIME = 16_384
 # What the files of another tool say about where they are from.
 SOURCE = {"format?": str, "l0?": float, ...: ANY}
 # Fitted attributes that tell of the fit, and decide no code.
-_OF_THE_FIT = {"device_", "feature_names_in_", "history_", "n_features_in_", "n_iter_", "n_steps_", "source_"}
+_OF_THE_FIT = {
+    "device_",
+    "feature_names_in_",
+    "history_",
+    "n_features_in_",
+    "n_iter_",
+    "n_steps_",
+    "source_",
+    "specificity_",
+}
 
 
 class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import scipy.sparse
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_array, validate_data
 
 from skfactors.codes import LARGEST, require_squares
 from skfactors.learning.batches import check_finite, is_streamed, slices
@@ -50,11 +50,43 @@ def check_rows(estimator, X, *, reset: bool, largest: float = LARGEST["float64"]
     return X
 
 
+def check_targets(Y, largest: float) -> np.ndarray:
+    """
+    Check rows that are to be predicted.
+
+    Parameters
+    ----------
+    Y : array-like, Tensor or ActivationStore of shape (n_rows, n_outputs) or (n_rows,)
+        A store stays one.
+    largest : float
+        The largest value that is allowed.
+
+    Returns
+    -------
+    Y : ndarray of shape (n_rows, n_outputs), or ActivationStore
+
+    Raises
+    ------
+    ValueError
+        If there are none, the shape is wrong, or values are NaN, infinite or too large to be squared.
+    """
+    if Y is None:
+        raise ValueError("requires y to be passed, but the target y is None: give the rows that are to be predicted.")
+    if is_streamed(Y):
+        return _sound(Y, "Y")
+    if hasattr(Y, "detach"):
+        Y = as_numbers(Y)
+    Y = check_array(Y, dtype=_DTYPES, ensure_all_finite=False, ensure_2d=False, input_name="Y")
+    Y = Y[:, None] if Y.ndim == 1 else Y
+    check_values(Y, "Y", largest)
+    return Y
+
+
 def check_values(X: np.ndarray, name: str, largest: float) -> None:
     """Refuse values that are NaN, infinite or too large to be squared; rows are read once, a batch at a time."""
     if X.dtype == np.float16:
         # None is too large.
-        return check_finite(X)
+        return check_finite(X, name)
     is_known_finite = False
     for rows in slices(len(X), _ROWS_CHECKED_AT_A_TIME):
         values = X[rows].ravel()
@@ -62,7 +94,7 @@ def check_values(X: np.ndarray, name: str, largest: float) -> None:
         if float(np.vdot(values, values)) <= largest**2:
             continue
         if not is_known_finite:
-            check_finite(X)
+            check_finite(X, name)
             is_known_finite = True
         require_squares(X[rows], name, largest, rows.start)
 
@@ -70,11 +102,15 @@ def check_values(X: np.ndarray, name: str, largest: float) -> None:
 def _check_store(estimator, store, *, reset: bool):
     # Of a store scikit-learn's own check sees a row, which is enough for its width.
     validate_data(estimator, np.zeros((1, store.shape[1])), reset=reset)
+    return _sound(store, "X")
+
+
+def _sound(store, name: str):
     if len(store) == 0:
         raise ValueError("the store holds no rows: its texts gave no tokens.")
     if store.n_nonfinite:
         raise ValueError(
-            f"Input X contains NaN or infinity: {store.n_nonfinite} values of the store. Half precision overflows "
+            f"Input {name} contains NaN or infinity: {store.n_nonfinite} values of the store. Half precision overflows "
             'where float32 does not: extract again, to another folder, with dtype="float32".'
         )
     return store

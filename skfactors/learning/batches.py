@@ -143,7 +143,7 @@ def is_streamed(X) -> bool:
     return hasattr(X, "iter_shuffled")
 
 
-def check_finite(X: np.ndarray) -> None:
+def check_finite(X: np.ndarray, name: str = "X") -> None:
     """
     Refuse NaN and infinite values.
 
@@ -162,8 +162,8 @@ def check_finite(X: np.ndarray) -> None:
         bad_rows.extend(rows.start + np.flatnonzero(bad.any(axis=1)))
     if n_values:
         raise ValueError(
-            f"Input X contains NaN or infinity: {n_values} values in {len(bad_rows)} rows, first row {bad_rows[0]}. "
-            "Drop these rows, or look into where they come from (half precision overflows, for one)."
+            f"Input {name} contains NaN or infinity: {n_values} values in {len(bad_rows)} rows, first row "
+            f"{bad_rows[0]}. Drop these rows, or look into where they come from (half precision overflows, for one)."
         )
 
 

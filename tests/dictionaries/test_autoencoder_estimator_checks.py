@@ -2,13 +2,14 @@
 
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skfactors import SparseAutoencoder
+from skfactors import Crosscoder, SparseAutoencoder, Transcoder
 from skfactors.dictionaries import ACTIVATIONS
 
 
 @parametrize_with_checks(
     [SparseAutoencoder(activation=activation) for activation in ACTIVATIONS]
     + [SparseAutoencoder(dict_init="random", sparse_output=False)]
+    + [Crosscoder(n_sites=1), Transcoder(), Transcoder(skip=True, jacobian_penalty=0.1, dict_init="random")]
 )
-def test_sparse_autoencoder_passes_every_check_of_scikit_learn(estimator, check):
+def test_autoencoders_pass_every_check_of_scikit_learn(estimator, check):
     check(estimator)

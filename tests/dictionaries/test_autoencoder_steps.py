@@ -13,6 +13,7 @@ from skfactors.dictionaries.autoencoders.weights import Weights
 from skfactors.learning.processes import OneProcess
 
 N_ROWS, N_COMPONENTS, N_FEATURES, K, PENALTY, AUXK = 300, 40, 12, 5, 0.3, 0.5
+N_OUTPUTS, JACOBIAN_PENALTY = 9, 0.2
 GROUPS = {"one group": [N_COMPONENTS], "nested groups": [8, 20, N_COMPONENTS]}
 AS_IT_IS = Standardizer(np.zeros(N_FEATURES), 1.0)
 SILENT = {"nobody silent": [], "some silent": [3, 11, 30, 31, 37]}
@@ -182,8 +183,82 @@ def test_directions_for_silent_factors_explain_what_is_left_together_and_not_the
     engine, *_ = engine_of("sparse", "topk", [N_COMPONENTS])
     step = AutoencoderStep(engine, AS_IT_IS, (rows, np.ones(200)), Pace(1e-3, 0, None), 0.0, False, AUXK, OneProcess())
     outcome = Outcome(0.0, 0.0, 0, 0.0, 0.0, np.zeros(N_FEATURES), np.zeros(N_COMPONENTS, bool), rows, -left)
-    directions, lengths = step._unexplained(outcome, 6)
+    heard, directions, lengths = step._unexplained(outcome, 6)
+    np.testing.assert_array_equal(heard, directions)
     assert 4 <= len(directions) <= 6
     np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1)
     assert abs(directions @ directions.T - np.eye(len(directions))).max() < 0.6
     assert (lengths > 0).all()
+
+
+def transcoder_problem(name):
+    """A problem whose rows are 12 features to read and 9 to predict, and a skip between them."""
+    activation, weights, X, weight = problem(name)
+    rng = np.random.default_rng(1)
+    # Beyond the features that are predicted, components have nothing.
+    weights.factors[1, :, N_OUTPUTS:] = weights.intercept[N_OUTPUTS:] = 0
+    weights.factors[1] /= np.linalg.norm(weights.factors[1], axis=1, keepdims=True)
+    skip = np.zeros((N_FEATURES, N_FEATURES))
+    skip[:N_OUTPUTS] = 0.3 * rng.standard_normal((N_OUTPUTS, N_FEATURES))
+    start = Weights.begin(*weights.factors, weights.parameters, np.float64, skip)
+    start.intercept[:] = weights.intercept
+    return activation, start, X, rng.standard_normal((N_ROWS, N_OUTPUTS)), weight
+
+
+def slow_transcoder_gradients(name, weights, X, Y, weight, group_ends):
+    """Gradients, with the derivatives of each row's prediction by the row itself made by autograd, row by row."""
+    tensors = (weights.factors, weights.parameters, weights.intercept, weights.skip)
+    factors, parameters, intercept, skip = (torch.tensor(array, requires_grad=True) for array in tensors)
+    X, Y, weight = (torch.tensor(array) for array in (X, np.pad(Y, ((0, 0), (0, N_FEATURES - N_OUTPUTS))), weight))
+
+    def codes_of(x):
+        return slow_codes(name, x @ factors[0].T + parameters[0], parameters)
+
+    def predicted(x, active):
+        """Predict a row, whose active factors stay those."""
+        z = x @ factors[0].T + parameters[0]
+        if name == "gated":
+            z = parameters[1].exp() * (z - parameters[0]) + parameters[2]
+        return (active * z) @ factors[1] + x @ skip.T
+
+    codes, penalties, second = codes_of(X)
+    loss = PENALTY * (weight @ penalties)
+    for end in group_ends:
+        residual = Y - (codes[:, :end] @ factors[1, :end] + intercept + X @ skip.T)
+        loss = loss + weight @ residual.square().sum(1) / 2 / len(group_ends)
+        if second is not None:
+            of_second = (second[:, :end] @ factors[1, :end].detach()) + intercept.detach() + X @ skip.detach().T
+            loss = loss + weight @ (Y - of_second).square().sum(1) / 2 / len(group_ends)
+    for x, code, share in zip(X, codes.detach(), weight, strict=True):
+        jacobian = torch.autograd.functional.jacobian(
+            lambda row, active=(code != 0).double(): predicted(row, active), x, create_graph=True
+        )
+        loss = loss + share * JACOBIAN_PENALTY * jacobian.square().sum() / 2
+    wanted = (factors, parameters, intercept, skip)
+    gradients = [gradient.numpy() for gradient in torch.autograd.grad(loss, wanted)]
+    along = np.einsum("ij,ij->i", gradients[0][1], weights.factors[1])
+    gradients[0][1] -= along[:, None] * weights.factors[1]
+    return gradients
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_a_step_of_a_transcoder_follows_the_gradient_of_its_loss_and_derivatives(name):
+    activation, weights, X, Y, weight = transcoder_problem(name)
+    groups = GROUPS["nested groups"]
+    expected = slow_transcoder_gradients(name, weights, X, Y, weight, groups)
+    as_it_is = Standardizer(np.zeros(N_FEATURES + N_OUTPUTS), np.ones(2), (N_FEATURES, N_OUTPUTS), predicts=True)
+    for kind in ("sparse", "dense"):
+        of = (transcoder_problem(name)[1], activation, np.array(groups), OneProcess())
+        engine = (
+            SparseEngine(*of, JACOBIAN_PENALTY)
+            if kind == "sparse"
+            else DenseEngine(*of, "cpu", jacobian_penalty=JACOBIAN_PENALTY)
+        )
+        outcome = engine.learn(np.hstack([X, Y]), as_it_is, weight, 1e-3, PENALTY, np.array([], np.int64), AUXK)
+        after = engine.weights.arrays()
+        moments = ("factor_moments", "parameter_moments", "intercept_moments", "skip_moments")
+        for found, wanted in zip(moments, expected, strict=True):
+            np.testing.assert_allclose(after[found][0] * 10, wanted, atol=1e-10)
+        assert outcome.squares == pytest.approx((Y**2).sum())
+        # What is beyond the features that are predicted stays as it is.
+        assert not after["factors"][1, :, N_OUTPUTS:].any() and not after["skip"][N_OUTPUTS:].any()

@@ -14,7 +14,7 @@ def standardize(X, mean, scale, standardized):
     for row in range(len(X)):
         x, target = X[row], standardized[row]
         for j in range(len(mean)):
-            target[j] = (x[j] - mean[j]) * scale
+            target[j] = (x[j] - mean[j]) * scale[j]
 
 
 @compiled

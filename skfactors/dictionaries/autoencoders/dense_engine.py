@@ -27,9 +27,20 @@ class DenseEngine:
     device : str
     half : bool
         Whether matrices are multiplied in bfloat16.
+    jacobian_penalty : float, default=0.0
     """
 
-    def __init__(self, weights: Weights, activation: Activation, group_ends, processes: Processes, device, half=False):
+    def __init__(
+        self,
+        weights: Weights,
+        activation: Activation,
+        group_ends,
+        processes: Processes,
+        device,
+        half=False,
+        jacobian_penalty=0.0,
+    ):
+        self.jacobian_penalty = jacobian_penalty
         self.weights, self.activation, self.group_ends = weights.on(device), activation, group_ends.tolist()
         self.processes, self._device, self._half = processes, device, half
         # Apple's GPUs have no double precision.
@@ -39,16 +50,30 @@ class DenseEngine:
     def learn(self, X, standardizer, weight, rate: float, penalty: float, silent: np.ndarray, auxk: float) -> Outcome:
         """Take a step."""
         weights = self.weights
-        X, weight, mean = (self._sent(array).to(self._exact) for array in (X, weight, standardizer.mean))
+        arrays = (X, weight, standardizer.mean, standardizer.by_column)
+        X, exact_weight, mean, scale = (self._sent(array).to(self._exact) for array in arrays)
         silent = self._sent(silent)
-        exact = (X - mean) * standardizer.scale
-        X, exact_weight, weight = exact.to(weights.factors.dtype), weight, weight.to(weights.factors.dtype)
-        leaves = [
-            tensor.detach().requires_grad_() for tensor in (weights.factors, weights.parameters, weights.intercept)
-        ]
+        X, exact = standardizer.parted((X - mean) * scale)
+        X, Y, weight = (tensor.to(weights.factors.dtype) for tensor in (X, exact, exact_weight))
+        learned = [weights.factors, weights.parameters, weights.intercept]
+        learned += [] if weights.skip is None else [weights.skip]
+        leaves = [tensor.detach().requires_grad_() for tensor in learned]
+        factors, parameters, intercept, *skip = leaves
         with torch.enable_grad(), torch.autocast(X.device.type, torch.bfloat16, enabled=self._half):
             total, codes, entries, residual = loss(
-                X, weight, *leaves, self.activation, self.group_ends, penalty, silent, auxk
+                X,
+                Y,
+                weight,
+                factors,
+                parameters,
+                intercept,
+                skip[0] if skip else None,
+                self.activation,
+                self.group_ends,
+                penalty,
+                self.jacobian_penalty,
+                silent,
+                auxk,
             )
             gradients = torch.autograd.grad(total, leaves, materialize_grads=True)
         codes = codes.detach()
@@ -56,11 +81,11 @@ class DenseEngine:
         fired, touched = (self.processes.sum_(mask.any(0).to(X.dtype)) > 0 for mask in (is_code, entries))
         for gradient in gradients:
             self.processes.sum_(gradient)
-        self._update(*gradients, touched, rate)
+        self._update(touched, rate, *gradients)
         losses = residual.to(self._exact).square().sum(1)
         sums = [losses @ exact_weight / 2, losses.sum(), is_code.sum(), codes.abs().sum(), exact.square().sum()]
         seen = torch.cat([torch.stack([value.to(self._exact) for value in sums]), exact.sum(0), fired.to(self._exact)])
-        of_rows, of_features, fired = np.split(seen.cpu().numpy(), [len(sums), len(sums) + X.shape[1]])
+        of_rows, of_features, fired = np.split(seen.cpu().numpy(), [len(sums), len(sums) + Y.shape[1]])
         return Outcome(*of_rows, of_features, fired > 0, X, residual)
 
     def _sent(self, array) -> torch.Tensor:
@@ -72,7 +97,7 @@ class DenseEngine:
         return tensor.pin_memory().to(self._device, non_blocking=True)
 
     @torch.no_grad()
-    def _update(self, by_factors, by_parameters, by_intercept, touched, rate):
+    def _update(self, touched, rate, by_factors, by_parameters, by_intercept, by_skip=None):
         weights = self.weights
         weights.n_updates += touched
         weights.n_steps += 1
@@ -82,6 +107,8 @@ class DenseEngine:
         _adam_of_some(by_parameters, weights.parameters, weights.parameter_moments, counts, rate)
         n_steps = weights.n_steps.to(by_intercept)
         adam(weights.intercept, by_intercept, weights.intercept_moments, n_steps, rate)
+        if by_skip is not None:
+            adam(weights.skip, by_skip, weights.skip_moments, n_steps, rate)
 
 
 def _load_fused_update(device):

@@ -180,3 +180,26 @@ class AutoencoderModule(EncoderModule):
         """Return what rows are reconstructed as."""
         _, shift, scale = self.scale(X)
         return self.decode(self.encode(X)) * scale + shift
+
+
+class TranscoderModule(AutoencoderModule):
+    """
+    A transcoder as a torch module, with gradients to rows and weights.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    components : ndarray of shape (n_components, n_outputs)
+    intercept : ndarray of shape (n_outputs,)
+    skip : ndarray of shape (n_outputs, n_features), or None
+    device : str
+    """
+
+    def __init__(self, encoder: Encoder, components: np.ndarray, intercept: np.ndarray, skip, device: str):
+        super().__init__(encoder, components, intercept, device)
+        self.skip = None if skip is None else torch.nn.Parameter(torch.tensor(skip, device=device))
+
+    def forward(self, X: torch.Tensor) -> torch.Tensor:
+        """Return what is predicted from rows."""
+        predicted = self.decode(self.encode(X))
+        return predicted if self.skip is None else predicted + X.to(self.skip) @ self.skip.T

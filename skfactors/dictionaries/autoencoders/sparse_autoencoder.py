@@ -41,7 +41,7 @@ from skfactors.dictionaries.base import SOURCE, FactorModel
 from skfactors.dictionaries.rows import batches_of, check_rows, check_weight
 from skfactors.dictionaries.sparse_coding.sparse_dictionary import random_state_of_its_own
 from skfactors.dictionaries.sparse_coding.step import raise_overflow
-from skfactors.learning.batches import merge_repeats, rows_of
+from skfactors.learning.batches import is_streamed, merge_repeats, rows_of
 from skfactors.learning.callbacks import CallbackSupportMixin, watcher_of
 from skfactors.learning.loop import Schedule, learn
 from skfactors.learning.processes import OneProcess
@@ -367,16 +367,16 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         SparseAutoencoder
         """
         components, encoder = (np.array(array, np.float32, order="C") for array in (components, encoder))
-        n_components, n_features = components.shape
+        n_components, n_outputs = components.shape
         model = cls(n_components, activation=activation, **parameters)
         model.components_, model.encoder_ = components, encoder
-        model.intercept_ = _vector(intercept, n_features)
+        model.intercept_ = _vector(intercept, n_outputs)
         model.encoder_intercept_ = _vector(encoder_intercept, n_components)
         model.selection_ = selection or ACTIVATIONS[activation].selection
         model.scaling_ = scaling
         if model.selection_ == "above":
             model.threshold_ = _vector(threshold, n_components)
-        model.history_, model.n_iter_, model.n_features_in_ = [], 0, n_features
+        model.history_, model.n_iter_, model.n_features_in_ = [], 0, encoder.shape[1]
         return model
 
     @classmethod
@@ -428,16 +428,16 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         model.n_nonzero_coefs = n_nonzero_coefs or max(1, round(float(np.diff(codes.indptr) @ weight / weight.sum())))
         model._validate_params()
         activation_ = model._activation(n_components)
-        standardizer = Standardizer.of(drawn, weight, scaled=model.normalize == "rms")
-        lengths = np.linalg.norm(dictionary.components_, axis=1)
-        components = unit_rows(dictionary.components_.astype(np.float64))
-        codes.data = codes.data * lengths[codes.indices] * standardizer.scale
+        standardizer = Standardizer.of(drawn, weight, scaled=model.normalize == "rms", **model._blocks())
+        components = dictionary.components_ * standardizer.by_column
+        codes.data = codes.data * np.linalg.norm(components, axis=1)[codes.indices]
+        components = unit_rows(components)
         device, group_ends = resolve_device(model.device), ends_of_groups(model.group_sizes, n_components)
         start = regressed_encoder(standardizer.apply(drawn, np.float64), weight, components, codes, device)[:2]
         encoder, bias = (np.ascontiguousarray(array, model._precision()) for array in start)
         components = components.astype(model._precision())
         step = model._step(
-            (encoder, components, bias),
+            (encoder, components, bias, None),
             standardizer,
             drawn,
             weight,
@@ -448,7 +448,7 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
             None,
         )
         state = step.state()
-        state["intercept"][:] = (dictionary.intercept_ - standardizer.mean) * standardizer.scale
+        state["intercept"][:] = (dictionary.intercept_ - standardizer.mean) * standardizer.by_column
         step.restore({}, state)
         model._take(step, device)
         model.history_, model.n_iter_, model._random_state = [], 0, random_state
@@ -482,12 +482,7 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         RuntimeError
             If one of several processes was lost.
         """
-        going_on = self.warm_start and hasattr(self, "_learner_state")
-        X = check_rows(self, X, reset=not going_on, largest=LARGEST[self._precision().__name__])
-        weight = check_weight(sample_weight, X)
-        if self.n_components is not None and self.n_components > len(X):
-            raise ValueError(f"n_components={self.n_components} is more than the {len(X)} rows of X: give more rows.")
-        return self._learn(X, weight, random_state_of_its_own(self.random_state), going_on, self._schedule(), True)
+        return self._fit(X, y, sample_weight)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, sample_weight=None):
@@ -508,12 +503,7 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         self : SparseAutoencoder
             The autoencoder, fitted to all rows that it was given so far.
         """
-        going_on = hasattr(self, "_learner_state")
-        X = check_rows(self, X, reset=not going_on, largest=LARGEST[self._precision().__name__])
-        weight = check_weight(sample_weight, X)
-        random_state = self._random_state if going_on else random_state_of_its_own(self.random_state)
-        schedule = self._schedule(max_iter=1, checkpoint_dir=None, early_stopping=False)
-        return self._learn(X, weight, random_state, going_on, schedule, False)
+        return self._partial_fit(X, y, sample_weight)
 
     def transform(self, X):
         """
@@ -629,10 +619,12 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         if types not in ({"float32"}, {"float64"}):
             return f"its arrays are of {' and '.join(sorted(types))}"
         state, n_components = _state_among(arrays), len(arrays["components_"])
-        if state and len(state) < sum(name.startswith("state.") for name in SparseAutoencoder._fitted_arrays):
+        # A skip is gone on from where there is one.
+        listed = (name for name in self._listed("_fitted_arrays") if "skip" not in name or "skip_" in arrays)
+        if state and len(state) < sum(name.startswith("state.") for name in listed):
             return "it lacks some of the arrays that it goes on from"
         if state and not (
-            state["scale"] > 0
+            (state["scale"] > 0).all()
             and all((state[name] >= 0).all() for name in ("idle_weight", "penalty"))
             and all((state[f"{name}_moments"][1] >= 0).all() for name in ("factor", "parameter", "intercept"))
         ):
@@ -645,8 +637,29 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         if state:
             self._learner_state, self._random_state = state, random_state_of_its_own(self.random_state)
 
+    def _fit(self, X, y, sample_weight):
+        going_on = self.warm_start and hasattr(self, "_learner_state")
+        rows, weight = self._checked(X, y, sample_weight, reset=not going_on)
+        if self.n_components is not None and self.n_components > len(rows):
+            raise ValueError(f"n_components={self.n_components} is more than the {len(X)} rows of X: give more rows.")
+        return self._learn(rows, weight, random_state_of_its_own(self.random_state), going_on, self._schedule(), True)
+
+    def _partial_fit(self, X, y, sample_weight):
+        going_on = hasattr(self, "_learner_state")
+        rows, weight = self._checked(X, y, sample_weight, reset=not going_on)
+        random_state = self._random_state if going_on else random_state_of_its_own(self.random_state)
+        schedule = self._schedule(max_iter=1, checkpoint_dir=None, early_stopping=False)
+        return self._learn(rows, weight, random_state, going_on, schedule, False)
+
+    def _checked(self, X, y, sample_weight, *, reset):
+        """Return the rows to learn from, and their weights."""
+        X = check_rows(self, X, reset=reset, largest=LARGEST[self._precision().__name__])
+        return X, check_weight(sample_weight, X)
+
     def _learn(self, X, weight, random_state, going_on, schedule, has_end):
-        shape = (self.n_components or X.shape[1], X.shape[1])
+        widths = self._blocks()
+        width = max(widths["widths"]) if widths.get("predicts") else X.shape[1]
+        shape = (self.n_components or self.n_features_in_, width)
         group_ends = ends_of_groups(self.group_sizes, shape[0])
         activation = self._activation(shape[0])
         if going_on and self._learner_state["factors"].shape[1:] != shape:
@@ -655,7 +668,7 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
             raise ValueError(f"activation={self.activation!r} has other parameters than were learned before: fit anew.")
         parameters = {name: value for name, value in self.get_params().items() if name not in _NO_EFFECT_ON_FIT}
         measured = None
-        if has_end and isinstance(X, np.ndarray):
+        if has_end and not is_streamed(X):
             weight, measured = set_apart(X, weight)
         begin = partial(self._begin, going_on, activation, group_ends, schedule, has_end, measured)
         step, standing = learn(
@@ -681,23 +694,30 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         drawn, weight = merge_repeats(*rows.draw(sample_size(n_components), random_state))
         if going_on:
             state = self._learner_state
-            standardizer = Standardizer(state["mean"], float(state["scale"]))
+            standardizer = Standardizer(state["mean"], state["scale"], **self._blocks())
             start = Weights.like(state, self._precision())
         else:
-            standardizer = Standardizer.of(drawn, weight, scaled=self.normalize == "rms")
-            sample = standardizer.apply(drawn, self._precision()), weight
+            standardizer = Standardizer.of(drawn, weight, scaled=self.normalize == "rms", **self._blocks())
+            inputs, targets = standardizer.parted(standardizer.apply(drawn, self._precision()))
+            skip = self._skip_to_start_from(inputs, targets, weight)
+            if skip is not None:
+                targets = targets - inputs @ skip.T
             # What a checkpoint holds takes the place of it.
             ask = "random" if methods is not None else self.dict_init
             start = begin_from(
                 ask,
-                sample,
+                inputs,
+                targets,
+                weight,
                 n_components,
+                standardizer.n_outputs,
                 activation,
                 self.group_sizes is not None,
                 schedule.device,
                 processes,
                 own_state,
             )
+            start = [*start, skip]
         n_batches = -(-len(rows) // schedule.batch_size)
         if schedule.early_stopping:
             n_batches = max(int(n_batches * (1 - schedule.validation_fraction)), 1)
@@ -711,17 +731,21 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
     def _step(self, start, standardizer, drawn, weight, activation, group_ends, device, processes, n_steps):
         """Make what learns, or goes on learning, from what there is to start from."""
         n_components = int(group_ends[-1])
-        sample = first_rows((standardizer.apply(drawn, self._precision()), weight), n_components)
+        inputs, _ = standardizer.parted(standardizer.apply(drawn, self._precision()))
+        sample = first_rows((inputs, weight), n_components)
         penalty = 0.0
         if not isinstance(start, Weights):
-            encoder, components, bias = start
+            encoder, components, bias, skip = start
             cutoff = shift_for(*sample, encoder, bias[None], Activation(activation.n_nonzero_coefs))
-            start = Weights.begin(encoder, components, activation.begin(bias, cutoff), self._precision())
+            start = Weights.begin(encoder, components, activation.begin(bias, cutoff), self._precision(), skip)
             penalty = activation.first_penalty(cutoff)
             if self.alpha is not None:
-                penalty = self.alpha * standardizer.scale**activation.power_of_scale
-        engine = engine_for(device, start, activation, group_ends, processes, half=self.dtype == "bfloat16")
-        rate = _TURN / len(standardizer.mean) ** 0.5 if self.learning_rate == "auto" else self.learning_rate
+                penalty = self.alpha * standardizer.unit**activation.power_of_scale
+        half, jacobian_penalty = self.dtype == "bfloat16", getattr(self, "jacobian_penalty", 0.0)
+        engine = engine_for(
+            device, start, activation, group_ends, processes, half=half, jacobian_penalty=jacobian_penalty
+        )
+        rate = _TURN / start.factors.shape[2] ** 0.5 if self.learning_rate == "auto" else self.learning_rate
         pace = Pace(rate, int(start.n_steps[0]), n_steps)
         return AutoencoderStep(engine, standardizer, sample, pace, penalty, self.alpha is None, self.auxk, processes)
 
@@ -736,6 +760,13 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
             del self.threshold_
         self.selection_, self.scaling_, self.device_ = step.activation.selection, "none", device
         self._learner_state = step.state()
+
+    def _blocks(self) -> dict:
+        """Return the blocks of columns that are scaled each for itself, and whether one is predicted from another."""
+        return {}
+
+    def _skip_to_start_from(self, inputs, targets, weight):
+        """Return the map from what is read to what is to be predicted that learning starts from; None for none."""
 
     def _precision(self):
         return np.float64 if self.dtype == "float64" else np.float32

@@ -37,33 +37,73 @@ _LEAST_ROWS_MEASURED, _ROWS_MEASURED, _VALUES_MEASURED = 512, 4096, 2**24
 @dataclass(frozen=True)
 class Standardizer:
     """
-    How rows are centred and scaled before anything is learned from them.
+    How rows are centred and scaled before anything is learned from them, and what of them is to be predicted.
 
     Attributes
     ----------
     mean : ndarray of shape (n_features,)
-    scale : float
-        With it, rows have a mean squared length of `n_features`.
+    scale : float or ndarray of shape (n_blocks,)
+        With it, rows have a mean squared length of `n_features`. Where columns are in blocks, each block is scaled for
+        itself: to the width of the widest.
+    widths : tuple of int or None
+        Of the blocks; None where all columns are scaled alike.
+    predicts : bool
+        Whether the first of two blocks is what is read, and the second what is to be predicted from it. Else rows are
+        to be predicted from themselves.
     """
 
     mean: np.ndarray
-    scale: float
+    scale: float | np.ndarray
+    widths: tuple[int, ...] | None = None
+    predicts: bool = False
 
     @classmethod
-    def of(cls, rows: np.ndarray, weight: np.ndarray, *, scaled: bool) -> "Standardizer":
+    def of(cls, rows: np.ndarray, weight: np.ndarray, *, scaled: bool, widths=None, predicts=False) -> "Standardizer":
         """Measure some rows."""
         rows = rows.astype(np.float64)
         mean = np.average(rows, axis=0, weights=weight)
-        square = float(np.average(((rows - mean) ** 2).mean(axis=1), weights=weight))
-        return cls(mean, square**-0.5 if scaled and square > 0 else 1.0)
+        blocks = [rows - mean] if widths is None else np.split(rows - mean, np.cumsum(widths)[:-1], axis=1)
+        width = max(block.shape[1] for block in blocks)
+        squares = [float(np.average((block**2).sum(axis=1) / width, weights=weight)) for block in blocks]
+        scale = np.array([square**-0.5 if scaled and square > 0 else 1.0 for square in squares])
+        return cls(mean, float(scale[0]) if widths is None else scale, widths, predicts)
+
+    @property
+    def by_column(self) -> np.ndarray:
+        """The scale of each column."""
+        return np.full(len(self.mean), self.scale) if self.widths is None else np.repeat(self.scale, self.widths)
+
+    @property
+    def unit(self) -> float:
+        """The scale of codes: components are as long for rows as they are, in the mean over blocks, as when scaled."""
+        if self.predicts or self.widths is None:
+            return float(np.ravel(self.scale)[-1])
+        return float(np.mean(self.scale**-2.0) ** -0.5)
 
     def apply(self, rows: np.ndarray, dtype) -> np.ndarray:
         """Return rows centred and scaled."""
         standardized = np.empty(rows.shape, dtype)
         # Compiled code knows neither half precision nor the byte orders of other machines.
         rows = np.ascontiguousarray(rows, np.result_type(rows, np.float32))
-        standardize(rows, self.mean, self.scale, standardized)
+        standardize(rows, self.mean, self.by_column, standardized)
         return standardized
+
+    @property
+    def n_outputs(self) -> int:
+        """How many columns are to be predicted."""
+        return self.widths[-1] if self.predicts else len(self.mean)
+
+    def parted(self, rows):
+        """Part rows, an array or a tensor, into what is read and what is to be predicted, both of one width."""
+        if not self.predicts:
+            return rows, rows
+        n_read, width = self.widths[0], max(self.widths)
+        of_torch = torch.as_tensor(rows)
+        parts = [
+            torch.nn.functional.pad(part, (0, width - part.shape[1])).contiguous()
+            for part in (of_torch[:, :n_read], of_torch[:, n_read:])
+        ]
+        return parts if torch.is_tensor(rows) else [part.numpy() for part in parts]
 
 
 def pursuit_of(n_nonzero_coefs: int, positive: bool, device: str, dtype) -> Coding:
@@ -98,7 +138,17 @@ def penalised(alpha: float, positive: bool, device: str, components: np.ndarray)
 
 
 def begin_from(
-    dict_init, sample, n_components: int, activation, by_use: bool, device: str, processes: Processes, random_state
+    dict_init,
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    weight: np.ndarray,
+    n_components: int,
+    n_outputs: int,
+    activation,
+    by_use: bool,
+    device: str,
+    processes: Processes,
+    random_state,
 ):
     """
     Make what learning starts from.
@@ -106,9 +156,12 @@ def begin_from(
     Parameters
     ----------
     dict_init : "dictionary", "random" or array-like
-    sample : tuple of ndarray
-        Rows, centred and scaled, and their weights.
+    inputs, targets : ndarray of shape (n_rows, n_features)
+        Rows, centred and scaled: what is read, and what is to be predicted. The same, but for a transcoder.
+    weight : ndarray of shape (n_rows,)
     n_components : int
+    n_outputs : int
+        Columns of `targets` before they were filled up to the width of `inputs`.
     activation : Activation
     by_use : bool
         Whether components come in the order of how much they are used.
@@ -122,32 +175,40 @@ def begin_from(
     bias : ndarray of shape (n_components,)
         The same in all processes.
     """
-    rows, weight = sample
-    shape = (n_components, rows.shape[1])
+    shape = (n_components, targets.shape[1])
     named = isinstance(dict_init, str)
     if named and dict_init == "random":
-        components = random_components(shape, random_state).astype(rows.dtype)
-        return components, components, np.zeros(n_components, rows.dtype)
+        components = random_components(shape, targets, random_state)
+        encoder = components if inputs is targets else random_components(shape, inputs, random_state)
+        return encoder, components, np.zeros(n_components, targets.dtype)
     positive = activation.selection != "largest_magnitudes"
     for_components, for_encoder = (
-        pursuit_of(max(activation.n_nonzero_coefs // share, 1), positive, device, rows.dtype)
+        pursuit_of(max(activation.n_nonzero_coefs // share, 1), positive, device, targets.dtype)
         for share in (_SHARE_FOR_COMPONENTS, _SHARE_FOR_ENCODER)
     )
     if named:
-        components = learned_components(rows, weight, n_components, for_components, processes, random_state)
+        components = learned_components(targets, weight, n_components, for_components, processes, random_state)
     else:
-        components = unit_rows(given_components(dict_init, shape))
-    codes = exact_codes(rows, components, for_encoder)
-    encoder, bias, use = regressed_encoder(rows, weight, components, codes, device)
+        given = unit_rows(given_components(dict_init, (n_components, n_outputs)))
+        components = np.pad(given, ((0, 0), (0, shape[1] - n_outputs)))
+    codes = exact_codes(targets, components, for_encoder)
+    listened_for = components if inputs is targets else None
+    encoder, bias, use = regressed_encoder(inputs, weight, listened_for, codes, device)
     if by_use and named:
         # The first groups get what is used most.
         order = np.argsort(-use, kind="stable")
         encoder, components, bias = encoder[order], components[order], bias[order]
-    start = [np.ascontiguousarray(array, rows.dtype) for array in (encoder, components, bias)]
+    start = [np.ascontiguousarray(array, targets.dtype) for array in (encoder, components, bias)]
     return [
-        np.frombuffer(bytearray(processes.share_bytes(array.tobytes())), rows.dtype).reshape(array.shape)
+        np.frombuffer(bytearray(processes.share_bytes(array.tobytes())), targets.dtype).reshape(array.shape)
         for array in start
     ]
+
+
+def regressed_skip(inputs: np.ndarray, targets: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Regress what is to be predicted to what is read, with a ridge: ndarray (n_features, n_features)."""
+    X, Y, share = (torch.from_numpy(array).double() for array in (inputs, targets, weight / weight.sum()))
+    return (((Y * share[:, None]).T @ X) @ _inverse_moment(X, X * share[:, None])).numpy().astype(inputs.dtype)
 
 
 def sample_size(n_components: int) -> int:
@@ -204,10 +265,13 @@ def unit_rows(components: np.ndarray) -> np.ndarray:
     return components / lengths
 
 
-def random_components(shape: tuple[int, int], random_state: np.random.RandomState) -> np.ndarray:
-    """Draw directions."""
+def random_components(shape: tuple[int, int], rows: np.ndarray, random_state: np.random.RandomState) -> np.ndarray:
+    """Draw directions of rows: they have nothing of features that are zero in every one."""
     components = random_state.standard_normal(shape)
-    return components / np.linalg.norm(components, axis=1, keepdims=True)
+    filled = rows.any(axis=0)
+    if filled.any():
+        components *= filled
+    return (components / np.linalg.norm(components, axis=1, keepdims=True)).astype(rows.dtype)
 
 
 def learned_components(
@@ -236,7 +300,7 @@ def exact_codes(rows: np.ndarray, components: np.ndarray, coding: Coding) -> csr
 
 @torch_on_one_thread()
 def regressed_encoder(
-    rows: np.ndarray, weight: np.ndarray, components: np.ndarray, codes: csr_array, device: str
+    rows: np.ndarray, weight: np.ndarray, components: np.ndarray | None, codes: csr_array, device: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     Regress an encoder to the exact codes of rows.
@@ -250,7 +314,8 @@ def regressed_encoder(
     rows : ndarray of shape (n_rows, n_features)
         Of mean zero.
     weight : ndarray of shape (n_rows,)
-    components : ndarray of shape (n_components, n_features)
+    components : ndarray of shape (n_components, n_features), or None
+        What a factor that no row uses listens for; None leaves it to listen for nothing.
     codes : csr_array of shape (n_rows, n_components)
     device : str
 
@@ -273,10 +338,10 @@ def regressed_encoder(
     def regress(factors):
         active = columns[:, factors].tocoo()
         row, column = (torch.from_numpy(index.astype(np.int64)).to(device) for index in (active.row, active.col))
-        codes = torch.from_numpy(active.data.astype(rows.dtype)).to(device)
+        values = torch.from_numpy(active.data.astype(rows.dtype)).to(device)
 
         def fitted(wanted):
-            wanted[row, column] = codes
+            wanted[row, column] = values
             return (wanted.T @ weighted) @ inverse, weight @ wanted
 
         encoder, bias = fitted(X.new_zeros(active.shape))
@@ -290,11 +355,12 @@ def regressed_encoder(
         )
         # Half of what would be right where there are codes: other pre-activations will be kept as well.
         scale = np.sqrt(np.clip(along / np.maximum(square, np.finfo(float).tiny), 1 / _MOST_SCALED, _MOST_SCALED))
-        # A factor that no row uses listens for itself.
-        encoder = np.where(use[:, None] > 0, encoder * scale[:, None], components[factors])
+        # What a factor that no row uses listens for.
+        unused = np.zeros_like(encoder) if components is None else components[factors]
+        encoder = np.where(use[:, None] > 0, encoder * scale[:, None], unused)
         return encoder, np.where(use > 0, bias * scale, 0), use
 
-    tasks = list(slices(len(components), _FACTORS_A_TASK if on_cpu else _FACTORS_ELSEWHERE))
+    tasks = list(slices(codes.shape[1], _FACTORS_A_TASK if on_cpu else _FACTORS_ELSEWHERE))
     parts = in_parallel(regress, tasks) if on_cpu else map(regress, tasks)
     return tuple(np.concatenate(pieces) for pieces in zip(*parts, strict=True))
 

@@ -1,6 +1,6 @@
 """How an autoencoder is learned from minibatches."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -71,7 +71,7 @@ class AutoencoderStep(Step):
     engine : SparseEngine or DenseEngine
     standardizer : Standardizer
     sample : tuple of ndarray
-        Rows, centred and scaled, and their weights: by them the number of codes is made right.
+        Rows that are read, centred and scaled, and their weights: by them the number of codes is made right.
     pace : Pace
     penalty : float
     is_steered : bool
@@ -113,7 +113,7 @@ class AutoencoderStep(Step):
         Returns
         -------
         dict
-            What the step did: `step`, `n_rows`, and over the batch `objective` (weighted mean of ½‖x - x̂‖², of rows as
+            What the step did: `step`, `n_rows`, and over the batch `objective` (weighted mean of ½‖y - ŷ‖², of rows as
             they are scaled), `explained_variance`, `l0`, `n_silent` and `n_reseeded` factors, and `penalty`.
         """
         total = weight.sum()
@@ -155,19 +155,20 @@ class AutoencoderStep(Step):
             return 0
         # Many at once would all answer to the same rows, and together overshoot.
         most = min(len(silent), -(-len(self.idle_weight) // _RESEEDED_AT_ONCE))
-        directions, lengths = self._unexplained(outcome, most)
+        heard, directions, lengths = self._unexplained(outcome, most)
         silent = silent[: len(directions)]
-        self.engine.weights.point(silent, directions, lengths)
+        self.engine.weights.point(silent, heard, directions, lengths)
         self.idle_weight[silent] = 0
         return len(silent)
 
-    def _unexplained(self, outcome: Outcome, n_directions: int) -> tuple[np.ndarray, np.ndarray]:
+    def _unexplained(self, outcome: Outcome, n_directions: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """
-        Find directions of the largest residuals x - x̂, each without what the ones before it explain.
+        Find what encoders and components are to point at, and how long these encoders may be.
 
-        With them comes how long encoders of these directions may be: between what makes the code of its own row as
-        large as what is left of it, and what is best for all rows. Left out are residuals that point away from their
-        row, where others overshoot.
+        Components point at the largest residuals y - ŷ, each without what the ones before it explain, and so do
+        encoders, but those of a transcoder, which point at the rows themselves. Their length is between what makes the
+        code of its own row as large as what is left of it, and what is best for all rows. Left out are residuals that
+        point away from their row, where others overshoot.
         """
         rows, left = torch.as_tensor(outcome.rows), -torch.as_tensor(outcome.residual)
         worst = torch.argsort(left.norm(dim=1), descending=True, stable=True)[: _CANDIDATES * n_directions]
@@ -175,26 +176,29 @@ class AutoencoderStep(Step):
         found = self.processes.gather(found, _CANDIDATES * n_directions).numpy().astype(np.float64)
         left_of, row_of = np.split(found, 2, axis=1)
         smallest = _ROUNDING * torch.finfo(left.dtype).eps * max(np.linalg.norm(left_of, axis=1).max(initial=0), 1)
-        directions, lengths = np.empty((0, left_of.shape[1])), []
+        predicts = self.standardizer.predicts
+        heard, directions, lengths = *np.empty((2, 0, left_of.shape[1])), []
         for _ in range(n_directions):
-            norms = np.where(np.einsum("ij,ij->i", left_of, row_of) > 0, np.linalg.norm(left_of, axis=1), 0)
+            along = np.einsum("ij,ij->i", row_of if predicts else left_of, row_of)
+            norms = np.where(along > 0, np.linalg.norm(left_of, axis=1), 0)
             worst = norms.argmax()
             if norms[worst] <= smallest:
                 break
             direction = left_of[worst] / norms[worst]
-            directions = np.vstack([directions, direction])
-            lengths.append(norms[worst] / (row_of[worst] @ direction))
+            listened_for = row_of[worst] / np.linalg.norm(row_of[worst]) if predicts else direction
+            heard, directions = np.vstack([heard, listened_for]), np.vstack([directions, direction])
+            lengths.append(norms[worst] / (row_of[worst] @ listened_for))
             left_of = left_of - np.maximum(left_of @ direction, 0)[:, None] * direction
-        listens, wanted = (part @ torch.from_numpy(directions).to(part).T for part in (rows, left))
+        listens, wanted = (part @ torch.from_numpy(of).to(part).T for part, of in ((rows, heard), (left, directions)))
         listens = listens.clamp_min(0)
         products = torch.stack([(listens * wanted).sum(0), listens.square().sum(0)]).double().cpu()
         along, square = self.processes.sum_(products).numpy()
         # With these, codes would explain most of what is left of the minibatch, if all were kept.
         lengths, right = np.array(lengths), along / np.maximum(square, np.finfo(float).tiny)
-        return directions, np.maximum(np.sqrt(lengths * np.maximum(right, 0)), lengths / _MOST_SHORTENED)
+        return heard, directions, np.maximum(np.sqrt(lengths * np.maximum(right, 0)), lengths / _MOST_SHORTENED)
 
     def loss(self, rows: ArrayRows, batch_size: int) -> float:
-        """Measure the weighted mean of ½‖x - x̂‖², with the model as it is."""
+        """Measure the weighted mean of ½‖y - ŷ‖², with the model as it is."""
         learned = self.learned()
         encoder = Encoder(
             learned["encoder_"],
@@ -206,26 +210,40 @@ class AutoencoderStep(Step):
         total = 0.0
         for number, (X, weight) in enumerate(rows.in_order(batch_size)):
             if number % self.processes.size == self.processes.rank:
+                X, Y = np.split(X, self.standardizer.widths[:1], axis=1) if self.standardizer.predicts else (X, X)
                 codes = encoder.encode(X, "cpu", torch.float32, sparse=True)
-                residual = X - (codes @ learned["components_"] + learned["intercept_"])
+                residual = Y - (codes @ learned["components_"] + learned["intercept_"])
+                if "skip_" in learned:
+                    residual -= X @ learned["skip_"].T
                 total += float(np.square(residual, dtype=np.float64).sum(axis=1) @ weight) / 2
         return self._sums_of_all(total)[0] / rows.total_weight
 
     def learned(self) -> dict[str, np.ndarray]:
         """Return the fitted attributes so far, by name, for rows as they come."""
-        weights = self.engine.weights.arrays("factors", "parameters", "intercept")
+        weights = self.engine.weights.arrays(*self.engine.weights.names())
         encoder, components = weights["factors"].astype(np.float64)
-        parameters = weights["parameters"]
+        parameters, intercept = weights["parameters"], weights["intercept"]
         fitted = self.activation.fitted(encoder, parameters, self._shift(weights))
-        mean, scale = self.standardizer.mean, self.standardizer.scale
+        mean, scale, unit = self.standardizer.mean, self.standardizer.by_column, self.standardizer.unit
+        mean_in, mean_out, scale_in, scale_out = mean, mean, scale, scale
+        encoder = fitted["encoder"]
+        if self.standardizer.predicts:
+            n_read, n_written = self.standardizer.widths
+            (mean_in, mean_out), (scale_in, scale_out) = np.split(mean, [n_read]), np.split(scale, [n_read])
+            encoder, components, intercept = encoder[:, :n_read], components[:, :n_written], intercept[:n_written]
+        encoder = encoder * (scale_in / unit)
         arrays = {
-            "components_": components,
-            "encoder_": fitted["encoder"],
-            "encoder_intercept_": fitted["bias"] / scale - fitted["encoder"] @ mean,
-            "intercept_": weights["intercept"] / scale + mean,
+            "components_": components * (unit / scale_out),
+            "encoder_": encoder,
+            "encoder_intercept_": fitted["bias"] / unit - encoder @ mean_in,
+            "intercept_": intercept / scale_out + mean_out,
         }
         if "threshold" in fitted:
-            arrays["threshold_"] = fitted["threshold"] / scale
+            arrays["threshold_"] = fitted["threshold"] / unit
+        if "skip" in weights:
+            skip = weights["skip"].astype(np.float64)[: len(mean_out), : len(mean_in)]
+            arrays["skip_"] = skip * scale_in / scale_out[:, None]
+            arrays["intercept_"] = arrays["intercept_"] - arrays["skip_"] @ mean_in
         return {name: np.ascontiguousarray(array, self._dtype) for name, array in arrays.items()}
 
     @torch_on_one_thread()
@@ -249,7 +267,7 @@ class AutoencoderStep(Step):
         self.engine.weights.put(state)
         self.idle_weight = state["idle_weight"].copy()
         self.penalty = float(state["penalty"])
-        self.standardizer = Standardizer(state["mean"], float(state["scale"]))
+        self.standardizer = replace(self.standardizer, mean=state["mean"], scale=state["scale"])
 
     def status(self, record: dict) -> str:
         """Say how a step went, beside a progress bar."""

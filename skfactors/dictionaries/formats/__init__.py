@@ -63,9 +63,9 @@ def load_dictionary(
     Returns
     -------
     FactorModel
-        A :class:`SparseAutoencoder`; what that cannot be is a :class:`PretrainedDictionary`, or a
-        :class:`PretrainedTranscoder` where it reads one place and predicts another. ``source_`` has what the files say
-        about model, place and L0.
+        A :class:`SparseAutoencoder`, a :class:`Transcoder` where it reads one place and predicts another, or a
+        :class:`Crosscoder` where it reads several; what these cannot be is a :class:`PretrainedDictionary` or a
+        :class:`PretrainedTranscoder`. ``source_`` has what the files say about model, place and L0.
 
     Raises
     ------

@@ -74,8 +74,8 @@ class CrosscoderLearning(Format):
         weights = Weights(encoder, bias, components, intercept.ravel(), threshold)
         said = source("crosscoder_learning", l0=k if kind != _DECOUPLED else None, n_sites=n_sites)
         if has_threshold:
-            return weights.autoencoder("above", said, activation="batch_topk")
-        return weights.autoencoder("positive", said)
+            return weights.crosscoder("above", said, activation="batch_topk", n_sites=n_sites)
+        return weights.crosscoder("positive", said, n_sites=n_sites)
 
 
 def _tensor_files(files):

@@ -239,7 +239,7 @@ def _is_unit(components):
 
 def _written(model):
     """Return the class, the tensors and what else is said of a model."""
-    if not isinstance(model, SparseAutoencoder):
+    if not isinstance(model, SparseAutoencoder) or hasattr(model, "predict"):
         raise ValueError(f"dictionary_learning has no dictionaries such as this {type(model).__name__}.")
     if model.scaling_ != "none":
         raise ValueError(f"dictionary_learning has no scaling of rows ({model.scaling_}).")

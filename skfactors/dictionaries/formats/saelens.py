@@ -11,8 +11,8 @@ from skfactors.dictionaries.autoencoders.sparse_autoencoder import SparseAutoenc
 from skfactors.dictionaries.formats.base import WritableFormat
 from skfactors.dictionaries.formats.reading import POSITIVE, Fields, Files
 from skfactors.dictionaries.formats.sources import source
-from skfactors.dictionaries.formats.weights import WORDS, Weights
-from skfactors.dictionaries.pretrained import PretrainedDictionary, PretrainedTranscoder
+from skfactors.dictionaries.formats.weights import WORDS, Weights, parts_of
+from skfactors.dictionaries.pretrained import PretrainedDictionary
 
 CONFIG, TENSORS = "cfg.json", "sae_weights.safetensors"
 _SCALER = "activation_scaler.json"
@@ -349,7 +349,8 @@ def _written(model):
     """Return what a configuration says of a model beside its sizes, and its tensors."""
     scaling = {ours: theirs for theirs, ours in reversed(_SCALINGS.items())}
     common = {"W_dec": model.components_, "b_dec": model.intercept_}
-    if isinstance(model, SparseAutoencoder):
+    weights, settings, predicts = parts_of(model)
+    if isinstance(model, SparseAutoencoder) and not predicts:
         architectures = {of: name for name, of in reversed(_SELECTIONS.items()) if name not in ("gated", "batchtopk")}
         if model.selection_ not in architectures:
             raise ValueError(f"SAELens has no autoencoder that keeps {WORDS[model.selection_]}.")
@@ -362,8 +363,8 @@ def _written(model):
             content |= {"k": int(model.n_nonzero_coefs), "rescale_acts_by_decoder_norm": False}
         tensors = common | {"W_enc": model.encoder_.T, "b_enc": model.encoder_intercept_}
         return content, tensors | ({"threshold": model.threshold_} if model.selection_ == "above" else {})
-    settings = getattr(model, "settings", None) or {}
-    if getattr(model, "architecture", None) == "matching_pursuit" and settings["rectified"]:
+    if getattr(model, "architecture", None) == "matching_pursuit" and model.settings["rectified"]:
+        settings = model.settings
         content = {
             "architecture": "matching_pursuit",
             "apply_b_dec_to_input": "shift" in model.weights_,
@@ -374,8 +375,8 @@ def _written(model):
         }
         return content, common
     kinds = {of: name for name, of in reversed(_TRANSCODERS.items())}
-    if isinstance(model, PretrainedTranscoder) and settings["selection"] in kinds and not settings.get("any_sign"):
-        skip, weights = model.skip_, model.weights_
+    if weights and predicts and settings["selection"] in kinds and not settings.get("any_sign"):
+        skip = weights.get("skip")
         if settings.get("scaling", "none") != "none" and settings.get("undo_scaling", True):
             raise ValueError("SAELens has no transcoder that takes the scale of rows back.")
         names = {("positive", False): "transcoder", ("positive", True): "skip_transcoder"}

@@ -6,11 +6,10 @@ import numpy as np
 from safetensors.numpy import save
 
 from skfactors.callers import warn_caller
-from skfactors.dictionaries.autoencoders.sparse_autoencoder import SparseAutoencoder
 from skfactors.dictionaries.formats.base import WritableFormat
 from skfactors.dictionaries.formats.reading import POSITIVE
 from skfactors.dictionaries.formats.sources import source
-from skfactors.dictionaries.formats.weights import WORDS, Weights
+from skfactors.dictionaries.formats.weights import WORDS, Weights, parts_of
 
 _CONFIG, _TENSORS = "cfg.json", "sae.safetensors"
 _SELECTIONS = {"topk": "largest", "groupmax": "largest_of_groups"}
@@ -59,7 +58,9 @@ class Sparsify(WritableFormat):
 
     def written(self, model):
         """Return the files of a dictionary."""
-        weights, settings, transcodes = _parts(model)
+        weights, settings, transcodes = parts_of(model)
+        if weights is None:
+            raise ValueError(f"sparsify has no dictionaries such as this {type(model).__name__}.")
         activations = {of: name for name, of in _SELECTIONS.items()}
         if settings["selection"] not in activations:
             raise ValueError(
@@ -96,21 +97,3 @@ class Sparsify(WritableFormat):
         }
         tensors = {name: np.ascontiguousarray(tensor, np.float32) for name, tensor in tensors.items()}
         return {_TENSORS: save(tensors), _CONFIG: json.dumps(content, indent=2).encode()}
-
-
-def _parts(model):
-    """Return the encoder's arrays, its settings, and whether it predicts another place."""
-    if isinstance(model, SparseAutoencoder):
-        weights = {"encoder": model.encoder_, "encoder_intercept": model.encoder_intercept_}
-        return (
-            weights,
-            {
-                "selection": model.selection_,
-                "scaling": model.scaling_,
-                "n_nonzero_coefs": model.n_nonzero_coefs,
-            },
-            False,
-        )
-    if getattr(model, "architecture", None) == "linear":
-        return model.weights_, model.settings, hasattr(model, "predict")
-    raise ValueError(f"sparsify has no dictionaries such as this {type(model).__name__}.")

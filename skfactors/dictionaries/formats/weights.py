@@ -4,7 +4,9 @@ import numpy as np
 
 from skfactors.dictionaries.autoencoders.sparse_autoencoder import SparseAutoencoder
 from skfactors.dictionaries.base import FactorModel
+from skfactors.dictionaries.crosscoder import Crosscoder
 from skfactors.dictionaries.pretrained import PretrainedDictionary, PretrainedTranscoder
+from skfactors.dictionaries.transcoder import Transcoder
 
 # Where a file says no more than which pre-activations are kept.
 _ACTIVATION_OF = {
@@ -91,7 +93,22 @@ class Weights:
         """
         if skip is not None:
             return self._pretrained(PretrainedDictionary, selection, source, skip, **settings)
-        model = SparseAutoencoder._from_arrays(
+        return self._learned(SparseAutoencoder, selection, source, **settings)
+
+    def transcoder(self, selection: str, source: dict, *, skip=None, **settings) -> FactorModel:
+        """Make a model that reads one place and writes another; else as :meth:`autoencoder`."""
+        scaled = settings.get("scaling", "none") != "none"
+        if settings.get("any_sign") or (scaled and settings.get("undo_scaling", True)):
+            return self._pretrained(PretrainedTranscoder, selection, source, skip, **settings)
+        settings.pop("any_sign", None), settings.pop("undo_scaling", None)
+        return self._learned(Transcoder, selection, source, skip=skip, **settings)
+
+    def crosscoder(self, selection: str, source: dict, **settings) -> Crosscoder:
+        """Make a model that reads several sites, `n_sites`, side by side; else as :meth:`autoencoder`."""
+        return self._learned(Crosscoder, selection, source, **settings)
+
+    def _learned(self, kind, selection, source, **settings):
+        model = kind._from_arrays(
             self.components,
             self.encoder,
             activation=settings.pop("activation", _ACTIVATION_OF[selection]),
@@ -104,10 +121,6 @@ class Weights:
         model.source_ = source
         return model
 
-    def transcoder(self, selection: str, source: dict, *, skip=None, **settings) -> FactorModel:
-        """Make a model that reads one place and writes another; else as :meth:`autoencoder`."""
-        return self._pretrained(PretrainedTranscoder, selection, source, skip, **settings)
-
     def _pretrained(self, kind, selection, source, skip, **settings):
         settings.pop("activation", None)
         arrays = {"encoder": self.encoder, "encoder_intercept": self.bias, "threshold": self.threshold, "skip": skip}
@@ -119,3 +132,28 @@ class Weights:
             {"selection": selection, **settings},
             source,
         )
+
+
+def parts_of(model):
+    """
+    Return what a model with a linear encoder is made of.
+
+    Returns
+    -------
+    weights : dict of str to ndarray, or None
+        `encoder`, `encoder_intercept`, and where there are, `threshold` and `skip`; None if it has another encoder.
+    settings : dict
+        `selection`, `scaling`, `n_nonzero_coefs`, and what else is said of an encoder.
+    predicts : bool
+        Whether it predicts another place.
+    """
+    predicts = hasattr(model, "predict")
+    if isinstance(model, SparseAutoencoder):
+        names = ("encoder", "encoder_intercept", "threshold", "skip")
+        found = {name: getattr(model, f"{name}_", None) for name in names}
+        settings = {"selection": model.selection_, "scaling": model.scaling_, "n_nonzero_coefs": model.n_nonzero_coefs}
+        settings |= {"undo_scaling": not predicts}
+        return {name: array for name, array in found.items() if array is not None}, settings, predicts
+    if getattr(model, "architecture", None) == "linear":
+        return model.weights_, model.settings, predicts
+    return None, {}, predicts

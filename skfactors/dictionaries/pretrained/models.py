@@ -9,10 +9,9 @@ from sklearn.utils.validation import check_is_fitted
 from skfactors.codes import LARGEST, csr_of, require_finite, require_squares
 from skfactors.devices import keep_to_one_thread_if_forked, resolve_device
 from skfactors.dictionaries.base import SOURCE, FactorModel
+from skfactors.dictionaries.predicting import PredictorMixin
 from skfactors.dictionaries.pretrained.encoders import ENCODERS
 from skfactors.dictionaries.rows import batches_of, check_rows
-from skfactors.metrics.reconstruction import VarianceSums
-from skfactors.output import with_plain_output
 from skfactors.records import mismatch
 
 _ROWS_AT_A_TIME = 4096
@@ -263,7 +262,7 @@ class PretrainedDictionary(FactorModel):
         return self
 
 
-class PretrainedTranscoder(PretrainedDictionary):
+class PretrainedTranscoder(PredictorMixin, PretrainedDictionary):
     """
     A dictionary of another tool that reads rows of one place in a model and predicts those of another.
 
@@ -293,6 +292,7 @@ class PretrainedTranscoder(PretrainedDictionary):
     See Also
     --------
     skfactors.load_dictionary : Reads files of other tools.
+    skfactors.Transcoder : What most files are read as.
 
     Examples
     --------
@@ -327,45 +327,7 @@ class PretrainedTranscoder(PretrainedDictionary):
         ndarray of shape (n_rows, n_outputs)
             What their codes stand for, and the skip where there is one.
         """
-        return super().reconstruct(X)
-
-    def reconstruct(self, X):
-        """
-        Refuse, as a transcoder does not reconstruct the rows that it reads.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-            Ignored.
-
-        Raises
-        ------
-        TypeError
-            Always.
-        """
-        raise TypeError("a transcoder predicts other rows than those that it reads: call predict.")
-
-    def score(self, X, Y=None):
-        """
-        Share of the variance of Y that predictions explain, higher is better.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-            Rows to code.
-        Y : array-like of shape (n_rows, n_outputs)
-            What the other place holds.
-
-        Returns
-        -------
-        float
-            1 - Σ‖y - ŷ‖² / Σ‖y - μ‖², with μ the mean of each feature of Y.
-        """
-        if Y is None:
-            raise TypeError("a transcoder is scored by the rows that it should predict: pass them as Y.")
-        sums = VarianceSums()
-        sums.add(np.asarray(Y), with_plain_output(self).predict(X))
-        return sums.explained_variance()
+        return PretrainedDictionary.reconstruct(self, X)
 
 
 def _weights_among(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

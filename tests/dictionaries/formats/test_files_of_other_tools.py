@@ -9,7 +9,7 @@ from sklearn.base import clone
 from support.other_tools import FOLDER, NAMES, assert_close, opened, opened_anew, predicted, reference
 
 from skfactors import FactorModel, SparseAutoencoder, load_dictionary
-from skfactors.dictionaries import PretrainedDictionary, PretrainedTranscoder, check_l0
+from skfactors.dictionaries import Crosscoder, PretrainedDictionary, Transcoder, check_l0
 
 # Its codes start from random numbers in the tool.
 RANDOM = "overcomplete/SemiNMF"
@@ -110,8 +110,9 @@ def test_what_an_autoencoder_can_be_is_one(name):
         **dict.fromkeys(
             ("matching_pursuit", "temporal", "checkpoint-batch", "checkpoint-matryoshka"), PretrainedDictionary
         ),
-        **dict.fromkeys(("transcode",), PretrainedTranscoder),
+        **dict.fromkeys(("transcode",), Transcoder),
         "sparsify/topk-skip": PretrainedDictionary,
+        "crosscoder/": Crosscoder,
     }
     expected = next((kind for part, kind in others.items() if part in name), SparseAutoencoder)
     assert type(opened(name)) is expected

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 from support.other_tools import assert_close, predicted
 
 from skfactors import SparseAutoencoder, load_dictionary
-from skfactors.dictionaries import PretrainedTranscoder
+from skfactors.dictionaries import PretrainedTranscoder, Transcoder
 
 D, M, OUT = 6, 14, 5
 X = np.random.default_rng(1).standard_normal((20, D)).astype(np.float32)
@@ -84,7 +84,7 @@ def test_transcoders_of_gemma_scope_predict_another_place(tmp_path):
     np.savez(tmp_path / "params.npz", **tensors)
     codes = jumped(X @ tensors["w_enc"] + tensors["b_enc"], tensors["threshold"])
     model = load_dictionary(tmp_path, transcoder=True)
-    assert_codes(model, codes, codes @ tensors["w_dec"] + tensors["b_dec"], PretrainedTranscoder)
+    assert_codes(model, codes, codes @ tensors["w_dec"] + tensors["b_dec"], Transcoder)
 
 
 # Gemma Scope 2
@@ -127,7 +127,7 @@ def test_the_skip_of_gemma_scope_2_is_the_other_way_round(tmp_path):
     codes = jumped(X @ tensors["w_enc"] + tensors["b_enc"], tensors["threshold"])
     rows = codes @ tensors["w_dec"] + tensors["b_dec"] + X @ tensors["affine_skip_connection"]
     model = load_dictionary(tmp_path)
-    assert_codes(model, codes, rows, PretrainedTranscoder)
+    assert_codes(model, codes, rows, Transcoder)
     np.testing.assert_array_equal(model.skip_, tensors["affine_skip_connection"].T)
 
 
@@ -146,7 +146,7 @@ def test_cross_layer_transcoders_of_gemma_scope_2_write_to_layers_side_by_side(t
     written = np.einsum("nm,mld->nld", codes, random(M, 3, D, seed=1))
     written[:, 1] += tensors["b_dec"] + X @ tensors["affine_skip_connection"]
     model = load_dictionary(tmp_path, layer=1)
-    assert_codes(model, codes, written.reshape(len(X), -1), PretrainedTranscoder)
+    assert_codes(model, codes, written.reshape(len(X), -1), Transcoder)
     assert load_dictionary(tmp_path / "params_layer_1.safetensors").fingerprint() == model.fingerprint()
     with pytest.raises(ValueError, match="layers 0, 1, 2: pass layer="):
         load_dictionary(tmp_path)
@@ -196,7 +196,7 @@ def test_a_transcoder_of_llama_scope_gives_rows_of_another_scale(tmp_path):
     scale, scale_out = np.sqrt(D) / 5, np.sqrt(D) / 0.5
     codes = jumped(scale * X @ tensors["encoder.weight"].T + tensors["encoder.bias"], [0.4 * scale] * M)
     rows = (codes @ tensors["decoder.weight"].T + tensors["decoder.bias"]) / scale_out
-    assert_codes(load_dictionary(tmp_path), codes, rows, PretrainedTranscoder)
+    assert_codes(load_dictionary(tmp_path), codes, rows, Transcoder)
 
 
 def test_llama_scope_without_its_threshold_is_refused(tmp_path):
@@ -260,7 +260,7 @@ def test_llamascopium_compares_codes_times_the_length_of_their_factor(tmp_path, 
     # As its own folding has them: of rows as they are.
     codes = trained / scale
     rows = codes @ (tensors["W_D"] * scale / scale_out) + tensors["b_D"] / scale_out
-    kind = SparseAutoencoder if len(places) == 1 else PretrainedTranscoder
+    kind = SparseAutoencoder if len(places) == 1 else Transcoder
     assert_codes(load_dictionary(tmp_path), codes, rows, kind)
 
 
@@ -320,7 +320,7 @@ def test_circuit_tracers_encoder_is_the_other_way_round_and_its_skip_is_added(tm
     codes = np.maximum(X @ tensors["W_enc"].T + tensors["b_enc"], 0)
     rows = codes @ tensors["W_dec"] + tensors["b_dec"] + X @ tensors["W_skip"].T
     model = load_dictionary(tmp_path, layer=1)
-    assert_codes(model, codes, rows, PretrainedTranscoder)
+    assert_codes(model, codes, rows, Transcoder)
     assert (model.source_["layer"], model.source_["place_out"]) == (1, "hook_mlp_out")
     with pytest.raises(ValueError, match="layers 0, 1: pass one"):
         load_dictionary(tmp_path)
@@ -331,7 +331,7 @@ def test_circuit_tracers_top_k_has_no_relu(tmp_path):
     codes = largest(X @ tensors["W_enc"].T + tensors["b_enc"], 12, rectify=False)
     assert (codes < 0).any()
     model = load_dictionary(tmp_path, layer=0)
-    assert_codes(model, codes, codes @ tensors["W_dec"] + tensors["b_dec"], PretrainedTranscoder)
+    assert_codes(model, codes, codes @ tensors["W_dec"] + tensors["b_dec"], Transcoder)
 
 
 def test_circuit_tracers_top_k_without_its_k_is_not_read_as_relu(tmp_path):
@@ -349,7 +349,8 @@ def test_circuit_tracers_threshold_lets_negative_codes_through_where_it_is_negat
     codes = np.where(Z > threshold, Z, 0)
     assert (codes < 0).any() == (lowest < 0)
     rows = codes @ tensors["W_dec"] + tensors["b_dec"]
-    assert_codes(load_dictionary(tmp_path, layer=0), codes, rows, PretrainedTranscoder)
+    kind = PretrainedTranscoder if lowest < 0 else Transcoder
+    assert_codes(load_dictionary(tmp_path, layer=0), codes, rows, kind)
 
 
 def test_transcoders_that_lie_elsewhere_are_named(tmp_path):

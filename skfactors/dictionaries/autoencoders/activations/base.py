@@ -123,6 +123,10 @@ class Activation(ABC):
         """
         return pulls, pulls[None]
 
+    def slopes(self, P):
+        """Return by how much the codes of each factor grow with ``w·x``, an array or a tensor as P is; None for 1."""
+        return None
+
     # The same, densely.
 
     def dense_codes(self, Z: torch.Tensor, P: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -52,6 +52,10 @@ class Gated(Activation):
         by_product = scale * by_magnitude + by_gate
         return by_product, np.stack([by_gate, by_magnitude * scale * (z - p[0]), by_magnitude])
 
+    def slopes(self, P):
+        """Return by how much the codes of each factor grow with its product."""
+        return np.e ** P[1]
+
     def dense_codes(self, Z, P):
         """Return codes, with gradients, and which pre-activations are entries."""
         # Whether a gate is open has no gradient; how far it is does, in the penalty and the second reconstruction.
