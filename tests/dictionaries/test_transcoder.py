@@ -62,7 +62,7 @@ def test_a_skip_takes_over_what_is_linear():
     X, Y, _ = planted(6000, 1, linear=1.0)
     held_out, wanted, _ = planted(2000, 2, linear=1.0)
     with_skip, without = (plain(max_iter=3, skip=skip).fit(X, Y) for skip in (True, False))
-    assert with_skip.score(held_out, wanted) > without.score(held_out, wanted) + 0.1
+    assert with_skip.score(held_out, wanted) > without.score(held_out, wanted) + 0.03
     assert with_skip.skip_.shape == (N_OUTPUTS, N_FEATURES) and without.skip_ is None
     by_hand = with_skip.inverse_transform(with_skip.transform(held_out)) + held_out @ with_skip.skip_.T
     np.testing.assert_allclose(with_skip.predict(held_out), by_hand, rtol=1e-5)

@@ -727,6 +727,7 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
                 targets,
                 weight,
                 n_components,
+                standardizer.widths[1] if standardizer.predicts else targets.shape[1],
                 activation,
                 self.group_sizes is not None,
                 schedule.device,

@@ -134,6 +134,7 @@ def begin_from(
     targets: np.ndarray,
     weight: np.ndarray,
     n_components: int,
+    n_outputs: int,
     activation,
     by_use: bool,
     device: str,
@@ -150,6 +151,8 @@ def begin_from(
         Rows, centred and scaled: what is read, and what is to be predicted. The same, but for a transcoder.
     weight : ndarray of shape (n_rows,)
     n_components : int
+    n_outputs : int
+        Features that are predicted; of wider rows, the others are zero.
     activation : Activation
     by_use : bool
         Whether components come in the order of how much they are used.
@@ -177,7 +180,8 @@ def begin_from(
     if named:
         components = learned_components(targets, weight, n_components, for_components, processes, random_state)
     else:
-        components = unit_rows(given_components(dict_init, shape))
+        components = unit_rows(given_components(dict_init, (n_components, n_outputs)))
+        components = np.pad(components, ((0, 0), (0, shape[1] - n_outputs)))
     codes = exact_codes(targets, components, for_encoder)
     encoder, bias, use = regressed_encoder(inputs, weight, components if inputs is targets else None, codes)
     if by_use and named:
