@@ -34,7 +34,7 @@ class PredictorMixin:
         """
         raise TypeError("a transcoder predicts other rows than those that it reads: call predict.")
 
-    def score(self, X, Y=None):
+    def score(self, X, y=None):
         """
         Share of the variance of Y that predictions explain, higher is better.
 
@@ -42,8 +42,8 @@ class PredictorMixin:
         ----------
         X : array-like of shape (n_rows, n_features)
             Rows to code.
-        Y : array-like of shape (n_rows, n_outputs)
-            What the other place holds.
+        y : array-like of shape (n_rows, n_outputs)
+            What the other place holds, Y.
 
         Returns
         -------
@@ -51,9 +51,9 @@ class PredictorMixin:
             1 - Σ‖y - ŷ‖² / Σ‖y - μ‖², with μ the mean of each feature of Y.
         """
         check_is_fitted(self)
-        if Y is None:
+        if y is None:
             raise TypeError("a transcoder is scored by the rows that it should predict: pass them as Y.")
-        pairs = paired(check_rows(self, X, reset=False), check_targets(Y, LARGEST["float64"]))
+        pairs = paired(check_rows(self, X, reset=False), check_targets(y, LARGEST["float64"]))
         if pairs.Y.shape[1] != len(self.intercept_):
             raise ValueError(f"Y has {pairs.Y.shape[1]} features, and {len(self.intercept_)} are predicted.")
         sums, model = VarianceSums(), without_feature_names(with_plain_output(self))

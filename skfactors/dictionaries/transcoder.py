@@ -239,7 +239,7 @@ class Transcoder(PredictorMixin, SparseAutoencoder):
         return model
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, Y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None):
         """
         Learn factors of Y, and an encoder of X for them.
 
@@ -247,8 +247,8 @@ class Transcoder(PredictorMixin, SparseAutoencoder):
         ----------
         X : array-like or ActivationStore of shape (n_rows, n_features)
             What is read: an array, a memory-mapped array (read a minibatch at a time), or one place of a store.
-        Y : array-like or ActivationStore of shape (n_rows, n_outputs)
-            What is to be predicted: rows of the same tokens.
+        y : array-like or ActivationStore of shape (n_rows, n_outputs)
+            What is to be predicted, Y: rows of the same tokens.
         sample_weight : array-like of shape (n_rows,), default=None
             How much each row counts. With a store, its own `sample_weight` is looked up a minibatch at a time.
 
@@ -263,10 +263,10 @@ class Transcoder(PredictorMixin, SparseAutoencoder):
             If X or Y is not finite or there are fewer rows than `n_components` asks for, no weight is positive,
             parameters do not fit each other, or a checkpoint is damaged.
         """
-        return self._fit(X, Y, sample_weight)
+        return self._fit(X, y, sample_weight)
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, Y, sample_weight=None):
+    def partial_fit(self, X, y, sample_weight=None):
         """
         Learn from some more rows, once each.
 
@@ -274,8 +274,8 @@ class Transcoder(PredictorMixin, SparseAutoencoder):
         ----------
         X : array-like of shape (n_rows, n_features)
             The next rows, cut into minibatches.
-        Y : array-like of shape (n_rows, n_outputs)
-            What is to be predicted.
+        y : array-like of shape (n_rows, n_outputs)
+            What is to be predicted, Y.
         sample_weight : array-like of shape (n_rows,), default=None
             How much each row counts; None counts all alike.
 
@@ -284,7 +284,7 @@ class Transcoder(PredictorMixin, SparseAutoencoder):
         self : Transcoder
             The transcoder, fitted to all rows that it was given so far.
         """
-        return self._partial_fit(X, Y, sample_weight)
+        return self._partial_fit(X, y, sample_weight)
 
     @classmethod
     def from_dictionary(cls, dictionary, X, **parameters):
