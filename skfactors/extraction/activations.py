@@ -161,7 +161,19 @@ class Activations:
         return self[self.rows_at(find_place(self.places, site, layer))]
 
     def rows_at(self, place: Place) -> np.ndarray | slice:
-        """Return which rows are those of a place that occurs, ordered by document, then position."""
+        """
+        Say which rows are those of a place.
+
+        Parameters
+        ----------
+        place : Place
+            One that occurs.
+
+        Returns
+        -------
+        ndarray of int, or slice
+            Ordered by document, then position.
+        """
         rows = np.flatnonzero(is_at(self.provenance, place))
         document, position = (self.provenance[name].to_numpy()[rows] for name in ("document", "position"))
         rows = rows[np.lexsort((position, document))]
