@@ -17,9 +17,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
+
+# A machine that others use as well may take its time.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 # Kernels for GPUs are interpreted where there is none; Triton looks when it is imported.
 if not torch.cuda.is_available():
