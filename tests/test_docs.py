@@ -15,6 +15,7 @@ MODULES = (
     "skfactors.reports",
     "skfactors.reports.plots",
     "skfactors.metrics",
+    "skfactors.evaluations",
     "skfactors.datasets",
 )
 
