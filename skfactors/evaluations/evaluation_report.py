@@ -105,7 +105,7 @@ class EvaluationReport:
     __hash__ = None
 
     def __repr__(self):
-        console = Console(width=100, force_terminal=False, color_system=None)
+        console = Console(width=120, force_terminal=False, color_system=None)
         with console.capture() as capture:
             console.print(self)
         return capture.get().rstrip()
@@ -179,6 +179,7 @@ class EvaluationReport:
         Returns
         -------
         EvaluationReport
+            Equal to the one that was saved.
 
         Raises
         ------
@@ -211,7 +212,7 @@ class EvaluationReport:
                 "scored": row.scored,
                 "value": _rounded(row.value),
                 "interval": "" if math.isnan(row.low) else f"{_rounded(row.low)} to {_rounded(row.high)}",
-                "mark": f"no other than {row.inside}" if row.inside else "",
+                "mark": f"like {row.inside}" if row.inside else "",
                 "is_dictionary": row.scored == DICTIONARY,
                 "is_last": number + 1 == len(measures) or measures[number + 1] != measures[number],
             }

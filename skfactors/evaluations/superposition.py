@@ -20,7 +20,7 @@ class Superposition:
     """
     Sparse features, and the rows that they make; :func:`make_superposition` makes one.
 
-    Attributes
+    Parameters
     ----------
     features_ : ndarray of shape (n_features, n_dims)
         Their directions, of unit length.
@@ -38,6 +38,13 @@ class Superposition:
         Children of a feature that has any.
     random_state : int
         Seed of rows.
+
+    Examples
+    --------
+    >>> from skfactors.evaluations import make_superposition
+    >>> truth = make_superposition(64, 16, n_roots=2, depth=1, rank=2)
+    >>> [X.shape for X, _ in truth.iter_rows(300, first_row=100)]
+    [(156, 16), (144, 16)]
     """
 
     features_: np.ndarray
@@ -85,7 +92,9 @@ class Superposition:
         Yields
         ------
         X : ndarray of shape (n_rows_of_part, n_dims)
+            In float32.
         activations : csr_array of shape (n_rows_of_part, n_features)
+            Which features are active in each, and how much.
         """
         check_scalar(n_rows, "n_rows", Integral, min_val=1)
         check_scalar(first_row, "first_row", Integral, min_val=0)

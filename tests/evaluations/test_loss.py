@@ -133,8 +133,9 @@ def test_texts_with_nothing_to_predict_are_refused(decoder, texts):
 
 
 def test_a_model_without_a_head_is_refused(tiny_model, texts):
-    with pytest.raises(ValueError):
-        loss_recovered(extractor_of(tiny_model), None, texts)
+    dictionary = PCA().fit(np.random.default_rng(0).standard_normal((100, WIDTH)))
+    with pytest.raises(ValueError, match="no head"):
+        loss_recovered(extractor_of(tiny_model), dictionary, texts)
 
 
 def test_evaluate_puts_all_figures_into_one_report(decoder, texts):

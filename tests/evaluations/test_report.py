@@ -43,7 +43,7 @@ def test_a_spreadsheet_holds_the_table(report, tmp_path):
 
 def test_a_figure_that_a_control_reaches_is_marked_in_every_view(report):
     for view in (repr(report), report._repr_html_()):
-        assert view.count("no other than random factors") == 1
+        assert view.count("like random factors") == 1
 
 
 def test_the_page_loads_nothing_and_escapes_names(report, tmp_path):
