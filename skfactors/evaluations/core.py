@@ -37,8 +37,9 @@ def reconstruction(
     figures = Figures(n_resamples, random_state)
     for name, of in {DICTIONARY: model, **make_controls(model, X, controls, random_state)}.items():
         of = as_factor_model(of)
-        codes = sparse.csr_array(check_codes(of.transform(X)))
-        residuals = ((X - reconstruction_of(of, X, codes).astype(np.float64)) ** 2).sum(axis=1)
+        made = of.transform(X)
+        codes = sparse.csr_array(check_codes(made))
+        residuals = ((X - reconstruction_of(of, X, made).astype(np.float64)) ** 2).sum(axis=1)
         figures.add("explained_variance", name, sums_by(documents, residuals), deviations, complement=True)
         figures.add("l0", name, sums_by(documents, np.diff((codes != 0).indptr)), n_rows)
         figures.add("dead_fraction", name, density(codes) == 0)

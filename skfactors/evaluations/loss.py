@@ -113,15 +113,16 @@ def loss_recovered(
                     sums[name].append(_losses(_predictions(model, batch), clean, batch))
             advance(len(batch.ids))
     sums = {name: np.concatenate(of) for name, of in sums.items()}
-    n_predicted = sums[CLEAN][:, 2]
-    if not n_predicted.any():
+    has_predicted = sums[CLEAN][:, 2] > 0
+    if not has_predicted.any():
         raise ValueError("The texts have no token to predict: give longer ones.")
+    sums = {name: of[has_predicted] for name, of in sums.items()}
     figures = Figures(n_resamples, random_state)
     for name, of in sums.items():
         for measure, least in (("recovered_from_zero", ZERO), ("recovered_from_mean", MEAN)):
             figures.add(measure, name, sums[least][:, 0] - of[:, 0], sums[least][:, 0] - sums[CLEAN][:, 0])
-        figures.add("loss", name, of[:, 0], n_predicted)
-        figures.add("kl", name, of[:, 1], n_predicted)
+        figures.add("loss", name, of[:, 0], of[:, 2])
+        figures.add("kl", name, of[:, 1], of[:, 2])
     return figures.table()
 
 

@@ -101,8 +101,9 @@ def ground_truth(
     deviations = ((X - X.mean(axis=0, dtype=np.float64)) ** 2).sum(axis=1)
     for name, of in scored.items():
         of = as_factor_model(of)
-        codes = sparse.csr_array(check_codes(of.transform(X)))
-        residuals = ((X - reconstruction_of(of, X, codes).astype(np.float64)) ** 2).sum(axis=1)
+        made = of.transform(X)
+        codes = sparse.csr_array(check_codes(made))
+        residuals = ((X - reconstruction_of(of, X, made).astype(np.float64)) ** 2).sum(axis=1)
         figures.add("explained_variance", name, residuals, deviations, complement=True)
         figures.add("l0", name, np.diff((codes != 0).indptr))
         cosines, f1 = matched(of.components_, codes, truth.features_, activations)

@@ -16,6 +16,11 @@ PLACE = {"site": "block_output", "layer": LAYER}
 
 
 @pytest.fixture(scope="module")
+def texts(texts):
+    return [text for text in texts if text]
+
+
+@pytest.fixture(scope="module")
 def with_heads(tiny_models, tmp_path_factory):
     """Folders of tiny models with heads, whose weights are large enough that states matter."""
     folder, paths = tmp_path_factory.mktemp("heads"), {}
@@ -64,7 +69,7 @@ def loss_by_hand(extractor, texts, replace):
     def flow(states):
         return torch.tensor(replace(states[0].numpy()), dtype=torch.float32)[None]
 
-    for text in filter(None, texts):
+    for text in texts:
         ids = tokenizer(text, return_tensors="pt", truncation=True, max_length=16)["input_ids"]
         if ids.shape[1] < 2:
             continue
@@ -105,6 +110,11 @@ def test_a_perfect_reconstruction_recovers_everything(decoder, texts):
     assert figure(table, "kl").value == pytest.approx(0, abs=1e-4)
     clean = figure(table, "loss", "the model's own states").value
     assert figure(table, "loss").value == pytest.approx(clean, abs=1e-4)
+
+
+def test_texts_without_a_prediction_are_no_units(table, decoder, texts):
+    with_one = loss_recovered(decoder, half_of_the_directions(decoder, texts), [*texts, "I"], controls=[])
+    assert set(with_one["n_units"]) == set(table["n_units"]) == {len(texts)}
 
 
 def test_the_model_is_left_as_it_was(decoder, table):
