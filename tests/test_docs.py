@@ -16,6 +16,7 @@ MODULES = (
     "skfactors.reports.plots",
     "skfactors.interventions",
     "skfactors.metrics",
+    "skfactors.evaluations",
     "skfactors.datasets",
 )
 

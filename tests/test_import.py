@@ -12,6 +12,7 @@ LAZY = (
     "skfactors",
     "skfactors.datasets",
     "skfactors.dictionaries",
+    "skfactors.evaluations",
     "skfactors.extraction",
     "skfactors.metrics",
     "skfactors.reports",

@@ -1,0 +1,17 @@
+"""What a dictionary must be asked, and the controls beside each answer."""
+
+from skfactors._lazy import attach
+
+_HOMES = {
+    "CONTROLS": "skfactors.evaluations.controls",
+    "EVALUATIONS": "skfactors.evaluations.suite",
+    "EvaluationReport": "skfactors.evaluations.evaluation_report",
+    "Superposition": "skfactors.evaluations.superposition",
+    "evaluate": "skfactors.evaluations.suite",
+    "ground_truth": "skfactors.evaluations.truth",
+    "loss_recovered": "skfactors.evaluations.loss",
+    "make_superposition": "skfactors.evaluations.superposition",
+    "random_control": "skfactors.evaluations.controls",
+}
+__all__ = list(_HOMES)
+__getattr__, __dir__ = attach(__name__, _HOMES)

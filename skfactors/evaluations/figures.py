@@ -1,0 +1,89 @@
+"""A table of figures: each with its interval, and the names of the controls whose intervals hold it."""
+
+import numpy as np
+import pandas as pd
+
+COLUMNS = ("measure", "scored", "value", "low", "high", "n_units", "inside")
+DICTIONARY = "dictionary"
+_FEWEST_UNITS = 5
+_SHARES = (0.025, 0.975)
+
+
+class Figures:
+    """
+    Gathers ratios of sums over units, such as texts, and makes a table of them.
+
+    Parameters
+    ----------
+    n_resamples : int
+        Times that the units are drawn anew, with replacement, for the 95 % interval of a figure.
+    random_state : int
+        For the draws. They are the same for all figures of as many units, so that figures can be compared.
+
+    Notes
+    -----
+    Intervals are percentiles of the bootstrap [1]_. Of fewer than 5 units there is none.
+
+    References
+    ----------
+    .. [1] Efron, Tibshirani (1993), "An Introduction to the Bootstrap".
+    """
+
+    def __init__(self, n_resamples: int, random_state: int):
+        self._n_resamples, self._random_state = n_resamples, random_state
+        self._rows = []
+
+    def add(self, measure: str, scored: str, above, below=None, *, complement: bool = False) -> None:
+        """
+        Add a ratio of two sums over units.
+
+        Parameters
+        ----------
+        measure, scored : str
+            What is told, and of what.
+        above, below : array-like of shape (n_units,)
+            The ratio is the sum of `above` by that of `below`; of None, ones, it is a mean. Where the sum of `below` is
+            not positive the figure is NaN.
+        complement : bool, default=False
+            Whether the figure is 1 less the ratio.
+        """
+        above = np.asarray(above, dtype=np.float64)
+        below = np.ones_like(above) if below is None else np.asarray(below, dtype=np.float64)
+        value = _ratio(above.sum(), below.sum(), complement)
+        low = high = np.nan
+        if len(above) >= _FEWEST_UNITS:
+            random = np.random.default_rng(self._random_state)
+            ratios = np.empty(self._n_resamples)
+            for number in range(self._n_resamples):
+                drawn = random.integers(len(above), size=len(above))
+                ratios[number] = _ratio(above[drawn].sum(), below[drawn].sum(), complement)
+            low, high = np.quantile(ratios, _SHARES)
+        self._rows.append((measure, scored, value, low, high, len(above)))
+
+    def table(self) -> pd.DataFrame:
+        """Return the table, measure by measure, what is evaluated before its controls."""
+        table = pd.DataFrame(self._rows, columns=COLUMNS[:-1])
+        order = {measure: number for number, measure in enumerate(table["measure"].unique())}
+        table = table.sort_values("measure", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+        return table.assign(inside=[_inside(table, row) for row in table.itertuples()])
+
+
+def _ratio(above, below, complement):
+    if not below > 0:
+        return np.nan
+    return 1 - above / below if complement else above / below
+
+
+def _inside(table, row):
+    """Name the controls whose intervals a figure of the dictionary lies in."""
+    if row.scored != DICTIONARY:
+        return ""
+    controls = table[(table["measure"] == row.measure) & (table["scored"] != DICTIONARY)]
+    holds = (controls["low"] <= row.value) & (row.value <= controls["high"])
+    return ", ".join(controls["scored"][holds])
+
+
+def sums_by(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Sum values by group; groups are numbered from 0, and those without values are left out."""
+    _, numbers = np.unique(groups, return_inverse=True)
+    return np.bincount(numbers, weights=values)

@@ -1,0 +1,209 @@
+"""What a language model still predicts when states are replaced by their reconstructions."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from skfactors.dictionaries import as_factor_model
+from skfactors.evaluations.controls import make_controls
+from skfactors.evaluations.figures import DICTIONARY, Figures
+from skfactors.extraction.hooks import hooked, twin
+from skfactors.progress import progress_bar
+
+MEAN, ZERO, CLEAN = "mean row", "zeros", "the model's own states"
+_SHARE_MASKED = 0.15
+
+
+def loss_recovered(
+    extractor,
+    dictionary,
+    texts,
+    *,
+    site=None,
+    layer=None,
+    controls=("random factors",),
+    n_resamples=1000,
+    random_state=0,
+    verbose=False,
+) -> pd.DataFrame:
+    """
+    Tell how much of a language model's loss its states keep when they are replaced by their reconstructions.
+
+    Parameters
+    ----------
+    extractor : TransformerFeatureExtractor
+        Of a model with a head that predicts next tokens or masked ones. Of each text the first `max_length` tokens are
+        predicted.
+    dictionary : FactorModel, Pipeline or estimator
+        Fitted to rows of one place.
+    texts : sequence of str
+        Others than the dictionary learned from.
+    site, layer : default=None
+        The place; None is the only one that the extractor reads.
+    controls : sequence of str, default=("random factors",)
+        Of `CONTROLS`, coded with as many active factors a row. The mean row and zeros in place of the states are always
+        there.
+    n_resamples : int, default=1000
+        Of the bootstrap for intervals, over texts.
+    random_state : int, default=0
+        For random factors, the bootstrap, and which tokens are masked: 15 in 100.
+    verbose : bool, default=False
+        Show a progress bar.
+
+    Returns
+    -------
+    DataFrame
+        Columns as :func:`ground_truth` has them, over texts. Measures are `recovered_from_zero` and
+        `recovered_from_mean`, (L₀ - L) / (L₀ - L*) with L the loss, L* that of the model itself, and L₀ that of zeros
+        or of the mean row in place of the states; `loss`, in nats a token; and `kl`, the divergence of the predictions
+        from the model's own. Where ablation makes the loss no higher, there is nothing to recover, and the figure is
+        NaN.
+
+    Raises
+    ------
+    NotFittedError, OSError, TypeError, ValueError
+        If the dictionary is not fitted, or has rows of another width; the model cannot be loaded, has no such head, or
+        is an encoder-decoder; there is no such place or control; or the texts have nothing to predict.
+
+    See Also
+    --------
+    evaluate : Several evaluations in one call.
+
+    Notes
+    -----
+    Special tokens keep their states and are not predicted. Where the extractor drops outliers, tokens longer than all
+    rows that it keeps of these texts keep their states, too.
+
+    Examples
+    --------
+    >>> from skfactors import SparseDictionary, TransformerFeatureExtractor
+    >>> from skfactors.datasets import demo_language_model
+    >>> from skfactors.evaluations import loss_recovered
+    >>> extractor = TransformerFeatureExtractor(
+    ...     demo_language_model(), site="block_output", layers=[10], drop_outliers=10
+    ... )
+    >>> texts = ["The cat sat on the mat.", "A dog lay beside it."]
+    >>> dictionary = SparseDictionary(8, n_nonzero_coefs=2, random_state=0).fit(extractor.extract(texts).X)
+    >>> table = loss_recovered(extractor, dictionary, texts)
+    >>> table["scored"].unique().tolist()
+    ['dictionary', 'random factors', 'mean row', 'zeros', "the model's own states"]
+    """
+    texts, factor_model = list(texts), as_factor_model(dictionary)
+    model, tokenizer = extractor.language_model()
+    predicts_next = _predicts_next(model, tokenizer)
+    acts = extractor.extract(texts).at(site, layer)
+    X, (place,) = np.asarray(acts.X), acts.places
+    limit = np.inf if extractor.drop_outliers is None else np.linalg.norm(X.astype(np.float64), axis=1).max()
+    coded = {DICTIONARY: factor_model, **make_controls(factor_model, X, controls, random_state)}
+    replacing = {name: as_factor_model(of).reconstruct for name, of in coded.items()}
+    replacing[MEAN] = partial(_constant, X.mean(axis=0, dtype=np.float64))
+    replacing[ZERO] = np.zeros_like
+    model, sums = twin(model), {name: [] for name in (*replacing, CLEAN)}
+    batches = _batches(extractor, tokenizer, texts, predicts_next, random_state)
+    with progress_bar("loss recovered", total=len(texts), enabled=verbose) as advance:
+        for batch in batches:
+            clean = _predictions(model, batch)
+            sums[CLEAN].append(_losses(clean, clean, batch))
+            for name, replace in replacing.items():
+                with hooked(model, {place: partial(_replaced, replace, batch.is_word, limit)}):
+                    sums[name].append(_losses(_predictions(model, batch), clean, batch))
+            advance(len(batch.ids))
+    sums = {name: np.concatenate(of) for name, of in sums.items()}
+    has_predicted = sums[CLEAN][:, 2] > 0
+    if not has_predicted.any():
+        raise ValueError("The texts have no token to predict: give longer ones.")
+    sums = {name: of[has_predicted] for name, of in sums.items()}
+    figures = Figures(n_resamples, random_state)
+    for name, of in sums.items():
+        for measure, least in (("recovered_from_zero", ZERO), ("recovered_from_mean", MEAN)):
+            figures.add(measure, name, sums[least][:, 0] - of[:, 0], sums[least][:, 0] - sums[CLEAN][:, 0])
+        figures.add("loss", name, of[:, 0], of[:, 2])
+        figures.add("kl", name, of[:, 1], of[:, 2])
+    return figures.table()
+
+
+class _Batch(NamedTuple):
+    """Inputs of a model; which of them are words; and which outputs predict which tokens."""
+
+    ids: torch.Tensor
+    mask: torch.Tensor
+    is_word: torch.Tensor
+    targets: torch.Tensor
+    # Whether each place predicts a token that counts.
+    counts: torch.Tensor
+
+
+def _predicts_next(model, tokenizer) -> bool:
+    if model.config.is_encoder_decoder:
+        raise ValueError(f"{type(model).__name__} is an encoder-decoder: it has no loss on a text by itself.")
+    if model.can_generate():
+        return True
+    if tokenizer.mask_token_id is None:
+        raise ValueError(f"{type(model).__name__} predicts no next token, and its tokenizer has no mask.")
+    return False
+
+
+def _batches(extractor, tokenizer, texts, predicts_next: bool, random_state) -> Iterator[_Batch]:
+    random = np.random.default_rng(random_state)
+    for start in range(0, len(texts), extractor.batch_size):
+        rows = [_encoded(extractor, tokenizer, text) for text in texts[start : start + extractor.batch_size]]
+        shape = len(rows), max(1, *(len(ids) for ids, _ in rows))
+        ids, mask, is_word = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool)
+        for number, (row, is_special) in enumerate(rows):
+            ids[number, : len(row)], mask[number, : len(row)] = row, 1
+            is_word[number, : len(row)] = ~is_special
+        if predicts_next:
+            targets, counts = np.roll(ids, -1, axis=1), np.roll(is_word, -1, axis=1)
+            counts[:, -1] = False
+        else:
+            targets, counts = ids, is_word & (random.random(shape) < _SHARE_MASKED)
+            ids = np.where(counts, tokenizer.mask_token_id, ids)
+        yield _Batch(*map(torch.from_numpy, (ids, mask, is_word, targets, counts)))
+
+
+def _encoded(extractor, tokenizer, text) -> tuple[np.ndarray, np.ndarray]:
+    encoded = tokenizer(
+        text,
+        truncation=True,
+        max_length=extractor.max_length,
+        add_special_tokens=extractor.add_special_tokens,
+        split_special_tokens=True,
+        return_special_tokens_mask=True,
+    )
+    return np.asarray(encoded["input_ids"], np.int64), np.asarray(encoded["special_tokens_mask"], bool)
+
+
+@torch.no_grad()
+def _predictions(model, batch: _Batch) -> torch.Tensor:
+    """Return the log-probabilities of tokens, where they count."""
+    device = next(model.parameters()).device
+    logits = model(input_ids=batch.ids.to(device), attention_mask=batch.mask.to(device)).logits
+    return logits[batch.counts.to(device)].float().log_softmax(dim=-1)
+
+
+def _losses(predictions, clean, batch: _Batch) -> np.ndarray:
+    """Return for each text the loss, the divergence from the model's own predictions, and how many tokens count."""
+    targets = batch.targets[batch.counts].to(predictions.device)
+    losses = -predictions.gather(1, targets[:, None])[:, 0]
+    divergences = (clean.exp() * (clean - predictions)).sum(dim=1)
+    texts = batch.counts.nonzero()[:, 0].numpy()
+    weights = losses.cpu().double().numpy(), divergences.cpu().double().numpy(), np.ones(len(texts))
+    return np.stack([np.bincount(texts, weights=of, minlength=len(batch.ids)) for of in weights], axis=1)
+
+
+def _replaced(replace, is_word, limit, states):
+    where = is_word.to(states.device) & (states.float().norm(dim=-1) <= limit)
+    if not where.any():
+        return None
+    rows = replace(states[where].float().cpu().numpy())
+    changed = states.clone()
+    changed[where] = torch.as_tensor(rows).to(states)
+    return changed
+
+
+def _constant(row, X):
+    return np.broadcast_to(row, X.shape).copy()

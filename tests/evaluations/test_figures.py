@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+
+from skfactors.evaluations.figures import Figures, sums_by
+
+
+@pytest.fixture
+def figures():
+    return Figures(n_resamples=2000, random_state=0)
+
+
+def test_a_figure_is_a_ratio_of_sums(figures):
+    figures.add("share", "dictionary", [1.0, 2.0, 3.0], [2.0, 4.0, 10.0])
+    figures.add("rest", "dictionary", [1.0, 2.0, 3.0], [2.0, 4.0, 10.0], complement=True)
+    assert figures.table()["value"].tolist() == [6 / 16, 1 - 6 / 16]
+
+
+def test_the_interval_of_a_mean_is_that_of_its_standard_error(figures):
+    values = np.random.default_rng(1).standard_normal(400)
+    figures.add("mean", "dictionary", values)
+    row = figures.table().iloc[0]
+    width = 2 * 1.96 * values.std() / np.sqrt(400)
+    assert row["high"] - row["low"] == pytest.approx(width, rel=0.1)
+    assert row["low"] < values.mean() < row["high"]
+
+
+def test_of_few_units_there_is_no_interval(figures):
+    figures.add("mean", "dictionary", [1.0, 2.0, 3.0, 4.0])
+    assert figures.table()[["low", "high"]].isna().all(axis=None)
+
+
+def test_where_there_is_nothing_to_divide_by_the_figure_is_nan(figures):
+    figures.add("share", "dictionary", [1.0, 1.0], [-1.0, 1.0])
+    assert figures.table()["value"].isna().all()
+
+
+def test_a_figure_within_a_controls_interval_says_so(figures):
+    random = np.random.default_rng(2)
+    figures.add("mean", "dictionary", np.full(50, 1.0))
+    figures.add("mean", "near", 1 + random.permutation(np.repeat([-0.5, 0.5], 25)))
+    figures.add("mean", "far", 5 + random.standard_normal(50))
+    assert figures.table()["inside"].tolist() == ["near", "", ""]
+
+
+def test_sums_are_by_group():
+    np.testing.assert_array_equal(sums_by(np.array([4, 2, 4]), np.array([1.0, 2.0, 3.0])), [2, 4])

@@ -1,0 +1,84 @@
+import json
+
+import pandas as pd
+import pytest
+
+from skfactors.evaluations import EvaluationReport
+from skfactors.records import sealed
+
+FACTS = {
+    "model": "<b>model</b>",
+    "dictionary": "0f",
+    "n_components": 8,
+    "n_texts": 20,
+    "n_resamples": 100,
+    "random_state": 0,
+    "skfactors": "0.1",
+}
+NAMES = ("evaluation", "measure", "scored", "value", "low", "high", "n_units", "inside")
+
+
+@pytest.fixture
+def report():
+    rows = [
+        ("core", "l0", "dictionary", 4.0, 3.9, 4.1, 20, "random factors"),
+        ("core", "l0", "random factors", 4.05, 3.95, 4.15, 20, ""),
+        ("loss_recovered", "kl", "dictionary", 0.1, float("nan"), float("nan"), 3, ""),
+        ("loss_recovered", "kl", "random factors", float("nan"), float("nan"), float("nan"), 3, ""),
+    ]
+    return EvaluationReport(pd.DataFrame(rows, columns=NAMES), FACTS)
+
+
+def test_it_is_loaded_as_it_was_saved(report, tmp_path):
+    report.save(tmp_path / "evaluation")
+    assert EvaluationReport.load(tmp_path / "evaluation") == report
+
+
+def test_a_spreadsheet_holds_the_table(report, tmp_path):
+    report.to_csv(tmp_path / "table.csv")
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tmp_path / "table.csv", keep_default_na=True).fillna({"inside": ""}), report.table
+    )
+
+
+def test_a_figure_that_a_control_reaches_is_marked_in_every_view(report):
+    for view in (repr(report), report._repr_html_()):
+        assert view.count("like random factors") == 1
+
+
+def test_the_page_loads_nothing_and_escapes_names(report, tmp_path):
+    report.to_html(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "default-src 'none'" in page
+    assert "&lt;b&gt;model&lt;/b&gt;" in page and "<b>" not in page
+
+
+def test_show_prints_measures_and_intervals(report, capsys):
+    report.show()
+    printed = capsys.readouterr().out
+    assert "3.900 to 4.100" in printed
+    assert "nan" not in printed
+
+
+def test_an_altered_file_is_refused(report, tmp_path):
+    report.save(tmp_path)
+    file = tmp_path / "evaluation.json"
+    file.write_text(file.read_text().replace("4.05", "9.05"))
+    with pytest.raises(ValueError, match="cut short or altered"):
+        EvaluationReport.load(tmp_path)
+
+
+def test_columns_that_differ_in_length_are_refused(report, tmp_path):
+    report.save(tmp_path)
+    file = tmp_path / "evaluation.json"
+    content = json.loads(file.read_text())
+    del content["sha256"]
+    content["table"]["value"].pop()
+    file.write_text(json.dumps(sealed(content)))
+    with pytest.raises(ValueError, match="its columns differ in length"):
+        EvaluationReport.load(tmp_path)
+
+
+def test_a_folder_without_an_evaluation_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        EvaluationReport.load(tmp_path)
