@@ -12,6 +12,7 @@ _HOMES = {
     "loss_recovered": "skfactors.evaluations.loss",
     "make_superposition": "skfactors.evaluations.superposition",
     "random_control": "skfactors.evaluations.controls",
+    "stability": "skfactors.evaluations.again",
 }
 __all__ = list(_HOMES)
 __getattr__, __dir__ = attach(__name__, _HOMES)

@@ -1,10 +1,15 @@
 """A table of figures: each with its interval, and the names of the controls whose intervals hold it."""
 
+from numbers import Integral
+
 import numpy as np
 import pandas as pd
+from sklearn.utils import check_scalar
 
 COLUMNS = ("measure", "scored", "value", "low", "high", "n_units", "inside")
 DICTIONARY = "dictionary"
+# What controls are made equal in: to be like them in it says nothing.
+_MADE_EQUAL = {"l0"}
 _FEWEST_UNITS = 5
 _SHARES = (0.025, 0.975)
 
@@ -30,6 +35,7 @@ class Figures:
     """
 
     def __init__(self, n_resamples: int, random_state: int):
+        check_scalar(n_resamples, "n_resamples", Integral, min_val=1)
         self._n_resamples, self._random_state = n_resamples, random_state
         self._rows = []
 
@@ -76,7 +82,7 @@ def _ratio(above, below, complement):
 
 def _inside(table, row):
     """Name the controls whose intervals a figure of the dictionary lies in."""
-    if row.scored != DICTIONARY:
+    if row.scored != DICTIONARY or row.measure in _MADE_EQUAL:
         return ""
     controls = table[(table["measure"] == row.measure) & (table["scored"] != DICTIONARY)]
     holds = (controls["low"] <= row.value) & (row.value <= controls["high"])

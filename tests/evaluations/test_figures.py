@@ -44,3 +44,8 @@ def test_a_figure_within_a_controls_interval_says_so(figures):
 
 def test_sums_are_by_group():
     np.testing.assert_array_equal(sums_by(np.array([4, 2, 4]), np.array([1.0, 2.0, 3.0])), [2, 4])
+
+
+def test_no_resamples_are_refused():
+    with pytest.raises(ValueError, match="n_resamples == 0, must be >= 1"):
+        Figures(n_resamples=0, random_state=0)

@@ -72,6 +72,10 @@ def test_controls_have_as_many_active_factors(table):
     assert active["true features"] <= active["dictionary"]
 
 
+def test_what_controls_are_made_equal_in_is_not_marked(table):
+    assert figure(table, "l0").inside == ""
+
+
 def test_a_dictionary_that_learned_finds_more_than_random_factors(table):
     for measure in ("explained_variance", "mcc"):
         learned = figure(table, measure)
