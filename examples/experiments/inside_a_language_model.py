@@ -20,7 +20,7 @@ import torch
 from common import print_table
 from sklearn.decomposition import PCA
 
-from skfactors import SparseAutoencoder, SparseDictionary, TransformerFeatureExtractor
+from skfactors import SparseAutoencoder, SparseDictionary, Transcoder, TransformerFeatureExtractor
 from skfactors.datasets import demo_language_model, load_wikipedia
 from skfactors.interventions import attribute, check_attribution, intervene
 from skfactors.interventions.effects import batches_of_texts, mean_loss
@@ -63,6 +63,11 @@ def autoencoder(arguments):
     return SparseAutoencoder(arguments.n_components, n_nonzero_coefs=arguments.n_nonzero, max_iter=2, random_state=0)
 
 
+def transcoder(arguments):
+    """Return a transcoder to fit, from what an MLP reads to what it writes."""
+    return Transcoder(arguments.n_components, n_nonzero_coefs=arguments.n_nonzero, max_iter=2, random_state=0)
+
+
 def ways_to_replace(arguments, X):
     """
     Learn what stands in for rows, and its controls.
@@ -91,34 +96,39 @@ def ways_to_replace(arguments, X):
 def recovered(arguments, texts, held_out):
     """Replace states, and compare losses."""
     held_out = held_out[: arguments.n_scored]
-    reader = extractor_of(arguments, SITES, arguments.layers)
+    reader = extractor_of(arguments, ["mlp_input", *SITES], arguments.layers)
     acts, others = reader.extract(texts), reader.extract(held_out)
     model, tokenizer = reader.language_model()
     batches = list(batches_of_texts(reader, tokenizer, held_out))
     clean = mean_loss(model, batches)
     print(f"The loss of the model as it is: {clean:.3f} nats a token")
     rows = []
-    for place in acts.places:
+    for place in (place for place in acts.places if place.site != "mlp_input"):
         extractor = extractor_of(arguments, place.site, [place.layer])
         test = others.at(*place).X
         with intervene(extractor, Constant(np.zeros_like(test[0])), splice=True, keep_error=False) as spliced:
             zeroed = mean_loss(spliced, batches)
-        for name, way in ways_to_replace(arguments, acts.at(*place).X).items():
+        ways = ways_to_replace(arguments, acts.at(*place).X)
+        if place.site == "mlp_output":
+            read = acts.at("mlp_input", place.layer).X
+            ways = {"Transcoder": transcoder(arguments).fit(read, acts.at(*place).X)} | ways
+        for name, way in ways.items():
+            seen = others.at("mlp_input", place.layer).X if name == "Transcoder" else test
             with intervene(extractor, way, splice=True, keep_error=False) as spliced:
                 loss = mean_loss(spliced, batches)
-            made = way.inverse_transform(way.transform(test))
+            made = way.inverse_transform(way.transform(seen))
             rows.append(
                 {
                     "site": place.site,
                     "layer": place.layer,
                     "replaced by": name,
-                    "L0": l0(way.transform(test)),
+                    "L0": l0(way.transform(seen)),
                     "explained variance": explained_variance(test, made),
                     "loss": loss,
                     "loss recovered": (zeroed - loss) / (zeroed - clean),
                 }
             )
-        print_table(f"{place.site} of block {place.layer}", pd.DataFrame(rows[-5:]), decimals=3)
+        print_table(f"{place.site} of block {place.layer}", pd.DataFrame(rows[-len(ways) :]), decimals=3)
 
 
 class Constant:
