@@ -170,7 +170,7 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
     Notes
     -----
     On a CPU a step makes one dense product, for the pre-activations; everything else touches only what is active, and
-    factors without a code in a minibatch stay as they are. On an accelerator it is plain torch. Factors that stay
+    factors without a code in a minibatch stay as they are. On an accelerator arrays are dense. Factors that stay
     silent for an epoch or 256 minibatches, and for 25 at least, are pointed at the residuals of the rows that are
     reconstructed worst, a few at a time.
 
