@@ -219,15 +219,16 @@ def table_of_wide_codes(wide, sizes):
     return table
 
 
-def table_of_autoencoders(device, settings, wide, sizes):
-    """Time the learning of autoencoders on a device: what comes before the first step, and the steps."""
+def table_of_autoencoders(wide, sizes):
+    """Time the learning of autoencoders on each device: what comes before the first step, and the steps."""
     rows, held_out = wide[: sizes.rows_of_latents], wide[-sizes.compared :]
     table = table_with(
         f"SparseAutoencoder, {wide.shape[1]} features, {sizes.latents:,} latents, n_nonzero_coefs=32, "
         f"{len(rows):,} rows",
         *("device", "activation", "dtype", "batch", "start s", "steps rows/s", "explained", "L0", "peak GB"),
     )
-    for activation, dtype, batch_size in settings:
+    settings = {"cuda": sizes.autoencoders, "cpu": sizes.autoencoders_on_cpu}
+    for device, activation, dtype, batch_size in ((name, *of) for name in device_names() for of in settings[name]):
         begin_peak(device)
         of = {"activation": activation, "dtype": dtype, "batch_size": batch_size, "n_nonzero_coefs": 32}
         model = SparseAutoencoder(sizes.latents, random_state=0, device=device, **of)
@@ -276,6 +277,7 @@ def main(arguments=None):
     parser.add_argument("--texts", type=Path, help="a file, one document per line; Wikipedia articles by default")
     parser.add_argument("--small", action="store_true", help="run through all of it quickly")
     parser.add_argument("--profile", action="store_true", help="show where the time on the GPU goes, and nothing else")
+    parser.add_argument("--tables", nargs="+", help="some of the tables alone: differences reading dictionaries ...")
     options = parser.parse_args(arguments)
     warnings.simplefilter("ignore", ConvergenceWarning)
     sizes = SMALL if options.small else Sizes()
@@ -293,13 +295,15 @@ def main(arguments=None):
         for name, table in profiles(rows, wide, sizes):
             print(name, table, sep="\n")
         return
-    console.print(table_of_differences(model, texts, rows[: sizes.compared], sizes))
-    console.print(table_of_reading(model, texts))
-    console.print(table_of_dictionaries(rows, sizes))
-    console.print(table_of_wide_codes(wide, sizes))
-    if torch.cuda.is_available():
-        console.print(table_of_autoencoders("cuda", sizes.autoencoders, wide, sizes))
-    console.print(table_of_autoencoders("cpu", sizes.autoencoders_on_cpu, wide, sizes))
+    tables = {
+        "differences": lambda: table_of_differences(model, texts, rows[: sizes.compared], sizes),
+        "reading": lambda: table_of_reading(model, texts),
+        "dictionaries": lambda: table_of_dictionaries(rows, sizes),
+        "wide": lambda: table_of_wide_codes(wide, sizes),
+        "autoencoders": lambda: table_of_autoencoders(wide, sizes),
+    }
+    for name in options.tables or tables:
+        console.print(tables[name]())
     console.print(f"{time.perf_counter() - began:.0f} s in all")
 
 

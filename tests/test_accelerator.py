@@ -7,13 +7,24 @@ import numpy as np
 import pytest
 import torch
 from support.problems import random_problem
+from support.tiny_kinds import SIZES, save_model
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from skfactors import FactorReport, SparseAutoencoder, SparseDictionary, TransformerFeatureExtractor
+from skfactors import (
+    Crosscoder,
+    FactorReport,
+    SparseAutoencoder,
+    SparseDictionary,
+    Transcoder,
+    TransformerFeatureExtractor,
+)
 from skfactors.devices import fused
 from skfactors.dictionaries.autoencoders import dense_engine
 from skfactors.dictionaries.autoencoders.activations import ACTIVATIONS
 from skfactors.dictionaries.sparse_coding.objective import relative_duality_gap
 from skfactors.dictionaries.sparse_coding.solvers import SOLVERS, batched
+from skfactors.evaluations import loss_recovered
+from skfactors.interventions import attribute, intervene
 from skfactors.metrics import explained_variance
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device on this machine")
@@ -297,3 +308,78 @@ def test_an_autoencoder_goes_on_learning_on_a_gpu_and_is_opened_without_one(rows
     for part in np.array_split(rows, 5):
         opened.partial_fit(part)
     assert opened.score(rows) > before
+
+
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("jacobian_penalty", [0.0, 1e-3])
+@pytest.mark.parametrize("name", ["topk", "batch_topk", "jump_relu"])
+def test_a_transcoder_learns_as_well_as_on_a_cpu(rows, name, skip, jacobian_penalty):
+    mixed = np.tanh(rows @ np.random.default_rng(1).standard_normal((48, 32))).astype(np.float32)
+    settings = {"activation": name, "n_nonzero_coefs": 6, "max_iter": 3, "batch_size": 256, "random_state": 0}
+    settings |= {"skip": skip, "jacobian_penalty": jacobian_penalty}
+    gpu, cpu = (Transcoder(96, device=device, **settings).fit(rows, mixed) for device in ("cuda", "cpu"))
+    assert gpu.score(rows, mixed) == pytest.approx(cpu.score(rows, mixed), abs=0.02)
+    predicted = gpu.predict(rows)
+    np.testing.assert_allclose(predicted, gpu.set_params(device="cpu").predict(rows), atol=1e-2 * abs(predicted).max())
+
+
+@pytest.mark.parametrize("name", ["topk", "batch_topk", "jump_relu", "gated"])
+def test_a_crosscoder_learns_as_well_as_on_a_cpu(rows, name):
+    pair = np.hstack([rows, 3 * rows[:, ::-1]])
+    settings = {"activation": name, "n_nonzero_coefs": 6, "max_iter": 3, "batch_size": 256, "random_state": 0}
+    gpu, cpu = (Crosscoder(96, n_sites=2, device=device, **settings).fit(pair) for device in ("cuda", "cpu"))
+    assert gpu.score(pair) == pytest.approx(cpu.score(pair), abs=0.02)
+    on_gpu = gpu.latent_scaling(pair)
+    np.testing.assert_allclose(on_gpu, gpu.set_params(device="cpu").latent_scaling(pair), atol=1e-2)
+
+
+@pytest.fixture(scope="module")
+def small_llama(tmp_path_factory):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(LlamaConfig(**SIZES, bos_token_id=2, eos_token_id=3, pad_token_id=0))
+    return save_model(tmp_path_factory.mktemp("heads") / "llama", model)
+
+
+WORDS_OF_LLAMA = ["the left bank of muddy river", "report on shares", "the bank of the river fell"] * 4
+
+
+def test_rows_of_sites_are_those_of_a_cpu(small_llama):
+    sites = ["block_output", "attention_output", "attention_heads", "mlp_input", "mlp_output"]
+    gpu, cpu = (
+        TransformerFeatureExtractor(small_llama, site=sites, layers=[0, 1], device=device).extract(WORDS_OF_LLAMA)
+        for device in ("cuda", "cpu")
+    )
+    for site in sites:
+        np.testing.assert_allclose(gpu.at(site, 1), cpu.at(site, 1), atol=1e-4)
+
+
+def test_a_language_model_is_changed_as_on_a_cpu(small_llama):
+    def of(device):
+        extractor = TransformerFeatureExtractor(small_llama, site="mlp_output", layers=[1], device=device)
+        reads = extractor.set_params(site="mlp_input").extract(WORDS_OF_LLAMA).X
+        writes = extractor.set_params(site="mlp_output").extract(WORDS_OF_LLAMA).X
+        return extractor, reads, writes
+
+    on_cpu, reads, writes = of("cpu")
+    transcoder = Transcoder(24, n_nonzero_coefs=4, random_state=0, max_iter=3, device="cpu").fit(reads, writes)
+    dictionary = SparseDictionary(24, alpha=0.01, random_state=0, device="cpu").fit(writes)
+    on_gpu = of("cuda")[0]
+    ids = torch.tensor([[2, 5, 6, 7, 8]])
+    logits = {}
+    for device, extractor in (("cpu", on_cpu), ("cuda", on_gpu)):
+        with (
+            torch.inference_mode(),
+            intervene(extractor, dictionary, layer=1, site="mlp_output", steer={0: 2.0}, ablate=[1]) as model,
+        ):
+            logits[device] = model(ids.to(model.device)).logits.cpu()
+            written = model.generate(ids.to(model.device), max_new_tokens=5, do_sample=False)
+            assert written.device.type == device
+    np.testing.assert_allclose(logits["cuda"], logits["cpu"], atol=1e-4)
+    recovered = [loss_recovered(extractor, dictionary, WORDS_OF_LLAMA) for extractor in (on_cpu, on_gpu)]
+    np.testing.assert_allclose(*(table.loc[table["measure"] == "kl", "value"] for table in recovered), atol=1e-4)
+    tables = [
+        attribute(extractor, {1: transcoder}, WORDS_OF_LLAMA[0], target=7, freeze=["attention"])
+        for extractor in (on_cpu, on_gpu)
+    ]
+    np.testing.assert_allclose(*(table["contribution"].sum() for table in tables), atol=1e-4)
