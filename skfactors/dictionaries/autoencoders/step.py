@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from skfactors.dictionaries.autoencoders.encoder import Encoder
+from skfactors.dictionaries.autoencoders.reseeding import spread
 from skfactors.dictionaries.autoencoders.sparse_engine import Outcome
 from skfactors.dictionaries.autoencoders.starting import Standardizer
 from skfactors.dictionaries.sparse_coding.step import raise_overflow
@@ -176,25 +177,15 @@ class AutoencoderStep(Step):
         found = self.processes.gather(found, _CANDIDATES * n_directions).numpy().astype(np.float64)
         left_of, row_of = np.split(found, 2, axis=1)
         smallest = _ROUNDING * torch.finfo(left.dtype).eps * max(np.linalg.norm(left_of, axis=1).max(initial=0), 1)
-        predicts = self.standardizer.predicts
-        heard, directions, lengths = *np.empty((2, 0, left_of.shape[1])), []
-        for _ in range(n_directions):
-            along = np.einsum("ij,ij->i", row_of if predicts else left_of, row_of)
-            norms = np.where(along > 0, np.linalg.norm(left_of, axis=1), 0)
-            worst = norms.argmax()
-            if norms[worst] <= smallest:
-                break
-            direction = left_of[worst] / norms[worst]
-            listened_for = row_of[worst] / np.linalg.norm(row_of[worst]) if predicts else direction
-            heard, directions = np.vstack([heard, listened_for]), np.vstack([directions, direction])
-            lengths.append(norms[worst] / (row_of[worst] @ listened_for))
-            left_of = left_of - np.maximum(left_of @ direction, 0)[:, None] * direction
+        heard, directions, lengths = spread(
+            left_of, row_of, n_directions, smallest, own_residual=not self.standardizer.predicts
+        )
         listens, wanted = (part @ torch.from_numpy(of).to(part).T for part, of in ((rows, heard), (left, directions)))
         listens = listens.clamp_min(0)
         products = torch.stack([(listens * wanted).sum(0), listens.square().sum(0)]).double().cpu()
         along, square = self.processes.sum_(products).numpy()
         # With these, codes would explain most of what is left of the minibatch, if all were kept.
-        lengths, right = np.array(lengths), along / np.maximum(square, np.finfo(float).tiny)
+        right = along / np.maximum(square, np.finfo(float).tiny)
         return heard, directions, np.maximum(np.sqrt(lengths * np.maximum(right, 0)), lengths / _MOST_SHORTENED)
 
     def loss(self, rows: ArrayRows, batch_size: int) -> float:
