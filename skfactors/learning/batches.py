@@ -9,6 +9,8 @@ import numpy as np
 # Of rows that are streamed, the most that are held out: they are kept in memory.
 _MOST_HELD_OUT = 16_384
 _ROWS_AT_A_TIME = 65_536
+# Of rows that are streamed, as many are measured to say something of all.
+_MEASURED = 65_536
 _FIRST_BYTES = 8
 
 
@@ -54,6 +56,10 @@ class ArrayRows:
         for chosen in slices(len(self._rows), size):
             yield self._X[self._rows[chosen]], self._weight[self._rows[chosen]]
 
+    def to_measure(self, size: int) -> Iterator[tuple]:
+        """Yield rows and weights that stand for all, in batches: all of them."""
+        return self.in_order(size)
+
 
 class StreamedRows:
     """
@@ -96,6 +102,10 @@ class StreamedRows:
             if len(self._left_out):
                 kept &= ~np.isin(rows, self._left_out, assume_unique=True)
             yield (X, weight) if kept.all() else (X[kept], weight[kept])
+
+    def to_measure(self, size: int) -> Iterator[tuple]:
+        """Yield rows and weights that stand for all, in batches: some that are always the same."""
+        return islice(self.shuffled(size, np.random.RandomState(0)), -(-_MEASURED // size))
 
     def _weight_of(self, rows: np.ndarray) -> np.ndarray:
         return np.ones(len(rows)) if self._weight is None else self._weight[rows]

@@ -246,7 +246,7 @@ def amortization_gap_scorer(estimator, X, y=None) -> float:
         rows,
         model.transform(rows),
         model.components_,
-        getattr(dictionary, "alpha_", dictionary.alpha),
+        dictionary.alpha_ if dictionary.alpha == "auto" else dictionary.alpha,
         positive=getattr(dictionary, "positive_code", True),
         intercept=model.intercept_,
     )

@@ -342,3 +342,49 @@ def test_a_dictionary_too_large_for_a_square_array_is_learned_without_one(X, mon
     dictionary = SparseDictionary(40, alpha=0.1, max_iter=5, random_state=0).fit(X)
     assert dictionary.duality_gap(X, dictionary.transform(X)).max() <= 1e-4
     assert dictionary.history_[-1]["objective"] < dictionary.history_[0]["objective"]
+
+
+def root_mean_square_length(X, weight=None):
+    return np.sqrt(np.average((np.asarray(X, np.float64) ** 2).sum(1), weights=weight))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_by_default_the_penalty_is_a_tenth_of_the_usual_length_of_rows(X, scale):
+    dictionary = SparseDictionary(16, max_iter=1, random_state=0).fit(scale * X)
+    assert dictionary.alpha == "auto"
+    assert dictionary.alpha_ == pytest.approx(root_mean_square_length(scale * X) / 10)
+    by_hand = SparseDictionary(16, alpha=dictionary.alpha_, max_iter=1, random_state=0).fit(scale * X)
+    np.testing.assert_array_equal(dictionary.components_, by_hand.components_)
+    np.testing.assert_array_equal(dictionary.transform(X).toarray(), by_hand.transform(X).toarray())
+    assert dictionary.duality_gap(scale * X, dictionary.transform(scale * X)).max() <= 1e-4
+
+
+def test_the_penalty_that_is_found_counts_weights(X):
+    weight = np.random.default_rng(0).integers(0, 3, len(X)).astype(float)
+    weighted = SparseDictionary(8, max_iter=1, random_state=0).fit(X, sample_weight=weight)
+    repeated = SparseDictionary(8, max_iter=1, random_state=0).fit(np.repeat(X, weight.astype(int), axis=0))
+    assert weighted.alpha_ == repeated.alpha_ == pytest.approx(root_mean_square_length(X, weight) / 10)
+
+
+def test_the_penalty_that_is_found_stays_while_learning_goes_on_and_is_saved(X, tmp_path):
+    dictionary = SparseDictionary(8, random_state=0).partial_fit(X)
+    found = dictionary.alpha_
+    dictionary.partial_fit(5 * X)
+    assert dictionary.alpha_ == found
+    dictionary.save(tmp_path / "saved")
+    opened = SparseDictionary.load(tmp_path / "saved")
+    assert (opened.alpha, opened.alpha_) == ("auto", found)
+    np.testing.assert_array_equal(opened.transform(X).toarray(), dictionary.transform(X).toarray())
+
+
+def test_a_penalty_that_is_set_after_fitting_is_the_one_of_codes(X):
+    dictionary = SparseDictionary(16, max_iter=1, random_state=0).fit(X)
+    fingerprint = dictionary.fingerprint()
+    other = clone(dictionary).fit(2 * X)
+    assert other.fingerprint() != fingerprint
+    dense = dictionary.transform(X).nnz
+    assert dictionary.set_params(alpha=3 * dictionary.alpha_).transform(X).nnz < dense
+
+
+def test_rows_of_zeros_have_a_penalty_of_one():
+    assert SparseDictionary(2, max_iter=1, random_state=0).fit(np.zeros((4, 3))).alpha_ == 1.0

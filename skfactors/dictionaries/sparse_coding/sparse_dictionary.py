@@ -19,7 +19,7 @@ from skfactors.dictionaries.rows import check_rows, check_weight
 from skfactors.dictionaries.sparse_coding.encoding import LARGEST_CODED, Coding, encode, row_gaps, warn_of_open_rows
 from skfactors.dictionaries.sparse_coding.module import SparseCodingModule
 from skfactors.dictionaries.sparse_coding.solvers import SOLVERS, fastest_solver
-from skfactors.dictionaries.sparse_coding.starting import drawn_components, given_components
+from skfactors.dictionaries.sparse_coding.starting import drawn_components, given_components, usual_penalty
 from skfactors.dictionaries.sparse_coding.step import SparseCodingStep, raise_overflow
 from skfactors.dictionaries.sparse_coding.updates import UPDATES, best_update
 from skfactors.learning.callbacks import CallbackSupportMixin, watcher_of
@@ -53,8 +53,9 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
     ----------
     n_components : int, default=None
         Number of factors; None is the number of features.
-    alpha : float, default=1.0
-        Sparsity penalty, the same in learning and in coding.
+    alpha : float or "auto", default="auto"
+        Sparsity penalty, the same in learning and in coding. "auto" is a tenth of the root mean square length of the
+        rows that learning begins with; it is kept as `alpha_`.
     positive_code : bool, default=True
         False allows negative codes.
     debias : bool, default=False
@@ -116,6 +117,8 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
     ----------
     components_ : ndarray of shape (n_components, n_features)
         The factors.
+    alpha_ : float
+        The penalty that it was learned with.
     n_iter_ : int
         Epochs run by the last `fit`; 1 after `partial_fit`.
     n_steps_ : int
@@ -182,6 +185,8 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
     )
 
     _fitted_facts = {
+        # Once it was always `alpha`, and not saved.
+        "alpha_?": float,
         "device_": str,
         "history_": [{"step": NATURAL, "n_rows": NATURAL, ...: (float, None)}],
         "n_iter_": NATURAL,
@@ -198,7 +203,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
 
     _parameter_constraints = {
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
-        "alpha": [Interval(Real, 0, None, closed="neither")],
+        "alpha": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "positive_code": ["boolean"],
         "debias": ["boolean"],
         "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left"), None],
@@ -226,7 +231,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         self,
         n_components=None,
         *,
-        alpha=1.0,
+        alpha="auto",
         positive_code=True,
         debias=False,
         n_nonzero_coefs=None,
@@ -387,7 +392,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         codes = check_codes(codes, len(self.components_), len(X), finite=False)
         if self.positive_code and codes.size and codes.min() < 0:
             raise ValueError("codes are negative in places, which positive_code=True rules out.")
-        return row_gaps(X, codes, self.components_, self.alpha, self.positive_code)
+        return row_gaps(X, codes, self.components_, self._penalty, self.positive_code)
 
     @property
     def n_steps_(self):
@@ -399,16 +404,21 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         """Zeros, of shape (n_features,): a row of no factors is reconstructed as zeros."""
         return np.zeros(self.components_.shape[1], self.components_.dtype)
 
-    def _coding(self) -> Coding:
+    @property
+    def _penalty(self):
+        return self.alpha_ if self.alpha == "auto" else self.alpha
+
+    def _coding(self, alpha=None) -> Coding:
         # Of a fitted dictionary they may have been set since.
         self._validate_params()
+        alpha = self._penalty if alpha is None else alpha
         least, largest = 1 / LARGEST[self.dtype], LARGEST[self.dtype]
-        if not least <= self.alpha <= largest:
-            raise ValueError(f"alpha={self.alpha!r} is not between {least:g} and {largest:g}: scale it and the rows.")
+        if not least <= alpha <= largest:
+            raise ValueError(f"alpha={alpha!r} is not between {least:g} and {largest:g}: scale it and the rows.")
         device, dtype = resolve_device(self.device), _DTYPES[self.dtype]
         n_components = self.n_components or self.n_features_in_
         return Coding(
-            alpha=float(self.alpha),
+            alpha=float(alpha),
             positive=self.positive_code,
             solver=fastest_solver(device, n_components, dtype) if self.solver == "auto" else self.solver,
             tol=self.tol,
@@ -442,16 +452,19 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         return super()._saved_arrays() | {f"state.{name}": array for name, array in self._learner_state.items()}
 
     def _fitted_that_decides(self):
-        return {"components_": self.components_}
+        found = {"alpha_": self.alpha_} if self.alpha == "auto" else {}
+        return found | {"components_": self.components_}
 
     def _mismatch_of_fitted(self, facts, arrays):
         sums = sorted(name.removeprefix("state.update.") for name in arrays if name.startswith("state.update."))
         if sums not in (["codes_codes", "codes_data", "n_batches"], ["n_batches", "squared_codes"]):
             return f"the arrays {', '.join(sums)} that it goes on from are of no update"
+        if facts.get("alpha_", 0.0 if self.alpha == "auto" else self.alpha) <= 0:
+            return "it has no alpha_ that is positive"
         return super()._mismatch_of_fitted(facts, arrays)
 
     def _restore(self, facts, arrays):
-        super()._restore(facts, arrays)
+        super()._restore({"alpha_": self.alpha} | facts, arrays)
         self._learner_state = {
             name.removeprefix("state."): array for name, array in arrays.items() if name.startswith("state.")
         }
@@ -473,6 +486,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         if not np.isfinite(learned["components_"]).all():
             raise_overflow()
         self.components_ = learned["components_"]
+        self.alpha_ = step.coding.alpha
         self.history_ = standing.history
         self.n_iter_ = standing.n_epochs
         self.device_ = step.coding.device
@@ -483,7 +497,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         return self
 
     def _begin(self, going_on, rows, random_state, processes, methods) -> SparseCodingStep:
-        coding = self._coding()
+        coding = self._coding(usual_penalty(rows) if self.alpha == "auto" and not going_on else None)
         shape = (self.n_components or self.n_features_in_, self.n_features_in_)
         if going_on:
             components = self.components_

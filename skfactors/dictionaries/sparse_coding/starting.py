@@ -9,6 +9,18 @@ from skfactors.learning.batches import ArrayRows, StreamedRows, merge_repeats
 
 # Shorter rows count as zeros: their squares vanish.
 _SHORTEST = 1e-100
+_USUAL_SHARE_OF_LENGTH = 0.1
+_ROWS_AT_A_TIME = 16_384
+
+
+def usual_penalty(rows: ArrayRows | StreamedRows) -> float:
+    """Return a tenth of the root mean square length of rows, or 1 if all are zero."""
+    squares = total = 0.0
+    for X, weight in rows.to_measure(_ROWS_AT_A_TIME):
+        squares += float(np.square(X, dtype=np.float64).sum(axis=1) @ weight)
+        total += float(weight.sum())
+    # A sum depends on its order in the last bits, and a row given twice may be elsewhere.
+    return float(f"{_USUAL_SHARE_OF_LENGTH * (squares / total) ** 0.5:.12g}") if squares else 1.0
 
 
 def drawn_components(
