@@ -31,7 +31,7 @@ raw = make_pipeline(states, StandardScaler(), LogisticRegression(C=0.01, max_ite
 
 extractor = TransformerFeatureExtractor(demo_model(), layers=LAYERS, verbose=True)
 acts = extractor.extract(train)
-dictionary = SparseDictionary(256, alpha=1.0, random_state=0, verbose=True).fit(acts, sample_weight=acts.sample_weight)
+dictionary = SparseDictionary(256, random_state=0, verbose=True).fit(acts, sample_weight=acts.sample_weight)
 factors = make_pipeline(
     DocumentFactors(extractor, dictionary, pooling="max"), MaxAbsScaler(), LogisticRegression(C=1.0, max_iter=2000)
 ).fit(train, y_train)

@@ -23,7 +23,7 @@ articles = load_wikipedia(16)
 extractor = TransformerFeatureExtractor(demo_model(), layers=[2, 4, 6])
 held_out = extractor.extract([article[:1000] for article in articles[12:]])
 
-dictionary = SparseDictionary(256, alpha=1.0, random_state=0)
+dictionary = SparseDictionary(256, random_state=0)
 for acts in extractor.iter_extract(stream(articles[:12]), max_rows=20_000):
     dictionary.partial_fit(acts.X, sample_weight=acts.sample_weight)
     last = dictionary.history_[-1]

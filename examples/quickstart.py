@@ -27,7 +27,7 @@ def parse_arguments():
     parser.add_argument("--model", help="name on the Hugging Face hub or local folder (default: the demo model)")
     parser.add_argument("--texts", type=Path, help="text file, one document per line (default: Wikipedia articles)")
     parser.add_argument("--n-components", type=int, default=512, help="number of factors (default: %(default)s)")
-    parser.add_argument("--alpha", type=float, default=1.0, help="sparsity penalty (default: %(default)s)")
+    parser.add_argument("--alpha", type=float, help="sparsity penalty (default: a tenth of the rows' length)")
     parser.add_argument("--epochs", type=int, default=1, help="passes of learning (default: %(default)s)")
     parser.add_argument("--show", type=int, default=10, help="factors to print (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("factors-report"), help="folder (default: %(default)s)")
@@ -51,9 +51,8 @@ def main():
     acts = extractor.extract(texts)
     console.print(f"{acts!r}, {len(acts) // len(acts.layers):,} word pieces", highlight=False)
 
-    dictionary = SparseDictionary(
-        arguments.n_components, alpha=arguments.alpha, max_iter=arguments.epochs, random_state=0, verbose=True
-    )
+    settings = {"alpha": arguments.alpha or "auto", "max_iter": arguments.epochs, "random_state": 0}
+    dictionary = SparseDictionary(arguments.n_components, verbose=True, **settings)
     dictionary.fit(acts.X, sample_weight=acts.sample_weight)
 
     report = FactorReport.from_texts(extractor, dictionary, texts)

