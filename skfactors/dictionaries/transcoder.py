@@ -125,6 +125,9 @@ class Transcoder(PredictorMixin, SparseAutoencoder):
         Names of features, where X had any.
     device_ : str
         Where it was learned.
+    source_ : dict
+        What it was learned from, where X is Activations or a store: their `source`. The places of Y are its
+        `places_out`.
 
     See Also
     --------

@@ -8,7 +8,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfactors.codes import LARGEST, csr_of, require_finite, require_squares
 from skfactors.devices import keep_to_one_thread_if_forked, resolve_device
-from skfactors.dictionaries.base import SOURCE, FactorModel
+from skfactors.dictionaries.base import FactorModel
+from skfactors.dictionaries.learned_from import SOURCE
 from skfactors.dictionaries.predicting import PredictorMixin
 from skfactors.dictionaries.pretrained.encoders import ENCODERS
 from skfactors.dictionaries.rows import batches_of, check_rows
