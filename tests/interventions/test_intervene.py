@@ -447,17 +447,49 @@ def test_several_places_of_an_extractor_are_no_place(folders, dictionary):
                 pass
 
 
-def test_compiled_and_quantized_models_are_refused(folders, dictionary):
-    quantized = TransformerFeatureExtractor(folders["llama"], site=SITE, layers=[LAYER])
-    model, _ = quantized.language_model()
+def quantize_by_torch(model):
+    torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, torch.qint8, inplace=True)
+
+
+def round_weights_to_integers(model):
+    # As libraries of 8-bit weights keep them, in parameters.
+    projection = model.model.layers[0].mlp.down_proj
+    scale = projection.weight.abs().amax(dim=1, keepdim=True) / 127
+    projection.weight = torch.nn.Parameter((projection.weight / scale).round().to(torch.int8), requires_grad=False)
+    projection.forward = lambda X: torch.nn.functional.linear(X, projection.weight * scale)
+
+
+def say_so_in_the_configuration(model):
     model.config.quantization_config = {"quant_method": "bitsandbytes"}
-    with pytest.raises(ValueError, match="weights of the model are quantized"):
-        with intervene(quantized, dictionary):
-            pass
-    del model.config.quantization_config
-    model.compile()
-    with pytest.raises(ValueError, match="compiled by torch.compile"):
-        with intervene(quantized, dictionary):
+
+
+def compile_all(model):
+    model.compile(backend="eager")
+
+
+def compile_a_block(model):
+    model.model.layers[2] = torch.compile(model.model.layers[2], backend="eager")
+
+
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated", "ignore:torch.quantize_per_tensor")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (quantize_by_torch, "weights of the model are quantized"),
+        (round_weights_to_integers, "weights of the model are quantized"),
+        (say_so_in_the_configuration, "weights of the model are quantized"),
+        (compile_all, "compiled by torch.compile"),
+        (compile_a_block, "compiled by torch.compile"),
+    ],
+)
+def test_quantized_and_compiled_models_are_refused_though_they_run(folders, dictionary, change, message):
+    changed = TransformerFeatureExtractor(folders["llama"], site=SITE, layers=[LAYER])
+    model, _ = changed.language_model()
+    before = plain(changed, batch(changed))
+    change(model)
+    torch.testing.assert_close(plain(changed, batch(changed)), before, rtol=0, atol=0.1)
+    with pytest.raises(ValueError, match=message):
+        with intervene(changed, dictionary):
             pass
 
 
