@@ -54,7 +54,7 @@ def main():
     dictionary = SparseDictionary(
         arguments.n_components, alpha=arguments.alpha, max_iter=arguments.epochs, random_state=0, verbose=True
     )
-    dictionary.fit(acts.X, sample_weight=acts.sample_weight)
+    dictionary.fit(acts, sample_weight=acts.sample_weight)
 
     report = FactorReport.from_texts(extractor, dictionary, texts)
     for factor in report.clearest(arguments.show).index:
