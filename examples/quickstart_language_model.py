@@ -67,7 +67,7 @@ def main():
         rows = acts.at(layer=layer)
         penalty = 0.1 * float(np.sqrt(np.square(rows.X).sum(axis=1).mean()))
         dictionary = SparseDictionary(arguments.n_components, alpha=penalty, max_iter=1, random_state=0)
-        dictionary.fit(rows.X, sample_weight=rows.sample_weight)
+        dictionary.fit(rows, sample_weight=rows.sample_weight)
         codes = dictionary.transform(rows.X)
         report = FactorReport.from_codes(codes, rows)
         extractor = TransformerFeatureExtractor(

@@ -314,20 +314,7 @@ class PretrainedTranscoder(PredictorMixin, PretrainedDictionary):
         """What of the row itself is added to the prediction: ndarray (n_outputs, n_features), or None."""
         return self.weights_.get("skip")
 
-    def predict(self, X):
-        """
-        Predict rows of the other place.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-            Rows to code.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_outputs)
-            What their codes stand for, and the skip where there is one.
-        """
+    def _predicted(self, X):
         return PretrainedDictionary.reconstruct(self, X)
 
 
