@@ -22,7 +22,6 @@ _SITES = {
     "hook_resid_post": "block_output",
     "hook_attn_out": "attention_output",
     "attn.hook_z": "attention_heads",
-    "hook_mlp_in": "mlp_input",
     "ln2.hook_normalized": "mlp_input",
     "hook_mlp_out": "mlp_output",
 }
