@@ -32,7 +32,7 @@ def make_report():
     extractor = TransformerFeatureExtractor(demo_model(), layers="all", verbose=True)
     acts = extractor.extract(texts)
     dictionary = SparseDictionary(512, max_iter=1, random_state=0, verbose=True)
-    dictionary.fit(acts.X, sample_weight=acts.sample_weight)
+    dictionary.fit(acts, sample_weight=acts.sample_weight)
     return FactorReport.from_texts(extractor, dictionary, texts)
 
 

@@ -25,7 +25,7 @@ held_out = extractor.extract([article[:1000] for article in articles[12:]])
 
 dictionary = SparseDictionary(256, random_state=0)
 for acts in extractor.iter_extract(stream(articles[:12]), max_rows=20_000):
-    dictionary.partial_fit(acts.X, sample_weight=acts.sample_weight)
+    dictionary.partial_fit(acts, sample_weight=acts.sample_weight)
     last = dictionary.history_[-1]
     console.print(
         f"after {int(acts.provenance['document'].iloc[-1]) + 1:4d} paragraphs, {dictionary.n_steps_:3d} steps: "

@@ -53,7 +53,7 @@ def main():
 
     settings = {"alpha": arguments.alpha or "auto", "max_iter": arguments.epochs, "random_state": 0}
     dictionary = SparseDictionary(arguments.n_components, verbose=True, **settings)
-    dictionary.fit(acts.X, sample_weight=acts.sample_weight)
+    dictionary.fit(acts, sample_weight=acts.sample_weight)
 
     report = FactorReport.from_texts(extractor, dictionary, texts)
     for factor in report.clearest(arguments.show).index:

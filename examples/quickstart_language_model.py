@@ -65,7 +65,7 @@ def main():
     for layer in arguments.layers:
         rows = acts.at(layer=layer)
         dictionary = SparseDictionary(arguments.n_components, max_iter=1, random_state=0)
-        dictionary.fit(rows.X, sample_weight=rows.sample_weight)
+        dictionary.fit(rows, sample_weight=rows.sample_weight)
         codes = dictionary.transform(rows.X)
         report = FactorReport.from_codes(codes, rows)
         extractor = TransformerFeatureExtractor(

@@ -53,6 +53,8 @@ def _extract(options) -> None:
         options.model,
         revision=options.revision,
         layers=options.layers,
+        site=options.site,
+        drop_outliers=options.drop_outliers,
         max_length=options.max_length,
         stride=options.stride,
         batch_size=options.batch_size,
@@ -239,6 +241,11 @@ def _penalty(value: str) -> float | str:
     return value if value == "auto" else float(value)
 
 
+def _sites(value: str):
+    sites = value.split(",")
+    return sites if len(sites) > 1 else value
+
+
 def _part(value: str) -> tuple[int, int]:
     part, n_parts = map(int, value.split("/"))
     if not 0 <= part < n_parts:
@@ -276,6 +283,18 @@ def _parser() -> argparse.ArgumentParser:
     extract.add_argument("--model", required=True, help="name on the Hugging Face hub, or a folder")
     extract.add_argument("--revision", help="branch, tag or commit of the model on the hub")
     extract.add_argument("--layers", type=_layers, default="all", help="all, or numbers with commas; 0 is embeddings")
+    extract.add_argument(
+        "--site",
+        type=_sites,
+        default="hidden_states",
+        help="block_output, mlp_input ... or a path of modules, what is read; several with commas (%(default)s)",
+    )
+    extract.add_argument(
+        "--drop-outliers",
+        type=float,
+        metavar="TIMES",
+        help="leave out tokens whose norm is more than so many times the median, such as attention sinks",
+    )
     extract.add_argument("--max-length", type=int, default=128, help="tokens in a window (%(default)s)")
     extract.add_argument("--stride", type=int, default=0, help="tokens that windows overlap by (%(default)s)")
     extract.add_argument("--batch-size", type=int, default=32, help="windows per forward pass (%(default)s)")

@@ -160,7 +160,7 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     def _learn(self, texts):
         acts = self.extractor_.extract(texts)
         dictionary = clone(self.dictionary)
-        return dictionary.fit(acts.X, **_weights_for(dictionary, acts.sample_weight))
+        return dictionary.fit(acts, **_weights_for(dictionary, acts.sample_weight))
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "dictionary_")

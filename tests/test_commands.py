@@ -49,6 +49,20 @@ def test_the_commands_do_what_the_python_api_does(folder, corpus, tiny_model):
     assert "<html" in (folder / "factors.html").read_text(encoding="utf-8")
 
 
+def test_extract_reads_the_sites_that_are_asked_for_without_outliers(folder, corpus, tiny_model, tmp_path, capsys):
+    extract = ["extract", folder / "corpus.txt", tmp_path / "store", "--model", tiny_model, "--layers", "1"]
+    with pytest.warns(UserWarning, match="tokens are left out as outliers"):
+        assert run(*extract, "--site", "mlp_output,encoder.layer.{layer}:output", "--drop-outliers", "1.01") == 0
+    asked = {"site": ["mlp_output", "encoder.layer.{layer}:output"], "layers": [1], "drop_outliers": 1.01}
+    with pytest.warns(UserWarning, match="tokens are left out as outliers"):
+        acts = TransformerFeatureExtractor(tiny_model, **asked).extract(corpus)
+    store = ActivationStore(tmp_path / "store")
+    assert store.places == acts.places and 0 < store.n_outliers
+    np.testing.assert_allclose(store[:].X, acts.X, atol=1e-5)
+    assert run(*extract[:2], tmp_path / "other", *extract[3:], "--site", "mlp") == 1
+    assert "site='mlp' is none of" in capsys.readouterr().err
+
+
 def test_parts_of_a_report_become_the_whole_when_the_last_is_there(folder, capsys):
     arguments = ["report", folder / "store", folder / "dictionary", folder / "parts", "--device", "cpu"]
     for part in range(3):

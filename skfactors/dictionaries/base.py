@@ -14,13 +14,14 @@ from sklearn.utils.validation import check_is_fitted
 from skfactors._version import __version__
 from skfactors.callers import warn_caller
 from skfactors.codes import check_codes
+from skfactors.dictionaries.learned_from import SOURCE, joined, source_of
 from skfactors.dictionaries.persistence import REMEDY, mismatch_of_arrays, read_dictionary, write_dictionary
 from skfactors.dictionaries.rows import as_numbers, batches_of, check_rows
 from skfactors.files import replaced_file
 from skfactors.fingerprints import fingerprint, name_of
 from skfactors.metrics.reconstruction import VarianceSums
 from skfactors.output import with_plain_output, without_feature_names
-from skfactors.records import ANY, damaged, mismatch
+from skfactors.records import damaged, mismatch
 
 # Where the classes are that a saved folder can name. Others are found once they are imported.
 MODELS = {
@@ -32,8 +33,6 @@ MODELS = {
     "Transcoder": "skfactors.dictionaries.transcoder",
 }
 _ROWS_AT_A_TIME = 16_384
-# What the files of another tool say about where they are from.
-SOURCE = {"format?": str, "l0?": float, ...: ANY}
 # Fitted attributes that tell of the fit, and decide no code.
 _OF_THE_FIT = {
     "device_",
@@ -60,6 +59,9 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         The factors.
     intercept_ : ndarray of shape (n_features,)
         What a row of no factors is reconstructed as.
+    source_ : dict
+        What it was learned from, where that is known: Activations and stores say it by their `source`, and so do files
+        of other tools.
 
     See Also
     --------
@@ -98,7 +100,7 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     _not_saved = frozenset({"callbacks", "checkpoint_dir", "device", "distributed", "n_jobs"})
     # Fitted attributes that a folder may hold; a subclass lists those of its own.
     _fitted_arrays = {"components_": ("n_components", "n_features"), "intercept_": ("n_features",)}
-    _fitted_facts = {"n_features_in_": range(1, 2**62), "feature_names_in_?": [str]}
+    _fitted_facts = {"n_features_in_": range(1, 2**62), "feature_names_in_?": [str], "source_?": SOURCE}
 
     @abstractmethod
     def transform(self, X):
@@ -468,6 +470,17 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         kinds = reversed(type(self).__mro__)
         listed = {name: what for kind in kinds for name, what in vars(kind).get(of, {}).items()}
         return {name: what for name, what in listed.items() if not hasattr(type(self), name)}
+
+    def _source_with(self, going_on: bool, *rows) -> dict:
+        """Return what is known of all that is learned from, once these rows are."""
+        return joined(getattr(self, "source_", {}), source_of(*rows)) if going_on else source_of(*rows)
+
+    def _learned_from(self, source: dict) -> "FactorModel":
+        """Note what is known of what was learned from, in place of what was noted before."""
+        vars(self).pop("source_", None)
+        if source:
+            self.source_ = source
+        return self
 
     def _fitted_that_decides(self) -> dict:
         """Return the fitted attributes that codes and reconstructions depend on."""

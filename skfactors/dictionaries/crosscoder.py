@@ -126,6 +126,8 @@ class Crosscoder(SparseAutoencoder):
         Names of features, where X had any.
     device_ : str
         Where it was learned.
+    source_ : dict
+        What it was learned from, where X is Activations or a store: their `source`.
 
     See Also
     --------

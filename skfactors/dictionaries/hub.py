@@ -67,12 +67,13 @@ def card(model, X, about: dict) -> str:
     """
     import yaml
 
-    said = dict(getattr(model, "source_", {}))
+    said = getattr(model, "source_", {})
+    sites, layers = ({str(place[of]): None for place in said.get("places", ())} for of in (0, 1))
     about = {name: value for name, value in about.items() if value is not None}
     facts = {
         "Model": about.pop("model", said.get("model")),
-        "Site": about.pop("site", said.get("place")),
-        "Layer": about.pop("layer", said.get("layer")),
+        "Site": about.pop("site", said.get("place", ", ".join(sites) or None)),
+        "Layer": about.pop("layer", said.get("layer", ", ".join(layers) or None)),
         "Data": about.pop("data", None),
     }
     head = {

@@ -16,7 +16,11 @@ _ROWS_AT_A_TIME = 16_384
 
 
 class PredictorMixin:
-    """Methods of a dictionary with `predict`, which does not reconstruct the rows that it reads."""
+    """
+    Methods of a dictionary that does not reconstruct the rows that it reads.
+
+    A subclass gives `_predicted`, from rows to what is predicted.
+    """
 
     def reconstruct(self, X):
         """
@@ -33,6 +37,23 @@ class PredictorMixin:
             Always.
         """
         raise TypeError("a transcoder predicts other rows than those that it reads: call predict.")
+
+    def predict(self, X):
+        """
+        Predict rows of the other place.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows to code.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_outputs)
+            What their codes stand for, and the skip where there is one.
+        """
+        check_is_fitted(self)
+        return self._predicted(X)
 
     def score(self, X, y=None):
         """

@@ -125,6 +125,9 @@ class Transcoder(PredictorMixin, SparseAutoencoder):
         Names of features, where X had any.
     device_ : str
         Where it was learned.
+    source_ : dict
+        What it was learned from, where X is Activations or a store: their `source`. The places of Y are its
+        `places_out`.
 
     See Also
     --------
@@ -307,24 +310,6 @@ class Transcoder(PredictorMixin, SparseAutoencoder):
         """
         raise TypeError("a transcoder starts from given components by dict_init: fit it to X and Y.")
 
-    def predict(self, X):
-        """
-        Predict rows of the other place.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-            Rows to code.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_outputs)
-            What their codes stand for, and the skip where there is one.
-        """
-        check_is_fitted(self)
-        X, model = check_rows(self, X, reset=False), without_feature_names(with_plain_output(self))
-        return np.concatenate([model._predicted(rows) for rows in batches_of(X, _ROWS_AT_A_TIME)])
-
     def exact_codes(self, X, *, alpha=None, n_nonzero_coefs=None):
         """
         Refuse, as the rows that components are to sum up to are not those that are read.
@@ -363,9 +348,13 @@ class Transcoder(PredictorMixin, SparseAutoencoder):
         arrays = (self.components_, self.intercept_, self.skip_)
         return TranscoderModule(self._encoder(), *arrays, resolve_device(device))
 
-    def _predicted(self, rows):
-        predicted = self.inverse_transform(self.transform(rows))
-        return predicted if self.skip_ is None else predicted + rows @ self.skip_.T
+    def _predicted(self, X):
+        X, model = check_rows(self, X, reset=False), without_feature_names(with_plain_output(self))
+        parts = []
+        for rows in batches_of(X, _ROWS_AT_A_TIME):
+            decoded = self.inverse_transform(model.transform(rows))
+            parts.append(decoded if self.skip_ is None else decoded + rows @ self.skip_.T)
+        return np.concatenate(parts)
 
     def _checked(self, X, y, sample_weight, *, reset):
         # A target that is missing is a mistake of its own, whatever X is.

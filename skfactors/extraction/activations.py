@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from skfactors.extraction.identity import ModelIdentity
 from skfactors.extraction.indexing import is_all, selected_rows
 from skfactors.extraction.provenance import check_provenance, is_at, joined, places_of
 from skfactors.extraction.sites import Place, find_place, find_places
@@ -33,6 +34,8 @@ class Activations:
         The documents; a plain sequence is numbered from 0.
     widths : mapping of Place to int, default=None
         Widths of places that are narrower than X. Their rows fill only the first columns of X.
+    model : ModelIdentity, default=None
+        The model that they are of, where it is known.
 
     Raises
     ------
@@ -57,12 +60,18 @@ class Activations:
     """
 
     def __init__(
-        self, X: np.ndarray, provenance: pd.DataFrame, texts: Texts, widths: Mapping[Place, int] | None = None
+        self,
+        X: np.ndarray,
+        provenance: pd.DataFrame,
+        texts: Texts,
+        widths: Mapping[Place, int] | None = None,
+        model: ModelIdentity | None = None,
     ):
         X = np.asarray(X)
         if X.ndim != 2:
             raise ValueError(f"X has {X.ndim} dimensions; rows of hidden states have 2.")
         self._provenance = check_provenance(provenance, len(X))
+        self._model = model
         self._texts = texts if isinstance(texts, Texts) else Texts.numbered(texts)
         narrower = {place: width for place, width in (widths or {}).items() if width < X.shape[1]}
         if narrower:
@@ -105,6 +114,16 @@ class Activations:
     def texts(self) -> Texts:
         """The documents, by number."""
         return self._texts
+
+    @property
+    def source(self) -> dict:
+        """
+        What a dictionary that is learned from the rows keeps as its `source_`.
+
+        `model`, its name; `model_fingerprint`, a digest of its weights; `places`, pairs of a site and a layer. Empty
+        for rows that no extractor made.
+        """
+        return {} if self._model is None else self._model.source(self.places)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -255,7 +274,7 @@ class Activations:
             return self.X[rows]
         rows = selected_rows(rows, len(self))
         provenance = self.provenance.iloc[rows].reset_index(drop=True)
-        return Activations(self.padded[rows], provenance, self.texts, self._narrower)
+        return Activations(self.padded[rows], provenance, self.texts, self._narrower, self._model)
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return np.array(self.X, dtype=dtype) if copy else np.asarray(self.X, dtype=dtype)
@@ -308,6 +327,7 @@ class Activations:
             joined(part.provenance for part in parts),
             Texts(dict(sorted(by_number.items()))),
             widths,
+            parts[0]._model if all(part._model == parts[0]._model for part in parts) else None,
         )
 
 
@@ -326,6 +346,6 @@ def _numbered_on(parts: list[Activations]) -> list[Activations]:
         numbers = [number for number, _ in part.texts.items()]
         shift = following - min(numbers, default=0)
         provenance = part.provenance.assign(document=part.provenance["document"] + shift)
-        numbered.append(Activations(part.padded, provenance, part.texts.shifted(shift), part.widths))
+        numbered.append(Activations(part.padded, provenance, part.texts.shifted(shift), part.widths, part._model))
         following = max(numbers, default=-1) + shift + 1
     return numbered

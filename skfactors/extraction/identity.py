@@ -1,10 +1,14 @@
 """What decides the rows that come out of an extraction, told by content and not by name."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from skfactors.extraction.sites import Place
 from skfactors.files import checksum
+from skfactors.records import digest
 
 _TOKENIZER = (
     "tokenizer*.json",
@@ -85,6 +89,55 @@ def model_content(files: dict[Path, FileVersion]) -> dict[str, str]:
         if _version(path) != version:
             raise OSError(f"{str(path)!r} was changed after the model had been loaded from it. Start again.")
     return content
+
+
+def model_fingerprint(content: dict[str, str]) -> str | None:
+    """Digest the checksums of a model's files, weights alone; None where there are none."""
+    weights = {name: of for name, of in content.items() if name.endswith((".safetensors", ".bin"))}
+    return digest(weights)[:32] if weights else None
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """
+    Which model rows are from.
+
+    Parameters
+    ----------
+    name : str
+        On a hub, or a folder.
+    files : mapping of Path to FileVersion, or of str to str
+        As the model was loaded from them, or their checksums.
+    """
+
+    name: str
+    files: Mapping
+
+    def source(self, places: Sequence[Place]) -> dict:
+        """
+        Return what is to be said of rows from some places of the model.
+
+        Returns
+        -------
+        dict
+            `model`: the name on a hub, or of a folder without the path to it. `model_fingerprint`: of its weights; not
+            there where the files have gone or changed. `places`: pairs of a site and a layer, as JSON has them.
+        """
+        folder = Path(self.name)
+        # As hubs name models, they have at most an owner.
+        local = folder.is_absolute() or len(folder.parts) > 2 or folder.is_dir()
+        said = {"model": folder.resolve().name if local else self.name, "model_fingerprint": self._fingerprint()}
+        said["places"] = [list(place) for place in places]
+        return {name: value for name, value in said.items() if value is not None}
+
+    def _fingerprint(self) -> str | None:
+        if all(isinstance(of, str) for of in self.files.values()):
+            return model_fingerprint(self.files)
+        try:
+            return model_fingerprint(model_content(self.files))
+        except OSError:
+            # Rows outlive the files that the model was loaded from.
+            return None
 
 
 def differences(asked: dict, found: dict, prefix: str = "") -> list[str]:

@@ -93,6 +93,12 @@ class ModelSlot:
         """Return the model with its head, loading it likewise."""
         return self._get(open_language_model, source)
 
+    def files(self, source: ModelSource) -> dict[Path, FileVersion]:
+        """Return the files of the model, as it was loaded from them, with its head or without."""
+        with self._turns:
+            held = [loaded for of, loaded in self._held.values() if of == source]
+        return (held[0] if held else self.get(source)).files
+
     def _get(self, load, source: ModelSource):
         keep_to_one_thread_if_forked()
         with self._turns:

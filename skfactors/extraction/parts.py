@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from skfactors.extraction.activations import Activations
+from skfactors.extraction.identity import ModelIdentity
 from skfactors.extraction.provenance import NUMBER_COLUMNS, sites_of
 from skfactors.extraction.sites import Place
 from skfactors.extraction.text.corpus import Texts
@@ -74,6 +75,7 @@ def assemble(
     places: list[Place],
     widths: list[int],
     dtype,
+    model: ModelIdentity | None = None,
 ) -> Activations:
     """
     Put hidden states, in whatever order their windows come, where their rows belong.
@@ -86,6 +88,7 @@ def assemble(
     widths : list of int
         Of each place.
     dtype : dtype of the rows
+    model : ModelIdentity, default=None
 
     Returns
     -------
@@ -103,7 +106,7 @@ def assemble(
                 X[start : start + window.n_rows, :width] = of_place[row, window.rows, :width]
         del batch, of_place
     provenance = _provenance(part.windows, places)
-    return Activations(X, provenance, Texts(part.texts), dict(zip(places, widths, strict=True)))
+    return Activations(X, provenance, Texts(part.texts), dict(zip(places, widths, strict=True)), model)
 
 
 def _first_rows(windows: list[Window], n_places: int) -> tuple[list[int], list[int]]:

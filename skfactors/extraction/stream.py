@@ -13,7 +13,7 @@ from skfactors.callers import warn_caller
 from skfactors.extraction.activations import Activations
 from skfactors.extraction.cache import CachedRunner, HiddenStateCache
 from skfactors.extraction.forward import HiddenStateRunner
-from skfactors.extraction.identity import model_content
+from skfactors.extraction.identity import ModelIdentity, model_content
 from skfactors.extraction.models import ModelSource, OpenModel
 from skfactors.extraction.outliers import PASSAGE, median_norms, without_outliers
 from skfactors.extraction.parts import Part, assemble, split_into_parts
@@ -135,7 +135,8 @@ class ActivationStream:
 
     def _rows(self, part: Part, advance) -> Activations:
         states = _reported(self._runner, part.windows, advance)
-        return assemble(part, states, self.places, self.widths, self.dtype)
+        model = ModelIdentity(self.source.name, self.opened.files)
+        return assemble(part, states, self.places, self.widths, self.dtype, model)
 
     @cached_property
     def _limits(self) -> dict[Place, float]:

@@ -148,8 +148,8 @@ class Reader:
             raise TypeError(f"site={site!r} is not one site.")
         pair = sites if self.factors.predicts else (sites, sites)
         self.reads, self.writes = (find_one(model, extractor, name, layer) for name in pair)
+        check_source(self.factors.source, extractor, model, self.reads, self.writes)
         _check_widths(model, self)
-        check_source(self.factors.source, extractor.model, self.reads)
         self.limit = _outlier_limit(model, extractor, self.reads)
 
     def of_text(self, states: torch.Tensor, tokens: "Tokens") -> torch.Tensor:

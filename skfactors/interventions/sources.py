@@ -1,26 +1,16 @@
 """What a dictionary says it was learned from, against where it is put."""
 
-import re
 from pathlib import Path
 
-from skfactors.extraction.sites import HIDDEN_STATES, Place
+from torch import nn
 
-# Places in the words of TransformerLens, which most files use.
-_HOOK = re.compile(r"blocks\.(\d+)\.(.+)")
-_SITES = {
-    "hook_resid_pre": "block_input",
-    "hook_resid_post": "block_output",
-    "hook_attn_out": "attention_output",
-    "attn.hook_z": "attention_heads",
-    "hook_mlp_in": "mlp_input",
-    "ln2.hook_normalized": "mlp_input",
-    "hook_mlp_out": "mlp_output",
-}
+from skfactors.extraction.sites import Place, find_module, named
+
 # Names of one model, in TransformerLens and on the hub.
 _SAME = {"gpt2-small": "gpt2"}
 
 
-def check_source(source: dict, model: str, place: Place) -> None:
+def check_source(source: dict, extractor, model: nn.Module, reads: Place, writes: Place) -> None:
     """
     Refuse a dictionary of another model or place, as far as it says what it was learned from.
 
@@ -28,9 +18,10 @@ def check_source(source: dict, model: str, place: Place) -> None:
     ----------
     source : dict
         `source_` of the dictionary, or nothing.
-    model : str
-        Name on the hub, or a folder, which may be of any model.
-    place : Place
+    extractor : TransformerFeatureExtractor
+        Of the model where it is put.
+    model : torch.nn.Module
+    reads, writes : Place
         Where it is put.
 
     Raises
@@ -38,18 +29,30 @@ def check_source(source: dict, model: str, place: Place) -> None:
     ValueError
         If one of them is another.
     """
-    said = source.get("model")
-    if said and not Path(model).is_dir() and _short(said) != _short(model):
+    check_model(source, extractor)
+    for name, place in (("places", reads), ("places_out", writes)):
+        said = [Place(*one) for one in source.get(name, ())]
+        if said and not any(_tap(model, one) == _tap(model, place) for one in said):
+            raise ValueError(
+                f"The dictionary was learned from {named(said)}, not from layer {place.layer} of {place.site!r}. Put "
+                f"it where it was learned or, if this is what you want, delete {name!r} from its source_."
+            )
+
+
+def check_model(source: dict, extractor) -> None:
+    """Refuse a dictionary of another model: by its weights where they are known, or else by its name on a hub."""
+    said, weights = source.get("model"), source.get("model_fingerprint")
+    if weights is not None:
+        is_other, how = weights != extractor.model_fingerprint(), "with other weights than"
+        known = "'model' and 'model_fingerprint'"
+    else:
+        # A folder may be of any model.
+        is_other = said is not None and not Path(extractor.model).is_dir() and _short(said) != _short(extractor.model)
+        how, known = "not", "'model'"
+    if is_other:
         raise ValueError(
-            f"The dictionary was learned from the model {said!r}, not {model!r}. If both are the same, delete 'model' "
-            "from its source_."
-        )
-    match = _HOOK.fullmatch(source.get("place") or "")
-    site = _SITES.get(match[2]) if match else None
-    if site is not None and place not in _names_of(site, int(match[1])):
-        raise ValueError(
-            f"The dictionary was learned from {source['place']!r}, which is {site!r} in layer {match[1]}, not "
-            f"{place.site!r} in layer {place.layer}."
+            f"The dictionary was learned from the model {said!r}, {how} {extractor.model!r}. Open the model that "
+            f"it was learned from or, if both are the same, delete {known} from its source_."
         )
 
 
@@ -58,9 +61,16 @@ def _short(name: str) -> str:
     return _SAME.get(last, last)
 
 
-def _names_of(site: str, layer: int) -> set[Place]:
-    """Return all names of a place: between two blocks, the one's output, the other's input, and a hidden state."""
-    if site not in ("block_input", "block_output"):
-        return {Place(site, layer)}
-    number = layer + (site == "block_output")
-    return {Place("block_input", number), Place("block_output", number - 1), Place(HIDDEN_STATES, number)}
+def _tap(model: nn.Module, place: Place) -> tuple | None:
+    """
+    Return the module that reads or gives what flows at a place, and which; None where the model has no such place.
+
+    What goes into a block is what the one before gave, whatever it is called.
+    """
+    try:
+        module, side, block = find_module(model, place)
+    except ValueError:
+        return None
+    if module is block and side == "input" and place.layer > 0:
+        module, side, _ = find_module(model, Place("block_output", place.layer - 1))
+    return module, side

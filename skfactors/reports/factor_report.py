@@ -26,7 +26,7 @@ from skfactors.reports.plots import plot_importance
 from skfactors.reports.saliency.computing import add_missing
 from skfactors.reports.saliency.records import saliency_table
 from skfactors.reports.summary import clearest_order, summarize
-from skfactors.reports.tables import ReportTables
+from skfactors.reports.tables import ReportTables, outputs_table
 
 
 class FactorReport:
@@ -81,7 +81,6 @@ class FactorReport:
         self.totals, self.parameters = tables.totals, tables.parameters
         self._tables, self._tally = tables, tally
         self._sources = {"extractor": extractor, "dictionary": dictionary, "texts": texts}
-        self._outputs = None
         self._summarize()
 
     @classmethod
@@ -286,7 +285,8 @@ class FactorReport:
         -------
         FactorReport
             Equal to the report made of the same codes in one pass, every table to the last bit. It has the saliency of
-            all reports, and knows no extractor, dictionary or texts.
+            all reports, what :meth:`add_outputs` added to the first of them that has it, and knows no extractor,
+            dictionary or texts.
 
         Raises
         ------
@@ -318,6 +318,8 @@ class FactorReport:
                 )
         total = cls._from_tally(merged([report._tally for report in reports]))
         total._tables.directions = reports[0]._tables.directions
+        added = (report._tables.outputs for report in reports)
+        total._tables.outputs = next((outputs for outputs in added if outputs is not None), None)
         for report in reports:
             total._tables.saliency |= report._tables.saliency
         total._summarize()
@@ -609,24 +611,32 @@ class FactorReport:
         k : int, default=5
             Tokens at either end, as :func:`output_tokens` gives them.
         effects : DataFrame, default=None
-            What :func:`skfactors.interventions.ablation_effects` gives, of all factors or of some.
+            What :func:`skfactors.interventions.ablation_effects` gives, of all factors or of some. None adds none, and
+            takes away those that were added before.
 
         Returns
         -------
         FactorReport
-            Itself. These columns are not saved with it.
+            Itself.
 
         Raises
         ------
         NotFittedError, TypeError, ValueError
-            As :func:`output_tokens`, or if extractor or dictionary are neither given nor known.
+            As :func:`output_tokens`, or if extractor or dictionary are neither given nor known, the dictionary has
+            more or fewer factors than the report, or an effect is infinite.
         """
         extractor, dictionary = self._known(extractor=extractor, dictionary=dictionary)
         table = output_tokens(extractor, dictionary, k=k)
         texts = table.assign(token=table["token"].map(visible)).groupby(["factor", "end"])["token"].agg(" ".join)
-        self._outputs = texts.unstack()[["top", "bottom"]].set_axis(["speaks_for", "speaks_against"], axis="columns")
-        if effects is not None:
-            self._outputs["loss_effect"] = effects["effect"]
+        texts = texts.unstack()
+        if len(texts) != self.totals["n_components"]:
+            raise ValueError(
+                f"the dictionary has {len(texts)} factors, and the report {self.totals['n_components']}: pass the one "
+                "that the report was made with."
+            )
+        self._tables.outputs = outputs_table(
+            texts["top"], texts["bottom"], None if effects is None else effects["effect"].reindex(texts.index)
+        )
         self._summarize()
         return self
 
@@ -794,8 +804,8 @@ class FactorReport:
             self.totals["n_rows"],
             tables.saliency,
         )
-        if self._outputs is not None:
-            self._summary = self._summary.join(self._outputs)
+        if tables.outputs is not None:
+            self._summary = self._summary.join(tables.outputs)
 
     def _known_factors(self, factor):
         return check_known(factor, range(self.totals["n_components"]), "factor")

@@ -19,12 +19,12 @@ from skfactors.reports.importance import factor_by_layer
 from skfactors.reports.neighbours import NEIGHBOUR_COLUMNS
 from skfactors.reports.saliency.records import from_records, to_records
 from skfactors.reports.spreadsheets import as_csv
-from skfactors.reports.tables import ReportTables
+from skfactors.reports.tables import ReportTables, outputs_table
 
 REPORT_FILE = "report.json"
 TALLY_FILE = "tally.safetensors"
 FORMAT = "skfactors factor report"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 _REMEDY = "Save the report again."
 _REMEDY_OF_TALLY = "Save the report again, or delete this file to load the report without being able to merge it."
@@ -53,14 +53,14 @@ _SCHEMA = {
     "histogram": dict.fromkeys(HISTOGRAM_COLUMNS, list),
     "directions": (None, dict.fromkeys(NEIGHBOUR_COLUMNS, list)),
 }
+_FILES = {"origin": ORIGIN, "files": {**dict.fromkeys(_SPREADSHEETS, _OF_FILE), f"{TALLY_FILE}?": _OF_FILE}}
+_OUTPUTS = {"speaks_for": [str], "speaks_against": [str], "loss_effect?": [(None, float)]}
 # What each version has beside these.
 _ADDED = {
     2: {"tally?": (None, str)},
     3: {"tally": (None, str)},
-    FORMAT_VERSION: {
-        "origin": ORIGIN,
-        "files": {**dict.fromkeys(_SPREADSHEETS, _OF_FILE), f"{TALLY_FILE}?": _OF_FILE},
-    },
+    4: _FILES,
+    FORMAT_VERSION: _FILES | {"outputs": (None, _OUTPUTS)},
 }
 _FIRST_WITH_CHECKSUM = 3
 _OTHER_FOLDERS = {
@@ -98,6 +98,7 @@ def write_report(path, tables, tally, summary):
         "saliency": to_records(tables.saliency),
         "histogram": tables.histogram.to_dict("list"),
         "directions": None if tables.directions is None else tables.directions.to_dict("list"),
+        "outputs": None if tables.outputs is None else _plain_outputs(tables.outputs),
         "files": {name: {"bytes": len(of), "sha256": hashlib.sha256(of).hexdigest()} for name, of in files.items()},
     }
     record = json.dumps(sealed(content), ensure_ascii=True, allow_nan=False).encode("ascii")
@@ -225,12 +226,24 @@ def _tables_of(content):
         totals=totals,
         parameters=content["parameters"],
         directions=None if content["directions"] is None else _table("directions", content["directions"]),
+        outputs=None if content.get("outputs") is None else _outputs_table(content["outputs"], shape[1]),
         saliency=from_records(content["saliency"], shape[1], layers),
         origin=content.get("origin", dict.fromkeys(ORIGIN)),
     )
     _check_lists(tables, layers, shape[1])
     _check_totals(tables)
     return tables
+
+
+def _plain_outputs(outputs):
+    # JSON has no NaN.
+    return {name: [None if pd.isna(value) else value for value in outputs[name].tolist()] for name in outputs}
+
+
+def _outputs_table(columns, n_components):
+    if {len(values) for values in columns.values()} != {n_components}:
+        raise ValueError(f"the columns of outputs are not of {n_components} factors")
+    return outputs_table(**columns)
 
 
 def _matrix(name, lines, n_layers, n_components):

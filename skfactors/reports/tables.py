@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 
 from skfactors.reports.saliency.records import to_records
@@ -25,6 +26,9 @@ class ReportTables:
         See :class:`FactorReport`.
     directions : DataFrame, default=None
         Factors near each factor by direction, where the dictionary is known.
+    outputs : DataFrame, default=None
+        What each factor does to a decoder's output, where that was added: `speaks_for`, `speaks_against`, and perhaps
+        `loss_effect`, which may be NaN.
     saliency : dict, default={}
         Saliency of tokens by context, as :func:`~skfactors.reports.saliency.records.context_key` names it.
     origin : dict, default={}
@@ -39,6 +43,7 @@ class ReportTables:
     totals: dict
     parameters: dict
     directions: pd.DataFrame | None = None
+    outputs: pd.DataFrame | None = None
     saliency: dict = field(default_factory=dict)
     origin: dict = field(default_factory=dict)
 
@@ -63,11 +68,43 @@ class ReportTables:
 
     def __eq__(self, other):
         mine, others = ({**vars(of), "saliency": _records(of), "origin": None} for of in (self, other))
-        return all(
-            table.equals(others[name]) if isinstance(table, pd.DataFrame) else table == others[name]
-            for name, table in mine.items()
-        )
+        return all(_same(table, others[name]) for name, table in mine.items())
+
+
+def _same(one, other):
+    # Of a table and None, pandas compares each cell with None.
+    is_table = {isinstance(of, pd.DataFrame) for of in (one, other)}
+    return one.equals(other) if is_table == {True} else is_table == {False} and one == other
 
 
 def _records(tables):
     return to_records(dict(sorted(tables.saliency.items())))
+
+
+def outputs_table(speaks_for, speaks_against, loss_effect=None) -> pd.DataFrame:
+    """
+    Put together what each factor does to a decoder's output.
+
+    Parameters
+    ----------
+    speaks_for, speaks_against : sequence of str of length n_components
+        Output tokens at either end.
+    loss_effect : sequence of float of length n_components, default=None
+        What the loss rises by without the factor; NaN or None where that is not known.
+
+    Returns
+    -------
+    DataFrame
+        Index `factor`.
+
+    Raises
+    ------
+    ValueError
+        If an effect is infinite.
+    """
+    table = pd.DataFrame({"speaks_for": list(speaks_for), "speaks_against": list(speaks_against)}, dtype=object)
+    if loss_effect is not None:
+        table["loss_effect"] = np.array(list(loss_effect), dtype=np.float64)
+        if np.isinf(table["loss_effect"]).any():
+            raise ValueError("an effect on the loss is infinite")
+    return table.rename_axis("factor")

@@ -330,3 +330,20 @@ def test_a_report_shows_what_factors_do_to_the_output(extractor, dictionaries, t
     assert f"speaks for {summary.loc[2, 'speaks_for']}".rstrip() in text and "without it the loss rises by" in text
     report.to_html(tmp_path / "page.html")
     assert sections_of(report)["factors"]["said"][3].startswith("speaks for")
+    report.save(tmp_path)
+    opened = FactorReport.load(tmp_path)
+    assert opened == report == FactorReport.merge([opened])
+    pd.testing.assert_frame_equal(opened.summary(), summary, check_exact=True)
+    opened.show(2, console=console)
+    assert console.export_text() == text
+    opened.to_html(tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_bytes() == (tmp_path / "page.html").read_bytes()
+
+
+def test_outputs_of_another_dictionary_than_the_reports_are_refused(extractor, dictionaries):
+    report = FactorReport.from_texts(extractor, dictionaries[0], [TEXT])
+    with pytest.raises(ValueError, match="the dictionary has 5 factors, and the report 12"):
+        report.add_outputs(extractor, StandInModel().fit(extractor.extract([TEXT]).X))
+    with pytest.raises(ValueError, match="effect on the loss is infinite"):
+        report.add_outputs(effects=pd.DataFrame({"effect": [np.inf]}))
+    assert "speaks_for" not in report.summary()

@@ -1,10 +1,12 @@
 """Interventions: what is changed is what a hand would change, and nothing else, whatever the model and the pass."""
 
+import copy
 import threading
 
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.decomposition import PCA
 from support.dictionaries import StandInModel, scaled
 from support.tiny_kinds import SIZES, T5_SIZES, WORDS, save, save_model
@@ -17,12 +19,14 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from skfactors import TransformerFeatureExtractor
+from skfactors import SparseDictionary, Transcoder, TransformerFeatureExtractor
 from skfactors.datasets import demo_model
 from skfactors.dictionaries import PretrainedDictionary, PretrainedTranscoder
+from skfactors.dictionaries.learned_from import source_in_file
 from skfactors.extraction.hooks import hooked
 from skfactors.extraction.sites import SITES, Place
 from skfactors.interventions import intervene
+from skfactors.interventions.sources import check_model
 
 TEXTS = ["the left bank of muddy river", "report on shares", " ".join(WORDS)]
 SITE, LAYER = "block_output", 1
@@ -357,27 +361,83 @@ def test_a_dictionary_of_another_width_is_refused(extractor):
             pass
 
 
-def test_a_dictionary_that_says_it_is_of_another_place_or_model_is_refused(extractor):
-    def model_of(**source):
-        arrays = np.eye(32), np.zeros(32)
+def test_a_file_that_says_it_is_of_another_place_is_refused(extractor):
+    def model_of(**said):
+        arrays, source = (np.eye(32), np.zeros(32)), source_in_file("saelens", **said)
         weights = {"encoder": np.eye(32), "encoder_intercept": np.zeros(32)}
         return PretrainedDictionary.from_arrays("linear", *arrays, weights, {"selection": "positive"}, source)
 
     for place in ("blocks.1.hook_resid_post", "blocks.2.hook_resid_pre", "elsewhere"):
         with intervene(extractor, model_of(place=place, model="of a folder it is not known")):
             pass
-    with pytest.raises(ValueError, match=r"learned from 'blocks.2.hook_mlp_out', which is 'mlp_output' in layer 2"):
+    with pytest.raises(
+        ValueError, match=r"learned from layers \[2\] of 'mlp_output', not from layer 1 of 'block_output'"
+    ):
         with intervene(extractor, model_of(place="blocks.2.hook_mlp_out")):
             pass
 
 
 def test_a_model_of_the_hub_is_compared_by_its_name():
-    from skfactors.interventions.sources import check_source
-
-    place = Place("block_input", 3)
-    check_source({"model": "gpt2-small"}, "openai-community/gpt2", place)
+    check_model({"model": "gpt2-small"}, TransformerFeatureExtractor("openai-community/gpt2"))
     with pytest.raises(ValueError, match="learned from the model 'gemma-2-2b', not 'gpt2'"):
-        check_source({"model": "gemma-2-2b"}, "gpt2", place)
+        check_model({"model": "gemma-2-2b"}, TransformerFeatureExtractor("gpt2"))
+
+
+@pytest.fixture(scope="module")
+def of_rows(extractor):
+    """Return dictionaries that know their rows: of the output of block 1, and of the last block's."""
+    every = TransformerFeatureExtractor(extractor.model, site=SITE).extract(TEXTS)
+    return {layer: SparseDictionary(6, max_iter=1, random_state=0).fit(every.at(layer=layer)) for layer in (1, 2)}
+
+
+def test_a_dictionary_that_knows_its_rows_goes_where_they_are_from_by_any_name(extractor, of_rows):
+    inputs = batch(extractor)
+    expected = by_hand(extractor, Place(SITE, 1), without(of_rows[1], 0), inputs)
+    for site, layer in ((SITE, 1), ("block_input", 2), ("hidden_states", 2), ("layers.{layer}:output", 1)):
+        with intervene(extractor, of_rows[1], site=site, layer=layer, ablate=[0]) as model:
+            torch.testing.assert_close(output(model, inputs), expected)
+
+
+@pytest.mark.parametrize(("of", "site", "layer"), [(1, SITE, 2), (1, "mlp_output", 1), (2, "hidden_states", 3)])
+def test_a_dictionary_that_knows_its_rows_is_refused_elsewhere_unless_that_is_deleted(
+    extractor, of_rows, of, site, layer
+):
+    # The last hidden state is the last block's output after a norm.
+    asked = {"site": site, "layer": layer, "ablate": [0]}
+    message = rf"learned from layers \[{of}\] of 'block_output', not from layer {layer} of '{site}'.*delete 'places'"
+    with pytest.raises(ValueError, match=message):
+        with intervene(extractor, of_rows[of], **asked):
+            pass
+    anywhere = copy.deepcopy(of_rows[of])
+    del anywhere.source_["places"]
+    with intervene(extractor, anywhere, **asked):
+        pass
+
+
+def test_a_dictionary_that_knows_its_rows_is_refused_in_a_model_with_other_weights(extractor, of_rows, tmp_path):
+    model, tokenizer = extractor.language_model()
+    changed = copy.deepcopy(model)
+    changed.lm_head.weight[0, 0] += 1
+    for name, saved in (("same", model), ("other", changed)):
+        saved.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    with intervene(clone(extractor).set_params(model=str(tmp_path / "same")), of_rows[1]):
+        pass
+    with pytest.raises(ValueError, match="from the model 'llama', with other weights than '.*other'.*delete 'model'"):
+        with intervene(clone(extractor).set_params(model=str(tmp_path / "other")), of_rows[1]):
+            pass
+
+
+def test_a_transcoder_that_knows_its_rows_is_refused_at_other_sites(extractor):
+    sites = "mlp_input", "mlp_output"
+    acts = TransformerFeatureExtractor(extractor.model, site=sites, layers=[LAYER]).extract(TEXTS)
+    transcoder = Transcoder(6, n_nonzero_coefs=2, max_iter=1, device="cpu").fit(*map(acts.at, sites))
+    with intervene(extractor, transcoder, ablate=[0]):
+        pass
+    for site in (("block_input", "mlp_output"), ("mlp_input", "attention_output")):
+        with pytest.raises(ValueError, match="learned from layers"):
+            with intervene(extractor, transcoder, site=site):
+                pass
 
 
 def test_several_places_of_an_extractor_are_no_place(folders, dictionary):
@@ -387,17 +447,49 @@ def test_several_places_of_an_extractor_are_no_place(folders, dictionary):
                 pass
 
 
-def test_compiled_and_quantized_models_are_refused(folders, dictionary):
-    quantized = TransformerFeatureExtractor(folders["llama"], site=SITE, layers=[LAYER])
-    model, _ = quantized.language_model()
+def quantize_by_torch(model):
+    torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, torch.qint8, inplace=True)
+
+
+def round_weights_to_integers(model):
+    # As libraries of 8-bit weights keep them, in parameters.
+    projection = model.model.layers[0].mlp.down_proj
+    scale = projection.weight.abs().amax(dim=1, keepdim=True) / 127
+    projection.weight = torch.nn.Parameter((projection.weight / scale).round().to(torch.int8), requires_grad=False)
+    projection.forward = lambda X: torch.nn.functional.linear(X, projection.weight * scale)
+
+
+def say_so_in_the_configuration(model):
     model.config.quantization_config = {"quant_method": "bitsandbytes"}
-    with pytest.raises(ValueError, match="weights of the model are quantized"):
-        with intervene(quantized, dictionary):
-            pass
-    del model.config.quantization_config
-    model.compile()
-    with pytest.raises(ValueError, match="compiled by torch.compile"):
-        with intervene(quantized, dictionary):
+
+
+def compile_all(model):
+    model.compile(backend="eager")
+
+
+def compile_a_block(model):
+    model.model.layers[2] = torch.compile(model.model.layers[2], backend="eager")
+
+
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated", "ignore:torch.quantize_per_tensor")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (quantize_by_torch, "weights of the model are quantized"),
+        (round_weights_to_integers, "weights of the model are quantized"),
+        (say_so_in_the_configuration, "weights of the model are quantized"),
+        (compile_all, "compiled by torch.compile"),
+        (compile_a_block, "compiled by torch.compile"),
+    ],
+)
+def test_quantized_and_compiled_models_are_refused_though_they_run(folders, dictionary, change, message):
+    changed = TransformerFeatureExtractor(folders["llama"], site=SITE, layers=[LAYER])
+    model, _ = changed.language_model()
+    before = plain(changed, batch(changed))
+    change(model)
+    torch.testing.assert_close(plain(changed, batch(changed)), before, rtol=0, atol=0.1)
+    with pytest.raises(ValueError, match=message):
+        with intervene(changed, dictionary):
             pass
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
-from skfactors import TransformerFeatureExtractor
+from skfactors import SparseDictionary, TransformerFeatureExtractor
 from skfactors.datasets import demo_language_model
 from skfactors.interventions import attribute, check_attribution, intervene
 
@@ -36,6 +36,16 @@ def inputs(extractor):
 def test_with_nothing_asked_a_language_model_gives_its_very_bits(extractor, dictionary, inputs):
     with torch.no_grad(), intervene(extractor, dictionary) as model:
         assert torch.equal(model(**inputs).logits, extractor.language_model()[0](**inputs).logits)
+
+
+def test_a_dictionary_of_one_layer_is_refused_in_another(extractor):
+    rows = extractor.extract([TEXT])
+    dictionary = SparseDictionary(8, max_iter=1, random_state=0).fit(rows)
+    with intervene(extractor, dictionary, site="block_input", layer=20, ablate=[0]):
+        pass
+    with pytest.raises(ValueError, match=r"learned from layers \[19\] of 'block_output', not from layer 18"):
+        with intervene(extractor, dictionary, layer=18, ablate=[0]):
+            pass
 
 
 def test_a_steered_generation_with_a_cache_is_a_loop_without_one(extractor, dictionary, inputs):

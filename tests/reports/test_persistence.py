@@ -165,9 +165,10 @@ def test_a_later_format_is_refused_by_its_number(report, tmp_path):
 
 
 def as_before(content, version=2):
-    """Return a report as a version wrote it that had no checksum, or none of the files beside it."""
-    old = {name: value for name, value in content.items() if name not in ("sha256", "origin", "files")}
-    old |= {"format_version": version, "tally": None}
+    """Return a report as a version wrote it that had no checksum, none of the files beside it, or no outputs."""
+    newer = ("sha256", "outputs") if version == 4 else ("sha256", "outputs", "origin", "files")
+    old = {name: value for name, value in content.items() if name not in newer}
+    old |= {"format_version": version} | ({} if version == 4 else {"tally": None})
     return old if version == 2 else sealed(old)
 
 
@@ -276,6 +277,9 @@ def test_a_report_that_was_only_laid_out_anew_loads(report, tmp_path):
         (["directions", "similarity", 0], 2.0),
         (["saliency"], [{}]),
         (["saliency"], {}),
+        (["outputs"], {"speaks_for": ["a"] * 5}),
+        (["outputs"], {"speaks_for": ["a"] * 5, "speaks_against": ["b"] * 4}),
+        (["outputs"], {"speaks_for": ["a"] * 5, "speaks_against": ["b"] * 5, "loss_effect": ["0"] * 5}),
         (["origin"], {"corpus": None}),
         (["files", "../tally.safetensors"], {"bytes": 1, "sha256": ""}),
         (["new"], 1),
@@ -291,7 +295,7 @@ def test_a_report_that_contradicts_itself_is_refused_though_its_checksum_is_righ
         FactorReport.load(tmp_path)
 
 
-@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("version", [2, 3, 4])
 def test_a_report_of_an_earlier_version_has_no_keys_of_a_later_one(report, tmp_path, version):
     report.save(tmp_path)
     file = tmp_path / "report.json"
@@ -299,7 +303,10 @@ def test_a_report_of_an_earlier_version_has_no_keys_of_a_later_one(report, tmp_p
     old = as_before(content, version)
     file.write_text(json.dumps(old))
     assert FactorReport.load(tmp_path) == report
-    file.write_text(json.dumps(old | {"origin": content["origin"]}))
+    old.pop("sha256", None)
+    newer = "outputs" if version == 4 else "origin"
+    old[newer] = content[newer]
+    file.write_text(json.dumps(old if version == 2 else sealed(old)))
     with pytest.raises(ValueError, match="report.json' is damaged"):
         FactorReport.load(tmp_path)
     file.write_text(json.dumps(content | {"format_version": version}))

@@ -37,7 +37,8 @@ from skfactors.dictionaries.autoencoders.starting import (
 )
 from skfactors.dictionaries.autoencoders.step import AutoencoderStep, Pace, shift_for
 from skfactors.dictionaries.autoencoders.weights import Weights
-from skfactors.dictionaries.base import SOURCE, FactorModel
+from skfactors.dictionaries.base import FactorModel
+from skfactors.dictionaries.learned_from import source_of
 from skfactors.dictionaries.rows import batches_of, check_rows, check_weight
 from skfactors.dictionaries.sparse_coding.sparse_dictionary import random_state_of_its_own
 from skfactors.dictionaries.sparse_coding.step import raise_overflow
@@ -161,6 +162,8 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         Names of features, where X had any.
     device_ : str
         Where it was learned.
+    source_ : dict
+        What it was learned from, where X is Activations or a store: their `source`.
 
     See Also
     --------
@@ -232,7 +235,6 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         "n_iter_": NATURAL,
         "scaling_": frozenset(SCALINGS),
         "selection_": frozenset(SELECTIONS),
-        "source_?": SOURCE,
     }
     # What learning goes on from is there as a whole, or not at all.
     _fitted_arrays = {
@@ -420,6 +422,7 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         dictionary = as_factor_model(dictionary)
         n_components = len(dictionary.components_)
         model = cls(n_components, activation=activation, **parameters)
+        source = source_of(X) or getattr(dictionary, "source_", {})
         X = check_rows(model, X, reset=True, largest=LARGEST[model._precision().__name__])
         random_state = random_state_of_its_own(model.random_state)
         rows = rows_of(X, check_weight(sample_weight, X))
@@ -452,7 +455,7 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         step.restore({}, state)
         model._take(step, device)
         model.history_, model.n_iter_, model._random_state = [], 0, random_state
-        return model
+        return model._learned_from(source)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None, sample_weight=None):
@@ -482,7 +485,7 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         RuntimeError
             If one of several processes was lost.
         """
-        return self._fit(X, y, sample_weight)
+        return self._fit(X, None, sample_weight)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, sample_weight=None):
@@ -503,7 +506,7 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         self : SparseAutoencoder
             The autoencoder, fitted to all rows that it was given so far.
         """
-        return self._partial_fit(X, y, sample_weight)
+        return self._partial_fit(X, None, sample_weight)
 
     def transform(self, X):
         """
@@ -639,17 +642,20 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
 
     def _fit(self, X, y, sample_weight):
         going_on = self.warm_start and hasattr(self, "_learner_state")
+        source = self._source_with(going_on, X, y)
         rows, weight = self._checked(X, y, sample_weight, reset=not going_on)
         if self.n_components is not None and self.n_components > len(rows):
             raise ValueError(f"n_components={self.n_components} is more than the {len(X)} rows of X: give more rows.")
-        return self._learn(rows, weight, random_state_of_its_own(self.random_state), going_on, self._schedule(), True)
+        random_state = random_state_of_its_own(self.random_state)
+        return self._learn(rows, weight, random_state, going_on, self._schedule(), True)._learned_from(source)
 
     def _partial_fit(self, X, y, sample_weight):
         going_on = hasattr(self, "_learner_state")
+        source = self._source_with(going_on, X, y)
         rows, weight = self._checked(X, y, sample_weight, reset=not going_on)
         random_state = self._random_state if going_on else random_state_of_its_own(self.random_state)
         schedule = self._schedule(max_iter=1, checkpoint_dir=None, early_stopping=False)
-        return self._learn(rows, weight, random_state, going_on, schedule, False)
+        return self._learn(rows, weight, random_state, going_on, schedule, False)._learned_from(source)
 
     def _checked(self, X, y, sample_weight, *, reset):
         """Return the rows to learn from, and their weights."""

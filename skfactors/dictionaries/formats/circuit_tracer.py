@@ -6,8 +6,8 @@ import numpy as np
 
 from skfactors.dictionaries.formats.base import Format
 from skfactors.dictionaries.formats.reading import POSITIVE
-from skfactors.dictionaries.formats.sources import source
 from skfactors.dictionaries.formats.weights import Weights
+from skfactors.dictionaries.learned_from import source_in_file
 
 _CONFIG = "config.yaml"
 _OF_A_LAYER = re.compile(r"layer_(\d+)\.safetensors")
@@ -89,7 +89,9 @@ def _read_layer(files, layer, k, activation, said):
         raise ValueError(f"{tensors.where} is not read: its activation is {activation}, and it has no threshold.")
     tensors.finish()
     l0 = k if selection.startswith("largest") else None
-    return weights.transcoder(selection, source("circuit_tracer", layer=layer, l0=l0, **said), skip=skip, **settings)
+    return weights.transcoder(
+        selection, source_in_file("circuit_tracer", layer=layer, l0=l0, **said), skip=skip, **settings
+    )
 
 
 def _read_cross_layer(files, layer, said):
@@ -116,5 +118,5 @@ def _read_cross_layer(files, layer, said):
         )
     intercept = np.concatenate([own, np.zeros((n_written - 1) * len(own))])
     weights = Weights(encoder, bias, components.reshape(len(bias), -1), intercept, threshold)
-    said = source("circuit_tracer", layer=layer, **said)
+    said = source_in_file("circuit_tracer", layer=layer, **said)
     return weights.transcoder("above" if has_threshold else "positive", said)

@@ -3,8 +3,8 @@
 import numpy as np
 
 from skfactors.dictionaries.formats.base import Format
-from skfactors.dictionaries.formats.sources import source
 from skfactors.dictionaries.formats.weights import Weights
+from skfactors.dictionaries.learned_from import source_in_file
 
 _CROSSCODER, _SAE, _MIXED, _NONE, _DECOUPLED = 1, 2, 3, 4, 5
 _NORMALIZATIONS = {_CROSSCODER, _SAE, _MIXED, _NONE, _DECOUPLED}
@@ -72,7 +72,7 @@ class CrosscoderLearning(Format):
             components = decoder.transpose(1, 0, 2).reshape(m, n_sites * d)
             threshold = None if threshold is None else threshold / lengths
         weights = Weights(encoder, bias, components, intercept.ravel(), threshold)
-        said = source("crosscoder_learning", l0=k if kind != _DECOUPLED else None, n_sites=n_sites)
+        said = source_in_file("crosscoder_learning", l0=k if kind != _DECOUPLED else None, n_sites=n_sites)
         if has_threshold:
             return weights.crosscoder("above", said, activation="batch_topk", n_sites=n_sites)
         return weights.crosscoder("positive", said, n_sites=n_sites)

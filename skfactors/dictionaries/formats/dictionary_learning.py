@@ -10,8 +10,8 @@ from skfactors.callers import warn_caller
 from skfactors.dictionaries.autoencoders.sparse_autoencoder import SparseAutoencoder
 from skfactors.dictionaries.formats.base import WritableFormat
 from skfactors.dictionaries.formats.reading import POSITIVE, Tensors
-from skfactors.dictionaries.formats.sources import source
 from skfactors.dictionaries.formats.weights import WORDS, Weights
+from skfactors.dictionaries.learned_from import source_in_file
 
 _CONFIG, _TENSORS = "config.json", "ae.pt"
 _CHECKPOINT = re.compile(r"(?:checkpoints/)?ae_(\d+)\.pt")
@@ -93,7 +93,7 @@ class DictionaryLearning(WritableFormat):
         said = trainer.content
         return weights.autoencoder(
             selection,
-            source(
+            source_in_file(
                 "dictionary_learning",
                 model=said.get("lm_name"),
                 place=said.get("submodule_name"),

@@ -7,8 +7,8 @@ import numpy as np
 
 from skfactors.dictionaries.formats.base import Format
 from skfactors.dictionaries.formats.reading import POSITIVE
-from skfactors.dictionaries.formats.sources import source
 from skfactors.dictionaries.formats.weights import Weights
+from skfactors.dictionaries.learned_from import source_in_file
 
 _FIRST = "params.npz"
 _L0_IN_PATH = re.compile(r"average_l0_(\d+)")
@@ -45,7 +45,7 @@ class GemmaScope(Format):
             width = math.sqrt(encoder.shape[1])
             weights.encoder, weights.components = weights.encoder / width, weights.components * width
         l0 = _L0_IN_PATH.search(files.where)
-        said = source("gemma_scope", l0=int(l0[1]) if l0 else None, architecture="jump_relu")
+        said = source_in_file("gemma_scope", l0=int(l0[1]) if l0 else None, architecture="jump_relu")
         return (weights.transcoder if transcoder else weights.autoencoder)("above", said)
 
 
@@ -90,7 +90,9 @@ class GemmaScope2(Format):
         if cross_layer:
             components, intercept, skip = _side_by_side(components, intercept, skip, _layer_of(name, layer))
         weights = Weights(encoder, bias, components, intercept, threshold)
-        said = source("gemma_scope_2", model=model, place=place, place_out=place_out, l0=l0, architecture="jump_relu")
+        said = source_in_file(
+            "gemma_scope_2", model=model, place=place, place_out=place_out, l0=l0, architecture="jump_relu"
+        )
         if cross_layer or kind not in (None, "sae") or place_out not in (None, place):
             return weights.transcoder("above", said, skip=skip)
         return weights.autoencoder("above", said, skip=skip)

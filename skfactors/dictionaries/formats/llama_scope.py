@@ -6,8 +6,8 @@ import numpy as np
 
 from skfactors.dictionaries.formats.base import Format
 from skfactors.dictionaries.formats.reading import POSITIVE
-from skfactors.dictionaries.formats.sources import source
 from skfactors.dictionaries.formats.weights import Weights
+from skfactors.dictionaries.learned_from import source_in_file
 
 _CONFIG, _TENSORS = "hyperparams.json", "checkpoints/final.safetensors"
 _NEW_CONFIG, _NEW_TENSORS = "config.json", "sae_weights.safetensors"
@@ -81,7 +81,7 @@ class LlamaScope(Format):
         weights.of_scaled_rows(*scales)
         if activation == "topk" and by_length:
             weights.with_unit_components()
-        said = source("llama_scope", place=place, place_out=place_out, l0=k, architecture=activation)
+        said = source_in_file("llama_scope", place=place, place_out=place_out, l0=k, architecture=activation)
         selection = {"jumprelu": "above", "relu": "positive", "topk": "largest"}[activation]
         settings = {"n_nonzero_coefs": k} if activation == "topk" else {}
         if place_out not in (None, place):

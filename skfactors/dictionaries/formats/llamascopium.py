@@ -7,8 +7,8 @@ import numpy as np
 from skfactors.dictionaries.formats.base import Format
 from skfactors.dictionaries.formats.llama_scope import OF_TRAINING
 from skfactors.dictionaries.formats.reading import POSITIVE
-from skfactors.dictionaries.formats.sources import source
 from skfactors.dictionaries.formats.weights import Weights
+from skfactors.dictionaries.learned_from import source_in_file
 
 _CONFIG = "config.json"
 _TENSORS = ("sae_weights.safetensors", "checkpoints/pruned.safetensors", "checkpoints/final.safetensors")
@@ -78,7 +78,7 @@ class Llamascopium(Format):
                 raise ValueError(f"{config.where} is not read: its activation is topk, and it has no top_k.")
             if by_length:
                 weights.with_unit_components()
-        said = source("llamascopium", place=place, place_out=place_out, l0=k, architecture=activation)
+        said = source_in_file("llamascopium", place=place, place_out=place_out, l0=k, architecture=activation)
         selection = {"jumprelu": "above", "relu": "positive", "topk": "largest"}[activation]
         settings = {"n_nonzero_coefs": k} if activation == "topk" else {}
         if scaling == "token-wise":

@@ -6,8 +6,8 @@ import numpy as np
 
 from skfactors.dictionaries.formats.base import Format
 from skfactors.dictionaries.formats.reading import POSITIVE
-from skfactors.dictionaries.formats.sources import source
 from skfactors.dictionaries.formats.weights import Weights
+from skfactors.dictionaries.learned_from import source_in_file
 from skfactors.dictionaries.pretrained import PretrainedDictionary
 from skfactors.records import mismatch
 
@@ -91,7 +91,7 @@ class Overcomplete(Format):
         value = options.get(needed[0]) if needed else None
         if needed and mismatch(value, needed[1]):
             raise ValueError(f"{needed[0]} is {value!r}.")
-        said = source(
+        said = source_in_file(
             "overcomplete", l0=value if needed and needed[0] != "running_threshold" else None, architecture=dict_class
         )
         if dict_class == "SemiNMF":

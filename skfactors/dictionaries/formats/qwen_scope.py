@@ -3,8 +3,8 @@
 import re
 
 from skfactors.dictionaries.formats.base import Format
-from skfactors.dictionaries.formats.sources import source
 from skfactors.dictionaries.formats.weights import Weights
+from skfactors.dictionaries.learned_from import source_in_file
 
 _NAME = re.compile(r"layer(\d+)\.sae\.pt")
 _K_IN_NAME = re.compile(r"L0_(\d+)")
@@ -40,4 +40,4 @@ class QwenScope(Format):
         encoder, components = tensors.take("W_enc", "m", "d"), tensors.take("W_dec", "d", "m").T
         weights = Weights(encoder, tensors.take("b_enc", "m"), components, tensors.take("b_dec", "d"))
         tensors.finish()
-        return weights.autoencoder("largest", source("qwen_scope", layer=layer, l0=k), n_nonzero_coefs=int(k))
+        return weights.autoencoder("largest", source_in_file("qwen_scope", layer=layer, l0=k), n_nonzero_coefs=int(k))

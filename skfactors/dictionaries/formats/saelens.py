@@ -10,8 +10,8 @@ from skfactors.callers import warn_caller
 from skfactors.dictionaries.autoencoders.sparse_autoencoder import SparseAutoencoder
 from skfactors.dictionaries.formats.base import WritableFormat
 from skfactors.dictionaries.formats.reading import POSITIVE, Fields, Files
-from skfactors.dictionaries.formats.sources import source
 from skfactors.dictionaries.formats.weights import WORDS, Weights, parts_of
+from skfactors.dictionaries.learned_from import source_in_file
 from skfactors.dictionaries.pretrained import PretrainedDictionary
 
 CONFIG, TENSORS = "cfg.json", "sae_weights.safetensors"
@@ -110,7 +110,7 @@ class SAELens(WritableFormat):
             model = _of_batches(model, config.content["k"])
         config.finish()
         tensors.finish()
-        model.source_ = source(
+        model.source_ = source_in_file(
             "saelens",
             model=metadata.get("model_name") or config.content.get("model_name"),
             place=metadata.get("hook_name") or config.content.get("hook_name") or config.content.get("hook_point"),

@@ -8,8 +8,8 @@ from safetensors.numpy import save
 from skfactors.callers import warn_caller
 from skfactors.dictionaries.formats.base import WritableFormat
 from skfactors.dictionaries.formats.reading import POSITIVE
-from skfactors.dictionaries.formats.sources import source
 from skfactors.dictionaries.formats.weights import WORDS, Weights, parts_of
+from skfactors.dictionaries.learned_from import source_in_file
 
 _CONFIG, _TENSORS = "cfg.json", "sae.safetensors"
 _SELECTIONS = {"topk": "largest", "groupmax": "largest_of_groups"}
@@ -48,7 +48,7 @@ class Sparsify(WritableFormat):
         )
         skip = tensors.take("W_skip", "d", "d") if skips else None
         tensors.finish()
-        said = source(
+        said = source_in_file(
             "sparsify", l0=k, architecture="transcoder" if transcodes else config.content.get("activation", "topk")
         )
         if transcodes:

@@ -8,7 +8,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from skfactors.codes import LARGEST, csr_of, require_finite, require_squares
 from skfactors.devices import keep_to_one_thread_if_forked, resolve_device
-from skfactors.dictionaries.base import SOURCE, FactorModel
+from skfactors.dictionaries.base import FactorModel
+from skfactors.dictionaries.learned_from import SOURCE
 from skfactors.dictionaries.predicting import PredictorMixin
 from skfactors.dictionaries.pretrained.encoders import ENCODERS
 from skfactors.dictionaries.rows import batches_of, check_rows
@@ -313,20 +314,7 @@ class PretrainedTranscoder(PredictorMixin, PretrainedDictionary):
         """What of the row itself is added to the prediction: ndarray (n_outputs, n_features), or None."""
         return self.weights_.get("skip")
 
-    def predict(self, X):
-        """
-        Predict rows of the other place.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-            Rows to code.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_outputs)
-            What their codes stand for, and the skip where there is one.
-        """
+    def _predicted(self, X):
         return PretrainedDictionary.reconstruct(self, X)
 
 

@@ -133,6 +133,8 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         last step of each epoch, `validation_objective`.
     device_ : str
         Where it was learned.
+    source_ : dict
+        What it was learned from, where X is Activations or a store: their `source`.
 
     See Also
     --------
@@ -313,12 +315,13 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
             If rows of the last epoch were left above `tol`.
         """
         going_on = self.warm_start and hasattr(self, "components_")
+        source = self._source_with(going_on, X)
         X = check_rows(self, X, reset=not going_on, largest=LARGEST[self.dtype])
         weight = check_weight(sample_weight, X)
         if self.n_components is not None and self.n_components > len(X):
             raise ValueError(f"n_components={self.n_components} is more than the {len(X)} rows of X: give more rows.")
         random_state = random_state_of_its_own(self.random_state)
-        return self._learn(X, weight, random_state, going_on, self._schedule())
+        return self._learn(X, weight, random_state, going_on, self._schedule())._learned_from(source)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, sample_weight=None):
@@ -340,11 +343,12 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
             The dictionary, fitted to all rows that it was given so far.
         """
         going_on = hasattr(self, "components_")
+        source = self._source_with(going_on, X)
         X = check_rows(self, X, reset=not going_on, largest=LARGEST[self.dtype])
         weight = check_weight(sample_weight, X)
         random_state = self._random_state if going_on else random_state_of_its_own(self.random_state)
         schedule = self._schedule(max_iter=1, checkpoint_dir=None, early_stopping=False)
-        return self._learn(X, weight, random_state, going_on, schedule)
+        return self._learn(X, weight, random_state, going_on, schedule)._learned_from(source)
 
     def transform(self, X):
         """

@@ -21,6 +21,7 @@ from skfactors.extraction.store.layout import (
     Record,
     all_records,
     blocks_there,
+    model_of,
     parts_there,
     read_complete,
     read_manifest,
@@ -63,6 +64,8 @@ class ActivationStore:
     path : Path
     content : dict
         All that decides the rows: checksums of the model's files, layers, windows and precision.
+    source : dict
+        What a dictionary that is learned from the rows keeps as its `source_`.
     places : list of Place
         Each a site and a layer.
     layers : list of int
@@ -140,6 +143,11 @@ class ActivationStore:
     def content(self) -> dict:
         """All that decides the rows."""
         return self._manifest["content"]
+
+    @property
+    def source(self) -> dict:
+        """What a dictionary that is learned from the rows keeps as its `source_`; see Activations."""
+        return model_of(self._manifest).source(self.places)
 
     @property
     def places(self) -> list[Place]:
@@ -393,7 +401,7 @@ class ActivationStore:
         if not provenance:
             return Activations(X, no_provenance(), [])
         texts = Texts(dict(sorted(texts.items())))
-        return Activations(X, pd.concat(provenance).sort_index(), texts, self._widths)
+        return Activations(X, pd.concat(provenance).sort_index(), texts, self._widths, model_of(self._manifest))
 
     def _shards_with(self, rows: slice | np.ndarray) -> Sequence[int]:
         """List the shards that rows lie in, without an array as long as a slice."""

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from skfactors.extraction.identity import differences
+from skfactors.extraction.identity import ModelIdentity, differences
 from skfactors.extraction.sites import HIDDEN_STATES, Place
 from skfactors.files import open_plain, replaced_file
 from skfactors.records import ANY, NATURAL, check_schema, damaged, digest, mismatch, read_json
@@ -124,6 +124,11 @@ _MANIFESTS = {
     2: _MADE | {"places": [_is_place]},
     3: _MADE | {"places": [_is_place], "chunk_rows": range(1, 2**16 + 1)},
 }
+
+
+def model_of(manifest: dict) -> ModelIdentity:
+    """Return which model a store's rows are from."""
+    return ModelIdentity(manifest["model"], manifest["content"].get("files", {}))
 
 
 def shard_name(block: int, part: int) -> str:

@@ -22,6 +22,7 @@ from skfactors.extraction.store.layout import (
     Record,
     block_folder,
     chunk_rows_of,
+    model_of,
     shard_name,
     widths_of,
 )
@@ -139,6 +140,7 @@ class Shard:
         self._dtype = manifest["dtype"]
         self._width_on_disk = manifest["hidden_size"]
         self._widths = widths_of(manifest)
+        self._model = model_of(manifest)
         self._sites = _sites(manifest) if "places" in manifest else None
         # What is found at the first look: files that are no links, and where X begins.
         self._lie_here: set[str] = set()
@@ -153,7 +155,7 @@ class Shard:
         """Read all of it."""
         with self._told_of_damage():
             X, rows, provenance, texts = self._parts(self._checked_bytes(".safetensors"))
-        return Activations(widened(X[rows], self._dtype), provenance, texts, self._widths)
+        return Activations(widened(X[rows], self._dtype), provenance, texts, self._widths, self._model)
 
     def read_surroundings(self) -> tuple[np.ndarray, pd.DataFrame, Texts]:
         """

@@ -15,6 +15,7 @@ from skfactors.callers import warn_caller
 from skfactors.devices import resolve_device
 from skfactors.extraction.activations import Activations
 from skfactors.extraction.facts import ModelFacts
+from skfactors.extraction.identity import model_content, model_fingerprint
 from skfactors.extraction.models import (
     DTYPES,
     Headless,
@@ -454,6 +455,24 @@ class TransformerFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMi
                 raise
             opened = self._slot().get(self._source())
         return opened.model, opened.tokenizer
+
+    def model_fingerprint(self) -> str | None:
+        """
+        Tell the model by its weights, whatever it is called and wherever it lies.
+
+        Returns
+        -------
+        str
+            32 hexadecimal digits: a digest of the files of weights, which the first call reads from end to end. Rows
+            have it in their `source`. None for a model without such files.
+
+        Raises
+        ------
+        OSError
+            For a model that cannot be loaded, or whose files have changed since.
+        """
+        self._validate_params()
+        return model_fingerprint(model_content(self._slot().files(self._source())))
 
     def _stream(self, texts, max_rows) -> Iterator[Activations]:
         # All that is wrong with model and parameters is said here, before the first part is asked for.
