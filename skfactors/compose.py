@@ -3,13 +3,13 @@
 from collections.abc import Callable
 
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, _fit_context, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
+from skfactors.codes import check_codes
 from skfactors.dictionaries.adapters import as_factor_model, steps_of
 from skfactors.extraction.activations import Activations
 from skfactors.extraction.pooling import GroupPool
@@ -186,8 +186,7 @@ def add_codes(pool: GroupPool, code: Callable, acts: Activations) -> None:
     documents = acts.provenance["document"].to_numpy()
     for start in range(0, len(acts), _ROWS_CODED_AT_A_TIME):
         rows = slice(start, start + _ROWS_CODED_AT_A_TIME)
-        codes = code(acts.X[rows])
-        pool.add(codes.toarray() if issparse(codes) else np.asarray(codes), documents[rows])
+        pool.add(check_codes(code(acts.X[rows])), documents[rows])
 
 
 def _weights_for(estimator, sample_weight) -> dict:
