@@ -1,14 +1,17 @@
 """What joins extraction and dictionary: one row of factor activations for each text."""
 
+from collections.abc import Callable
+
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, _fit_context, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
+from skfactors.codes import check_codes
 from skfactors.dictionaries.adapters import as_factor_model, steps_of
+from skfactors.extraction.activations import Activations
 from skfactors.extraction.pooling import GroupPool
 from skfactors.extraction.text.corpus import held
 from skfactors.output import framed
@@ -133,11 +136,7 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         model = as_factor_model(self.dictionary_)
         pool = GroupPool(len(texts), len(self.get_feature_names_out()), self.pooling, dtype=np.float32)
         for acts in self.extractor_.iter_extract(texts):
-            documents = acts.provenance["document"].to_numpy()
-            for start in range(0, len(acts), _ROWS_CODED_AT_A_TIME):
-                rows = slice(start, start + _ROWS_CODED_AT_A_TIME)
-                codes = model.transform(acts.X[rows])
-                pool.add(codes.toarray() if issparse(codes) else np.asarray(codes), documents[rows])
+            add_codes(pool, model.transform, acts)
         return framed(self, pool.result(), texts)
 
     def get_feature_names_out(self, input_features=None):
@@ -171,6 +170,23 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def add_codes(pool: GroupPool, code: Callable, acts: Activations) -> None:
+    """
+    Code rows, so many at a time that dense codes stay small, and pool them by document.
+
+    Parameters
+    ----------
+    pool : GroupPool
+    code : callable
+        Rows to codes, dense or sparse.
+    acts : Activations
+    """
+    documents = acts.provenance["document"].to_numpy()
+    for start in range(0, len(acts), _ROWS_CODED_AT_A_TIME):
+        rows = slice(start, start + _ROWS_CODED_AT_A_TIME)
+        pool.add(check_codes(code(acts.X[rows])), documents[rows])
 
 
 def _weights_for(estimator, sample_weight) -> dict:

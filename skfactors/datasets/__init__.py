@@ -12,6 +12,7 @@ _HOMES = {
     "demo_model": "skfactors.datasets.encoder",
     "demo_model_pair": "skfactors.datasets.model_pair",
     "demo_wide_encoder": "skfactors.datasets.wide_encoder",
+    "load_probing_tasks": "skfactors.datasets.probing_tasks",
     "load_topics": "skfactors.datasets.topics",
     "load_wikipedia": "skfactors.datasets.wikipedia",
     "load_wordnet_examples": "skfactors.datasets.wordnet",

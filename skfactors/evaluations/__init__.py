@@ -12,6 +12,7 @@ _HOMES = {
     "loss_recovered": "skfactors.evaluations.loss",
     "make_superposition": "skfactors.evaluations.superposition",
     "random_control": "skfactors.evaluations.controls",
+    "sparse_probing": "skfactors.evaluations.probing",
     "stability": "skfactors.evaluations.again",
 }
 __all__ = list(_HOMES)

@@ -1,5 +1,8 @@
 """Several evaluations in one call."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import pandas as pd
 
 from skfactors._version import __version__
@@ -7,10 +10,33 @@ from skfactors.dictionaries import as_factor_model
 from skfactors.evaluations.core import reconstruction
 from skfactors.evaluations.evaluation_report import EvaluationReport
 from skfactors.evaluations.loss import loss_recovered
+from skfactors.evaluations.probing import n_probed, sparse_probing
 
-# By name: a function of an extractor, a dictionary and texts, and how often the texts run through the model, by
-# itself and for each control.
-EVALUATIONS = {"core": (reconstruction, 1, 0), "loss_recovered": (loss_recovered, 5, 1)}
+
+class Evaluation(NamedTuple):
+    """
+    A function of an extractor, a dictionary and texts, and what it costs.
+
+    Parameters
+    ----------
+    ask : callable
+    n_passes, n_passes_of_control : int
+        How often the texts run through the model, by itself and for each control.
+    n_of_tasks : callable, default=None
+        For one that asks about labelled texts: the number of these, of its tasks.
+    """
+
+    ask: Callable
+    n_passes: int
+    n_passes_of_control: int
+    n_of_tasks: Callable | None = None
+
+
+EVALUATIONS = {
+    "core": Evaluation(reconstruction, 1, 0),
+    "loss_recovered": Evaluation(loss_recovered, 5, 1),
+    "sparse_probing": Evaluation(sparse_probing, 1, 0, n_probed),
+}
 
 
 def evaluate(
@@ -19,6 +45,7 @@ def evaluate(
     texts,
     suite=("core",),
     *,
+    tasks=None,
     site=None,
     layer=None,
     controls=("random factors",),
@@ -40,7 +67,9 @@ def evaluate(
         Others than the dictionary learned from.
     suite : sequence of str, default=("core",)
         Of `EVALUATIONS`: "core" is explained variance, active factors a row and dead factors; "loss_recovered" is
-        :func:`loss_recovered`.
+        :func:`loss_recovered`; "sparse_probing" is :func:`sparse_probing`.
+    tasks : dict of str to (sequence of str, array-like), default=None
+        Labelled texts, as :func:`sparse_probing` takes them.
     site, layer : default=None
         The place; None is the only one that the extractor reads.
     controls : sequence of str, default=("random factors",)
@@ -83,14 +112,17 @@ def evaluate(
     if not suite or not texts:
         raise ValueError(f"There is nothing to evaluate: {len(suite)} evaluations on {len(texts)} texts.")
     if dry_run:
-        passes = {name: EVALUATIONS[name][1] + EVALUATIONS[name][2] * len(controls) for name in suite}
-        return pd.DataFrame({"evaluation": suite, "n_texts": len(texts), "n_passes": list(passes.values())})
+        asked = [EVALUATIONS[name] for name in suite]
+        n_texts = [len(texts) + (of.n_of_tasks(tasks) if of.n_of_tasks else 0) for of in asked]
+        n_passes = [of.n_passes + of.n_passes_of_control * len(controls) for of in asked]
+        return pd.DataFrame({"evaluation": suite, "n_texts": n_texts, "n_passes": n_passes})
     tables = []
     for name in suite:
-        table = EVALUATIONS[name][0](
+        table = EVALUATIONS[name].ask(
             extractor,
             dictionary,
             texts,
+            **({"tasks": tasks} if EVALUATIONS[name].n_of_tasks else {}),
             site=site,
             layer=layer,
             controls=controls,

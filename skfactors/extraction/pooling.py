@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array, issparse
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,15 @@ class Pooling:
 
 
 def _sum(values, starts, stops, dtype):
+    if issparse(values):
+        n_rows = values.shape[0]
+        runs = csr_array((np.ones(n_rows, dtype=dtype), np.arange(n_rows), np.r_[starts, n_rows]))
+        return (runs @ values).toarray()
     return np.add.reduceat(values, starts, axis=0, dtype=dtype)
 
 
 def _highest(values, starts, stops, dtype):
+    values = values.toarray() if issparse(values) else values
     return np.maximum.reduceat(values, starts, axis=0)
 
 
@@ -69,17 +75,17 @@ class GroupPool:
         self._pooled = np.zeros((n_groups, n_features), dtype=dtype)
         self._counts = np.zeros(n_groups, dtype=np.int64)
 
-    def add(self, values: np.ndarray, groups: np.ndarray) -> None:
+    def add(self, values, groups: np.ndarray) -> None:
         """
         Take in rows.
 
         Parameters
         ----------
-        values : ndarray of shape (n_rows, n_features)
+        values : ndarray or, to be summed, averaged or for their maxima, sparse array of shape (n_rows, n_features)
         groups : ndarray of shape (n_rows,)
             Group of each row; the rows of a group stand together, in order.
         """
-        if not len(values):
+        if not len(groups):
             return
         starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
         stops = np.r_[starts[1:], len(groups)]
