@@ -7,13 +7,16 @@ _HOMES = {
     "EVALUATIONS": "skfactors.evaluations.suite",
     "EvaluationReport": "skfactors.evaluations.evaluation_report",
     "Superposition": "skfactors.evaluations.superposition",
+    "absorption": "skfactors.evaluations.absorbing",
     "evaluate": "skfactors.evaluations.suite",
+    "frozen_control": "skfactors.evaluations.frozen",
     "ground_truth": "skfactors.evaluations.truth",
     "loss_recovered": "skfactors.evaluations.loss",
     "make_superposition": "skfactors.evaluations.superposition",
     "random_control": "skfactors.evaluations.controls",
     "sparse_probing": "skfactors.evaluations.probing",
     "stability": "skfactors.evaluations.again",
+    "targeted_perturbation": "skfactors.evaluations.perturbation",
 }
 __all__ = list(_HOMES)
 __getattr__, __dir__ = attach(__name__, _HOMES)

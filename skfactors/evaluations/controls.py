@@ -1,4 +1,6 @@
-"""What a dictionary is compared with: dictionaries that learned nothing, with as many factors a row."""
+"""What a dictionary is compared with: dictionaries of no learned factors, with as many active ones a row."""
+
+from collections.abc import Mapping
 
 import numpy as np
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -6,6 +8,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 
 from skfactors.dictionaries import SparseDictionary, as_factor_model
+from skfactors.evaluations.frozen import frozen_control
 from skfactors.metrics import l0
 
 
@@ -51,16 +54,16 @@ def random_control(dictionary, X=None, *, random_state=0) -> Pipeline:
     model = as_factor_model(dictionary)
     if X is not None:
         X = np.asarray(X)
-        return coded_by_pursuit(_random_factors(model, X, random_state), X.mean(axis=0), l0(model.transform(X)))
+        return coded_by_pursuit(_random_factors(model, random_state), X.mean(axis=0), l0(model.transform(X)))
     n_nonzero_coefs = getattr(dictionary, "n_nonzero_coefs", None)
     if n_nonzero_coefs is None:
         raise ValueError(
             f"{type(dictionary).__name__} does not say how many factors a row has: pass rows, X, to count them on."
         )
-    return coded_by_pursuit(_random_factors(model, None, random_state), model.intercept_, n_nonzero_coefs)
+    return coded_by_pursuit(_random_factors(model, random_state), model.intercept_, n_nonzero_coefs)
 
 
-def make_controls(dictionary, X, names, random_state) -> dict[str, Pipeline]:
+def make_controls(dictionary, X, controls, random_state) -> dict:
     """
     Make the controls of a dictionary on some rows.
 
@@ -69,51 +72,77 @@ def make_controls(dictionary, X, names, random_state) -> dict[str, Pipeline]:
     dictionary : FactorModel, PipelineModel or OtherModel
     X : ndarray of shape (n_rows, n_features)
         They start from its mean, and have as many active factors a row on it as the dictionary has.
-    names : sequence of str
-        Of `CONTROLS`.
+    controls : sequence of str, or mapping of str to FactorModel, Pipeline, estimator or None
+        Names of `CONTROLS`; in a mapping, fitted dictionaries under names of one's own, too, and None for those to
+        be made.
     random_state : int, RandomState instance or None
 
     Returns
     -------
-    dict of str to Pipeline
+    dict of str to FactorModel, Pipeline or estimator
 
     Raises
     ------
     ValueError
-        If there is no such control.
+        If there is no such control, or it must be learned from other rows than X.
+    """
+    given = dict(controls) if isinstance(controls, Mapping) else dict.fromkeys(controls)
+    names = [name for name, control in given.items() if control is None]
+    check_names(names)
+    learned = [name for name in names if name not in UNLEARNED]
+    if learned:
+        raise ValueError(
+            f"The control {learned[0]!r} is learned, from other rows than are scored: pass training_rows= to evaluate, "
+            f"or controls={{{learned[0]!r}: frozen_control(dictionary, rows)}}."
+        )
+    return given | {name: CONTROLS[name](dictionary, X, random_state) for name in names}
+
+
+def check_names(names) -> None:
+    """
+    Refuse names that are none of controls.
+
+    Raises
+    ------
+    ValueError
+        Naming those that there are.
     """
     unknown = [name for name in names if name not in CONTROLS]
     if unknown:
         raise ValueError(f"There is no control {unknown[0]!r}; there are {', '.join(map(repr, CONTROLS))}.")
-    n_active, mean = l0(dictionary.transform(X)), X.mean(axis=0)
-    return {name: coded_by_pursuit(CONTROLS[name](dictionary, X, random_state), mean, n_active) for name in names}
-
-
-def _random_factors(model, X, random_state):
-    components = np.asarray(model.components_)
-    directions = check_random_state(random_state).standard_normal(components.shape)
-    lengths = np.linalg.norm(components, axis=1, keepdims=True)
-    return directions * (lengths / np.linalg.norm(directions, axis=1, keepdims=True))
 
 
 def _dimensions(model, X, random_state):
-    directions = np.eye(X.shape[1])
-    return np.concatenate([directions, -directions])
+    return _on_rows(model, X, np.eye(X.shape[1]))
 
 
 def _principal_components(model, X, random_state):
     _, _, directions = np.linalg.svd(np.cov(X, rowvar=False))
-    directions = directions[: len(model.components_)]
-    return np.concatenate([directions, -directions])
+    return _on_rows(model, X, directions[: len(model.components_)])
 
 
-# By name: a function of a dictionary, rows and a seed, which returns components. The directions of the last two are
-# there with both signs, since codes are not negative.
+def _on_rows(model, X, directions):
+    """Code by directions of both signs, since codes are not negative."""
+    components = np.concatenate([directions, -directions])
+    return coded_by_pursuit(components, X.mean(axis=0), l0(model.transform(X)))
+
+
+# By name: a function of a dictionary, rows and a seed, which returns a fitted dictionary.
 CONTROLS = {
-    "random factors": _random_factors,
+    "random factors": lambda model, X, random_state: random_control(model, X, random_state=random_state),
     "hidden dimensions": _dimensions,
     "principal components": _principal_components,
+    "frozen decoder": frozen_control,
 }
+# Those that are made of the rows that are scored.
+UNLEARNED = ("random factors", "hidden dimensions", "principal components")
+
+
+def _random_factors(model, random_state):
+    components = np.asarray(model.components_)
+    directions = check_random_state(random_state).standard_normal(components.shape)
+    lengths = np.linalg.norm(components, axis=1, keepdims=True)
+    return directions * (lengths / np.linalg.norm(directions, axis=1, keepdims=True))
 
 
 def coded_by_pursuit(components, mean, n_active: float) -> Pipeline:

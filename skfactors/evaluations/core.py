@@ -6,7 +6,7 @@ from scipy import sparse
 
 from skfactors.codes import check_codes
 from skfactors.dictionaries.adapters import as_factor_model, reconstruction_of
-from skfactors.evaluations.controls import CONTROLS, make_controls
+from skfactors.evaluations.controls import UNLEARNED, make_controls
 from skfactors.evaluations.figures import DICTIONARY, Figures, sums_by
 from skfactors.metrics import density
 
@@ -18,7 +18,7 @@ def reconstruction(
     *,
     site=None,
     layer=None,
-    controls=tuple(CONTROLS),
+    controls=UNLEARNED,
     n_resamples=1000,
     random_state=0,
     verbose=False,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_scalar
 
-COLUMNS = ("measure", "scored", "value", "low", "high", "n_units", "inside")
+COLUMNS = ("measure", "scored", "value", "low", "high", "n_units", "inside", "note")
 DICTIONARY = "dictionary"
 # What controls are made equal in: to be like them in it says nothing.
 _MADE_EQUAL = {"l0"}
@@ -27,7 +27,7 @@ class Figures:
 
     Notes
     -----
-    Intervals are percentiles of the bootstrap [1]_. Of fewer than 5 units there is none.
+    Intervals are percentiles of the bootstrap [1]_. Of fewer than 5 units there is none, and the figure's note says so.
 
     References
     ----------
@@ -39,7 +39,7 @@ class Figures:
         self._n_resamples, self._random_state = n_resamples, random_state
         self._rows = []
 
-    def add(self, measure: str, scored: str, above, below=None, *, complement: bool = False) -> None:
+    def add(self, measure: str, scored: str, above, below=None, *, complement: bool = False, note: str = "") -> None:
         """
         Add a ratio of two sums over units.
 
@@ -52,6 +52,8 @@ class Figures:
             not positive the figure is NaN.
         complement : bool, default=False
             Whether the figure is 1 less the ratio.
+        note : str, default=""
+            What a reader must know of it.
         """
         above = np.asarray(above, dtype=np.float64)
         below = np.ones_like(above) if below is None else np.asarray(below, dtype=np.float64)
@@ -64,14 +66,17 @@ class Figures:
                 drawn = random.integers(len(above), size=len(above))
                 ratios[number] = _ratio(above[drawn].sum(), below[drawn].sum(), complement)
             low, high = np.quantile(ratios, _SHARES)
-        self._rows.append((measure, scored, value, low, high, len(above)))
+        elif not note:
+            note = f"{len(above)} units; an interval needs {_FEWEST_UNITS}"
+        self._rows.append((measure, scored, value, low, high, len(above), note))
 
     def table(self) -> pd.DataFrame:
         """Return the table, measure by measure, what is evaluated before its controls."""
-        table = pd.DataFrame(self._rows, columns=COLUMNS[:-1])
+        table = pd.DataFrame(self._rows, columns=[name for name in COLUMNS if name != "inside"])
         order = {measure: number for number, measure in enumerate(table["measure"].unique())}
         table = table.sort_values("measure", key=lambda names: names.map(order), kind="stable", ignore_index=True)
-        return table.assign(inside=[_inside(table, row) for row in table.itertuples()])
+        table["inside"] = [_inside(table, row) for row in table.itertuples()]
+        return table[list(COLUMNS)]
 
 
 def _ratio(above, below, complement):

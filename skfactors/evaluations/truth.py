@@ -11,7 +11,7 @@ from sklearn.utils import check_scalar
 
 from skfactors.codes import check_codes
 from skfactors.dictionaries.adapters import as_factor_model, reconstruction_of
-from skfactors.evaluations.controls import CONTROLS, coded_by_pursuit, make_controls
+from skfactors.evaluations.controls import UNLEARNED, coded_by_pursuit, make_controls
 from skfactors.evaluations.figures import DICTIONARY, Figures
 from skfactors.evaluations.superposition import Superposition
 from skfactors.metrics import l0
@@ -26,7 +26,7 @@ def ground_truth(
     *,
     n_rows=10_000,
     first_row=_FIRST_ROW,
-    controls=tuple(CONTROLS),
+    controls=UNLEARNED,
     n_resamples=1000,
     random_state=0,
 ) -> pd.DataFrame:
@@ -45,8 +45,9 @@ def ground_truth(
         Rows to score on.
     first_row : int, default=2**40
         The number of the first of them: so far that they are not those that the dictionary learned from.
-    controls : sequence of str, default=all of `CONTROLS`
-        What it is compared with, coded with as many active factors a row.
+    controls : sequence of str or mapping, default=those of `CONTROLS` that are not learned
+        What it is compared with, coded with as many active factors a row: names of `CONTROLS`, or a dict of fitted
+        dictionaries by name.
     n_resamples : int, default=1000
         Of the bootstrap for intervals, over rows or over pairs.
     random_state : int, default=0
@@ -57,8 +58,9 @@ def ground_truth(
     DataFrame
         A line for each measure and what is scored by it: `measure`, `scored` ("dictionary", a control, or "true
         features", the features themselves coded by pursuit, as a ceiling), `value`, the 95 % interval `low` and `high`,
-        `n_units`, the rows or pairs it is over, and `inside`, the controls whose intervals hold the dictionary's
-        figure. Measures are `explained_variance`, `l0`, `mcc` (mean absolute cosine of pairs) and `f1` (mean over pairs
+        `n_units`, the rows or pairs it is over, `inside`, the controls whose intervals hold the dictionary's
+        figure, and `note`, what else a reader must know of it, such as that there are too few units for an interval.
+        Measures are `explained_variance`, `l0`, `mcc` (mean absolute cosine of pairs) and `f1` (mean over pairs
         of the F1 by which a factor's activity tells the feature's).
 
     Raises

@@ -206,6 +206,8 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
     ((500, 8), True)
     """
 
+    _step_class = AutoencoderStep
+
     _no_effect_on_codes = frozenset(
         {
             "activation",
@@ -753,7 +755,7 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
         )
         rate = _TURN / start.factors.shape[2] ** 0.5 if self.learning_rate == "auto" else self.learning_rate
         pace = Pace(rate, int(start.n_steps[0]), n_steps)
-        return AutoencoderStep(engine, standardizer, sample, pace, penalty, self.alpha is None, self.auxk, processes)
+        return self._step_class(engine, standardizer, sample, pace, penalty, self.alpha is None, self.auxk, processes)
 
     def _take(self, step: AutoencoderStep, device: str) -> None:
         """Set what is learned as fitted attributes."""

@@ -1,0 +1,79 @@
+"""An autoencoder whose components are random and stay so: what learning an encoder alone comes to."""
+
+import numpy as np
+import torch
+
+from skfactors.dictionaries import SparseAutoencoder, as_factor_model
+from skfactors.dictionaries.autoencoders.step import AutoencoderStep
+from skfactors.metrics import l0
+
+_ROWS_COUNTED_ON = 4096
+
+
+def frozen_control(dictionary, X, random_state=0) -> SparseAutoencoder:
+    """
+    Learn an autoencoder with random components that stay as they are, as many as another dictionary has.
+
+    Parameters
+    ----------
+    dictionary : FactorModel, Pipeline or estimator
+        Fitted.
+    X : array-like or ActivationStore of shape (n_rows, n_features)
+        What the dictionary was learned from, or rows like these: others than it is scored on.
+    random_state : int, RandomState instance or None, default=0
+        For the components and the order of the rows.
+
+    Returns
+    -------
+    SparseAutoencoder
+        Fitted, with as many epochs as the dictionary says that it had. Of an autoencoder it takes the parameters;
+        otherwise a row has as many active factors as the dictionary gives it.
+
+    See Also
+    --------
+    random_control : Random factors, coded by pursuit: nothing is learned.
+
+    References
+    ----------
+    "Sanity Checks for Sparse Autoencoders: Do SAEs Beat Random Baselines?", arXiv 2602.14111.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfactors import SparseDictionary
+    >>> from skfactors.evaluations import evaluate, frozen_control
+    >>> X = np.random.default_rng(0).random((200, 6))
+    >>> dictionary = SparseDictionary(n_components=8, n_nonzero_coefs=2, random_state=0).fit(X)
+    >>> frozen_control(dictionary, X).transform(X).shape
+    (200, 8)
+    """
+    model = as_factor_model(dictionary)
+    X = X if hasattr(X, "shape") else np.asarray(X)
+    shape = np.shape(model.components_)
+    if type(model) is SparseAutoencoder:
+        like = model.get_params() | {"checkpoint_dir": None, "warm_start": False}
+    else:
+        counted = np.asarray(X[:: -(-len(X) // _ROWS_COUNTED_ON)])
+        n_active = round(l0(model.transform(counted)))
+        like = {"n_nonzero_coefs": max(1, min(n_active, shape[0]))}
+        if hasattr(model, "n_iter_"):
+            like["max_iter"] = model.n_iter_
+    like |= {"n_components": shape[0], "dict_init": "random", "random_state": random_state}
+    return _FrozenDecoder(**like).fit(X)
+
+
+class _FrozenStep(AutoencoderStep):
+    """Learn all but the components."""
+
+    def __init__(self, engine, *args):
+        super().__init__(engine, *args)
+        self._components = torch.as_tensor(engine.weights.factors)[1].clone()
+
+    def _reseed(self, outcome, total, patience):
+        self.idle_weight = np.where(outcome.fired, 0, self.idle_weight + total)
+        torch.as_tensor(self.engine.weights.factors)[1] = self._components
+        return 0
+
+
+class _FrozenDecoder(SparseAutoencoder):
+    _step_class = _FrozenStep

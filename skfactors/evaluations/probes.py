@@ -1,0 +1,100 @@
+"""Linear probes on hidden states, and what factors add to states."""
+
+import numpy as np
+import torch
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+
+from skfactors.codes import check_codes
+from skfactors.interventions.factors import Factors
+
+STATES = "hidden states"
+# Of logistic regression on rows of mean squared length 1.
+_C = 10.0
+_MOST_STEPS = 1000
+
+
+def learn_probe(X, is_in) -> LogisticRegression:
+    """Learn to tell rows of a class from others, both counting as much."""
+    return LogisticRegression(C=_C, class_weight="balanced", max_iter=_MOST_STEPS).fit(X, is_in)
+
+
+def dense_probes(X, members) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Learn a probe for each of several classes.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_rows, n_features)
+    members : ndarray of bool of shape (n_rows, n_classes)
+        Which rows are in which class.
+
+    Returns
+    -------
+    directions : ndarray of shape (n_classes, n_features)
+    offsets : ndarray of shape (n_classes,)
+        A row is taken to be in a class where ``X @ directions.T + offsets`` is positive.
+    """
+    mean = X.mean(axis=0)
+    scale = np.sqrt(((X - mean) ** 2).sum(axis=1).mean())
+    probes = [learn_probe((X - mean) / scale, is_in) for is_in in members.T]
+    directions = np.concatenate([probe.coef_ for probe in probes]) / scale
+    return directions, np.concatenate([probe.intercept_ for probe in probes]) - directions @ mean
+
+
+def additions(model, X) -> sparse.csr_array:
+    """
+    Tell by how much of each component the factors of a row add to it.
+
+    Parameters
+    ----------
+    model : FactorModel, PipelineModel or OtherModel
+    X : ndarray of shape (n_rows, n_features)
+
+    Returns
+    -------
+    csr_array of float64 of shape (n_rows, n_components)
+        The codes; of a dictionary that scales each row, as they count in the row as it was.
+    """
+    codes = sparse.csr_array(check_codes(model.transform(X)), dtype=np.float64)
+    sizes = Factors(model, torch.device("cpu")).sizes(torch.as_tensor(np.array(X, dtype=np.float32)))
+    return codes if isinstance(sizes, float) else sparse.csr_array(codes * np.asarray(sizes, dtype=np.float64))
+
+
+def halved(labels, random_state) -> np.ndarray:
+    """
+    Choose every other one of those with a label, in random order.
+
+    Returns
+    -------
+    ndarray of bool of shape (n_labels,)
+    """
+    order = np.random.default_rng(random_state).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    chosen = np.zeros(len(labels), dtype=bool)
+    chosen[order[::2]] = True
+    return chosen
+
+
+def left_out(classes, is_known, *, at_least: int) -> str:
+    """
+    Say which classes are left out since their probes fail; where too few are left, leave out all.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+    is_known : ndarray of bool of shape (n_classes,)
+        Changed in place.
+    at_least : int
+        How many classes must be left for a figure to mean anything.
+
+    Returns
+    -------
+    str
+        A note; an empty one where none is left out.
+    """
+    names = ", ".join(map(str, classes[~is_known]))
+    if is_known.sum() < at_least:
+        is_known[:] = False
+        return "means nothing: probes fail on the hidden states themselves"
+    return f"without {names}, whose probes fail on the hidden states themselves" if names else ""
