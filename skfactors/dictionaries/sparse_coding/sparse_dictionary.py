@@ -410,7 +410,10 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
 
     @property
     def _penalty(self):
-        return self.alpha_ if self.alpha == "auto" else self.alpha
+        if self.alpha != "auto":
+            return self.alpha
+        # Pursuit has no penalty, and components that are set by hand bring none.
+        return self.alpha_ if self.n_nonzero_coefs is None else getattr(self, "alpha_", 1.0)
 
     def _coding(self, alpha=None) -> Coding:
         # Of a fitted dictionary they may have been set since.
