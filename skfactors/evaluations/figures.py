@@ -67,7 +67,7 @@ class Figures:
                 ratios[number] = _ratio(above[drawn].sum(), below[drawn].sum(), complement)
             low, high = np.quantile(ratios, _SHARES)
         elif not note:
-            note = f"{len(above)} units; an interval needs {_FEWEST_UNITS}"
+            note = f"{len(above)} units; an interval needs {FEWEST_UNITS}"
         self._rows.append((measure, scored, value, low, high, len(above), note))
 
     def table(self) -> pd.DataFrame:
