@@ -4,6 +4,8 @@ import html
 
 import numpy as np
 import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -121,7 +123,8 @@ class Explanation:
     The hidden states of a text as sums of factors.
 
     Made by :meth:`FactorReport.explain`. Prints itself as a table in a terminal and is one in a notebook: a line for
-    each token, a column for each layer, and there the strongest factors and the share that they all leave unexplained.
+    each token, with its strongest factors in any layer and the share that all factors leave unexplained. The details,
+    layer by layer, are shown by ``show(details=True)``, and below the table in a notebook.
 
     Parameters
     ----------
@@ -173,27 +176,50 @@ class Explanation:
         """The layers explained, ascending."""
         return sorted(self.states["layer"].unique().tolist())
 
-    def show(self, *, n=FACTORS_SHOWN, console=None):
+    def show(self, *, n=FACTORS_SHOWN, details=False, console=None):
         """
         Print the table.
 
         Parameters
         ----------
         n : int, default=3
-            Factors for each token and layer, at most.
+            Factors for each token, at most.
+        details : bool, default=False
+            Whether to print for each token and layer its factors, and what they leave.
         console : rich.console.Console, default=None
             Where to print; by default the terminal, or the output cell of a notebook.
         """
-        (console or Console()).print(*self._tables(n, (console or Console()).width), sep="\n")
+        console = console or Console()
+        console.print(*self._tables(n, console.width) if details else [self._table(n)], sep="\n")
 
     def __rich_console__(self, console, options):
-        yield from self._tables(FACTORS_SHOWN, options.max_width)
+        yield self._table(FACTORS_SHOWN)
 
     def __repr__(self):
         n_tokens, layers = self.states["position"].nunique(), ", ".join(map(str, self.layers))
-        return f"Explanation({n_tokens} tokens, layers {layers}; {self.states['unexplained'].mean():.1%} unexplained)"
+        return (
+            f"Explanation({n_tokens} tokens, layers {layers}; {self.states['unexplained'].mean():.1%} unexplained; "
+            "show() prints it, frame and states have the figures)"
+        )
 
     def _repr_html_(self):
+        lines = [
+            f'<tr><th dir="auto">{html.escape(visible_token(token))}</th>'
+            f"{''.join(f'<td>{_html_factor(factor, self.layers)}</td>' for factor in factors.itertuples())}"
+            f"{'<td></td>' * (FACTORS_SHOWN - len(factors))}<td>{unexplained:.0%}</td></tr>"
+            for token, factors, unexplained in self.strongest(FACTORS_SHOWN)
+        ]
+        head = f'<th>token</th><th colspan="{FACTORS_SHOWN}">{self._heading()}</th><th>left</th>'
+        return (
+            f"<div><p><strong>Explanation</strong>: the strongest factors, and the share that all leave</p>"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+            f"<details><summary>layer by layer</summary>{self._detailed_html()}</details></div>"
+        )
+
+    def _heading(self) -> str:
+        return "factors, layers" if len(self.layers) > 1 else "factors"
+
+    def _detailed_html(self) -> str:
         layers = self.layers
         head = "<th>token</th>" + "".join(f"<th>layer {layer}</th>" for layer in layers)
         lines = []
@@ -202,10 +228,22 @@ class Explanation:
             lines.append(
                 f'<tr><th dir="auto" style="vertical-align: top">{html.escape(visible_token(token))}</th>{row}</tr>'
             )
-        return (
-            f"<div><p><strong>Explanation</strong>: the strongest factors and their activations</p>"
-            f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+
+    def _table(self, n) -> Table:
+        """Return the table of a line for each token."""
+        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
+        longest = max(cell_len(visible_token(token)) for token in self.states["token"])
+        table.add_column(
+            "token", style="bold", width=min(max(longest, 5), TOKEN_WIDTH), overflow="ellipsis", no_wrap=True
         )
+        for number in range(n):
+            table.add_column("" if number else self._heading(), no_wrap=True, overflow="ellipsis", ratio=1)
+        table.add_column("left", justify="right", style="dim", no_wrap=True, min_width=5)
+        for token, factors, unexplained in self.strongest(n):
+            cells = [_rich_factor(factor, self.layers) for factor in factors.itertuples()]
+            table.add_row(Text(visible_token(token)), *cells, *[Text()] * (n - len(cells)), Text(f"{unexplained:.0%}"))
+        return table
 
     def _tables(self, n, width):
         """Yield one table, or several below each other where the layers do not fit side by side."""
@@ -220,6 +258,30 @@ class Explanation:
             for token, cells in self.lines(n, shown):
                 table.add_row(Text(visible_token(token)), *(_rich_cell(*cell) for cell in cells))
             yield table
+
+    def strongest(self, n=FACTORS_SHOWN):
+        """
+        Yield a line for each token.
+
+        Parameters
+        ----------
+        n : int, default=3
+            Factors for each token, at most.
+
+        Yields
+        ------
+        token : str
+        factors : DataFrame
+            Rows of `frame`: of each factor the layer where it is most active, those that are most active first.
+        unexplained : float
+            The mean over layers.
+        """
+        order = np.argsort(-self.frame["activation"].abs().to_numpy(), kind="stable")
+        by_activation = self.frame.iloc[order].drop_duplicates(["position", "factor"])
+        factors, none = dict(iter(by_activation.groupby("position"))), self.frame.iloc[:0]
+        unexplained = self.states.groupby("position")["unexplained"].mean()
+        for position, token in self.states.drop_duplicates("position")[["position", "token"]].itertuples(index=False):
+            yield token, factors.get(position, none).head(n), unexplained[position]
 
     def lines(self, n=FACTORS_SHOWN, layers=None):
         """
@@ -245,6 +307,18 @@ class Explanation:
         for position, token in self.states.drop_duplicates("position")[["position", "token"]].itertuples(index=False):
             places = [(position, layer) for layer in layers]
             yield token, [(factors.get(place, none).head(n), unexplained[place]) for place in places]
+
+
+def _rich_factor(factor, layers) -> Text:
+    text = Text(f"{factor.factor} ", style="cyan").append(visible(first_token(factor.top_tokens)), style="italic")
+    return text.append(f" {factor.layer}", style="dim") if len(layers) > 1 else text
+
+
+def _html_factor(factor, layers) -> str:
+    where = f" <small>{factor.layer}</small>" if len(layers) > 1 else ""
+    title = html.escape(visible(factor.top_tokens), quote=True)
+    name = html.escape(visible(first_token(factor.top_tokens)))
+    return f'<span title="{title}">{factor.factor} <em>{name}</em></span>{where}'
 
 
 def _rich_cell(factors, unexplained):

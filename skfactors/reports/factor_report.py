@@ -771,7 +771,7 @@ class FactorReport:
         return cls(*read_report(path))
 
     def __repr__(self):
-        return f"FactorReport({coverage(self.totals)})"
+        return f"FactorReport({coverage(self.totals)}; next: clearest(), show(factor), to_html(path))"
 
     def _repr_html_(self):
         return overview_html(self.totals, self.clearest())

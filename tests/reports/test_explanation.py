@@ -59,11 +59,30 @@ def test_shares_and_what_is_unexplained_sum_to_one(report):
     np.testing.assert_allclose(shares.reindex(unexplained.index, fill_value=0) + unexplained, 1, atol=1e-9)
 
 
-def test_a_terminal_shows_every_token_and_layer_with_its_strongest_factors(report):
-    explanation = report.explain(SENTENCE)
+def printed(explanation, width, **how):
     file = io.StringIO()
-    explanation.show(n=1, console=Console(file=file, width=100))
-    output = file.getvalue()
+    explanation.show(console=Console(file=file, width=width), **how)
+    return file.getvalue()
+
+
+def test_a_terminal_shows_a_line_for_each_token_with_its_strongest_factors_in_any_layer(report):
+    explanation = report.explain(SENTENCE)
+    output = printed(explanation, 100)
+    lines = output.splitlines()
+    assert len(lines) == 2 + explanation.states["position"].nunique()
+    assert max(map(cell_len, lines)) <= 100
+    first = explanation.frame[explanation.frame["position"] == 0]
+    by_factor = first.loc[first.groupby("factor")["activation"].idxmax()].sort_values("activation", ascending=False)
+    shown = [f"{row.factor} {row.top_tokens.split(', ')[0]} {row.layer}" for row in by_factor.head(3).itertuples()]
+    places = [lines[2].index(factor) for factor in shown]
+    assert places == sorted(places)
+    left = explanation.states.groupby("position")["unexplained"].mean()
+    assert [line.split()[-1] for line in lines[2:]] == [f"{share:.0%}" for share in left]
+
+
+def test_the_details_are_every_layer_with_its_strongest_factors(report):
+    explanation = report.explain(SENTENCE)
+    output = printed(explanation, 100, n=1, details=True)
     for layer in (0, 1, 2):
         assert f"layer {layer}" in output
     assert max(map(cell_len, output.splitlines())) <= 100
@@ -74,11 +93,9 @@ def test_a_terminal_shows_every_token_and_layer_with_its_strongest_factors(repor
 
 
 def test_layers_that_do_not_fit_side_by_side_go_below_each_other(report):
-    file = io.StringIO()
-    Console(file=file, width=50).print(report.explain("one park"))
-    heads = [line for line in file.getvalue().splitlines() if "layer" in line]
-    assert len(heads) == 3
-    assert max(map(cell_len, file.getvalue().splitlines())) <= 50
+    output = printed(report.explain("one park"), 50, details=True)
+    assert len([line for line in output.splitlines() if "layer" in line]) == 3
+    assert max(map(cell_len, output.splitlines())) <= 50
 
 
 def test_a_notebook_gets_escaped_html(report):
@@ -87,16 +104,15 @@ def test_a_notebook_gets_escaped_html(report):
     assert "&lt;" in page
     assert "&amp;" in page
     assert not set(page) & set("\x1b\ud800")
-    assert (
-        page.count("<tr>")
-        == 1 + report.explain("<script>alert('x')</script> \x1b & \ud800 left").states["position"].nunique()
-    )
+    n_tokens = report.explain("<script>alert('x')</script> \x1b & \ud800 left").states["position"].nunique()
+    # A line a token, and the details.
+    assert page.count("<tr>") == 2 * (1 + n_tokens)
 
 
 def test_the_repr_is_a_line(report):
     text = repr(report.explain("One."))
     assert text.startswith("Explanation(2 tokens, layers 0, 1, 2; ")
-    assert text.endswith("% unexplained)")
+    assert text.endswith("% unexplained; show() prints it, frame and states have the figures)")
 
 
 def test_a_text_longer_than_a_window_is_explained_whole(report):
