@@ -190,10 +190,10 @@ class Explanation:
             Where to print; by default the terminal, or the output cell of a notebook.
         """
         console = console or Console()
-        console.print(*self._tables(n, console.width) if details else [self._table(n)], sep="\n")
+        console.print(*self._tables(n, console.width) if details else [self._table(n, console.width)], sep="\n")
 
     def __rich_console__(self, console, options):
-        yield self._table(FACTORS_SHOWN)
+        yield self._table(FACTORS_SHOWN, options.max_width)
 
     def __repr__(self):
         n_tokens, layers = self.states["position"].nunique(), ", ".join(map(str, self.layers))
@@ -230,16 +230,17 @@ class Explanation:
             )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
-    def _table(self, n) -> Table:
+    def _table(self, n, width) -> Table:
         """Return the table of a line for each token."""
         table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
-        longest = max(cell_len(visible_token(token)) for token in self.states["token"])
-        table.add_column(
-            "token", style="bold", width=min(max(longest, 5), TOKEN_WIDTH), overflow="ellipsis", no_wrap=True
-        )
+        longest = max(len("token"), *(cell_len(visible_token(token)) for token in self.states["token"]))
+        of_token = min(longest, TOKEN_WIDTH)
+        cut = {"no_wrap": True, "overflow": "ellipsis"}
+        table.add_column("token", style="bold", width=of_token, **cut)
         for number in range(n):
-            table.add_column("" if number else self._heading(), no_wrap=True, overflow="ellipsis", ratio=1)
-        table.add_column("left", justify="right", style="dim", no_wrap=True, min_width=5)
+            of_factor = max((width - of_token - 1 - len(" 100% ")) // n - 2, 1)
+            table.add_column("" if number else self._heading(), max_width=of_factor, **cut)
+        table.add_column("left", justify="right", style="dim", no_wrap=True)
         for token, factors, unexplained in self.strongest(n):
             cells = [_rich_factor(factor, self.layers) for factor in factors.itertuples()]
             table.add_row(Text(visible_token(token)), *cells, *[Text()] * (n - len(cells)), Text(f"{unexplained:.0%}"))
