@@ -238,7 +238,7 @@ class Explanation:
         cut = {"no_wrap": True, "overflow": "ellipsis"}
         table.add_column("token", style="bold", width=of_token, **cut)
         for number in range(n):
-            of_factor = max((width - of_token - 1 - len(" 100% ")) // n - 2, 1)
+            of_factor = max((width - of_token - len("100%") - 4) // n - 3, 1)
             table.add_column("" if number else self._heading(), max_width=of_factor, **cut)
         table.add_column("left", justify="right", style="dim", no_wrap=True)
         for token, factors, unexplained in self.strongest(n):
