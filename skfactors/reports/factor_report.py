@@ -20,6 +20,7 @@ from skfactors.reports.display import FactorView, coverage, overview_html, visib
 from skfactors.reports.explanation import explain_text
 from skfactors.reports.explorer import write_page
 from skfactors.reports.logit_lens import output_tokens
+from skfactors.reports.naming import first_token
 from skfactors.reports.neighbours import NEIGHBOUR_COLUMNS, nearest_by_contexts, nearest_directions
 from skfactors.reports.persistence import TALLY_FILE, read_report, write_report
 from skfactors.reports.plots import plot_importance
@@ -689,7 +690,8 @@ class FactorReport:
         TypeError, ValueError
             If there is no such factor.
         """
-        return plot_importance(self._tables.importance, self._known_factors(factor), ax=ax)
+        names = self._summary["top_tokens"].map(first_token)
+        return plot_importance(self._tables.importance, self._known_factors(factor), names=names, ax=ax)
 
     def to_html(self, path, examples=()):
         """

@@ -86,7 +86,9 @@ def test_without_matplotlib_the_message_says_what_to_install(plot, arguments, mo
 
 def test_each_factor_is_a_line_of_its_importance_over_the_layers(report):
     ax = report.plot_importance([3, 1])
-    assert [line.get_label() for line in ax.get_lines()] == ["factor 3", "factor 1"]
+    tokens = report.summary()["top_tokens"].str.split(", ").str[0]
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == [f"factor 3: {tokens[3]}", f"factor 1: {tokens[1]}"]
     for line, factor in zip(ax.get_lines(), [3, 1], strict=True):
         np.testing.assert_array_equal(line.get_xdata(), [0, 2, 10])
         np.testing.assert_array_equal(line.get_ydata(), report.importance_by_layer().loc[factor])
@@ -122,9 +124,27 @@ def test_the_activations_above_zero_are_counted():
     assert heights(plot_activations(CODES.toarray(), 0, bins=2)) == [0, 1]
 
 
-def test_the_activations_of_each_layer_have_their_outline():
-    ax = plot_activations(CODES, 1, layers=[3, 3, 0, 0, 0], bins=4)
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["layer 0: 3 rows", "layer 3: 1 rows"]
+def test_the_activations_of_each_layer_have_their_panel():
+    layers = np.array([3, 3, 0, 0, 0])
+    ax = plot_activations(CODES, 1, layers=layers, bins=4)
+    ax.figure.canvas.draw()
+    panels = sorted(ax.child_axes, key=lambda panel: -panel.get_position().y0)
+    assert [panel.texts[0].get_text() for panel in panels] == ["layer 0: 3 rows", "layer 3: 1 rows"]
+    whole = plot_activations(CODES, 1, bins=4)
+    assert np.sum([heights(panel) for panel in panels], axis=0).tolist() == heights(whole)
+    assert {panel.get_xlim() for panel in panels} == {ax.get_xlim()} == {whole.get_xlim()}
+
+
+@pytest.mark.parametrize(
+    ("l0s", "ticks"), [([2.2, 6, 14, 33], ["2", "5", "10", "20"]), ([28, 31, 33], ["28", "29", "30", "31", "32", "33"])]
+)
+def test_the_axis_of_l0_has_round_numbers_that_do_not_collide(l0s, ticks):
+    ax = plot_frontier([[1 / l0, l0, 1 - 1 / l0] for l0 in l0s])
+    ax.figure.canvas.draw()
+    left, right = ax.get_xlim()
+    shown = [label.get_text() for label in ax.get_xticklabels() if left <= label.get_position()[0] <= right]
+    assert shown == ticks
+    assert not any(label.get_text() for label in ax.get_xticklabels(minor=True))
 
 
 def test_the_density_counts_factors_and_names_the_silent_ones():

@@ -7,8 +7,11 @@ from sklearn.utils import check_scalar
 
 from skfactors.codes import check_codes
 from skfactors.reports.counting.entries import positive_entries
-from skfactors.reports.plots._axes import PALETTE, axes_or_new, layer_colors, legend_outside
+from skfactors.reports.plots._axes import PALETTE, axes_or_new, layer_colors
 from skfactors.reports.plots._checks import check_factors
+
+# Between two panels, as a share of one.
+_GAP = 0.15
 
 
 def plot_activations(codes, factor, *, layers=None, bins=30, ax=None):
@@ -22,7 +25,7 @@ def plot_activations(codes, factor, *, layers=None, bins=30, ax=None):
     factor : int
         The column to plot.
     layers : array-like of int of shape (n_rows,), default=None
-        Layer that each row came from; with it, each layer in which the factor fires has an outline of its own.
+        Layer that each row came from; with it, each layer in which the factor fires has a panel of its own.
     bins : int, default=30
         Intervals of equal width from zero to the largest activation.
     ax : matplotlib Axes, default=None
@@ -61,13 +64,9 @@ def plot_activations(codes, factor, *, layers=None, bins=30, ax=None):
 
     ax = axes_or_new(ax)
     if row_layers is None:
-        ax.hist(activations, edges, color=PALETTE[0])
+        _draw(ax, activations, edges, PALETTE[0])
     else:
         _draw_by_layer(ax, activations, row_layers, edges)
-    ax.set_xlim(0, edges[-1])
-    ax.set_yscale("log")
-    # Half a row, so that bins of a single row stand above the axis.
-    ax.set_ylim(bottom=0.5)
     ax.set_xlabel(f"activation of factor {factor} (above zero in {len(rows):,} of {codes.shape[0]:,} rows)")
     ax.set_ylabel("rows")
     return ax
@@ -80,11 +79,31 @@ def _check_layers(layers, n_rows):
     return layers
 
 
+def _draw(ax, activations, edges, color):
+    ax.hist(activations, edges, color=color)
+    ax.set_xlim(0, edges[-1])
+    ax.set_yscale("log")
+    # Half a row, so that bins of a single row stand above the axis.
+    ax.set_ylim(bottom=0.5)
+
+
 def _draw_by_layer(ax, activations, row_layers, edges):
+    """Draw panels below each other, the first layer on top, which share the axis of activations."""
     layers = np.unique(row_layers)
     cmap, norm = layer_colors(layers)
-    for layer in layers:
+    ax.set_xlim(0, edges[-1])
+    # Room for the numbers of the panels' own axes.
+    ax.set_yticks([])
+    ax.yaxis.labelpad = 28
+    ax.spines[:].set_visible(False)
+    most = np.histogram(activations, edges)[0].max()
+    for number, layer in enumerate(layers[::-1]):
+        panel = ax.inset_axes([0, number / len(layers), 1, (1 - _GAP) / len(layers)])
         in_layer = activations[row_layers == layer]
-        label = f"layer {layer}: {len(in_layer):,} rows"
-        ax.hist(in_layer, edges, histtype="step", linewidth=1.6, color=cmap(norm(layer)), label=label)
-    legend_outside(ax)
+        _draw(panel, in_layer, edges, cmap(norm(layer)))
+        panel.set_ylim(top=2 * most)
+        panel.set_yticks([1, 10 ** np.floor(np.log10(most))] if most >= 10 else [1])
+        panel.yaxis.minorticks_off()
+        panel.set_xticklabels([])
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.text(0.99, 0.9, f"layer {layer}: {len(in_layer):,} rows", transform=panel.transAxes, ha="right", va="top")

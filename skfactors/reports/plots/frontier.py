@@ -74,6 +74,8 @@ def plot_frontier(results, *, ax=None):
     ax.set_ylabel("explained variance")
     # Room for the labels, which stand to the lower right of their points.
     ax.margins(x=0.12, y=0.1)
+    if ax.get_xscale() == "log" and table["l0"].nunique() > 1:
+        _tick_round_numbers(ax)
     _label_alphas(ax, table)
     if len(lines) > 1:
         legend_outside(ax)
@@ -145,6 +147,18 @@ def _check_ranges(table):
             f"an explained variance of {table['explained_variance'].max():g} is above one; "
             f"each row must be {', '.join(COLUMNS)}, in this order."
         )
+
+
+def _tick_round_numbers(ax):
+    """Write 1, 2, 5, 10 and so on below a logarithmic axis, or, where it is short, as many numbers as have room."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+    left, right = ax.get_xlim()
+    if sum(left <= tick <= right for tick in ax.xaxis.get_majorticklocs()) < 3:
+        ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _label_alphas(ax, table):

@@ -4,7 +4,7 @@ from skfactors.reports.plots._axes import MARKERS, PALETTE, axes_or_new, layer_c
 from skfactors.reports.plots._checks import check_factors, check_importance
 
 
-def plot_importance(importance, factors, *, ax=None):
+def plot_importance(importance, factors, *, names=None, ax=None):
     """
     Plot the importance of some factors over the layers, with a line for each.
 
@@ -17,6 +17,8 @@ def plot_importance(importance, factors, *, ax=None):
         As :func:`~skfactors.reports.importance_by_layer` gives it.
     factors : int or sequence of int
         Rows to plot, by their index.
+    names : Series or dict of str, default=None
+        What the legend says of factors beside their numbers, such as a top token.
     ax : matplotlib Axes, default=None
         Where to plot; a new figure by default.
 
@@ -46,7 +48,7 @@ def plot_importance(importance, factors, *, ax=None):
     ax = axes_or_new(ax)
     layers = importance.columns.to_numpy()
     if len(curves) <= len(PALETTE):
-        _draw_named(ax, layers, curves)
+        _draw_named(ax, layers, curves, {} if names is None else dict(names))
     else:
         _draw_many(ax, layers, curves)
     ax.set_xlabel("layer")
@@ -56,9 +58,10 @@ def plot_importance(importance, factors, *, ax=None):
     return ax
 
 
-def _draw_named(ax, layers, curves):
+def _draw_named(ax, layers, curves, names):
     for (factor, curve), color, marker in zip(curves.iterrows(), PALETTE, MARKERS, strict=False):
-        ax.plot(layers, curve.to_numpy(), color=color, marker=marker, label=f"factor {factor}")
+        label = f"factor {factor}" + (f": {names[factor]}" if names.get(factor) else "")
+        ax.plot(layers, curve.to_numpy(), color=color, marker=marker, label=label)
     legend_outside(ax)
 
 
