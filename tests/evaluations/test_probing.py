@@ -28,7 +28,13 @@ def task_of(first, second, n_texts=40):
 
 @pytest.fixture(scope="module")
 def tasks():
-    return {" or ".join(pair): task_of(*pair) for pair in itertools.combinations(NOUNS[:4], 2)}
+    pairs = list(itertools.combinations(NOUNS[:4], 2))[:5]
+    return {" or ".join(pair): task_of(*pair) for pair in pairs}
+
+
+@pytest.fixture(scope="module")
+def task(tasks):
+    return dict(list(tasks.items())[:1])
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +55,7 @@ def dictionary(extractor, corpus):
 
 @pytest.fixture(scope="module")
 def table(extractor, dictionary, corpus, tasks):
-    return sparse_probing(extractor, dictionary, corpus, tasks, n_resamples=50)
+    return sparse_probing(extractor, dictionary, corpus, tasks, k=[1, 3], n_resamples=50)
 
 
 def values(table, measure):
@@ -68,37 +74,33 @@ def auc_by_hand(features, labels, n_train, k):
     best = sorted(range(len(differences)), key=lambda factor: -differences[factor])[:k]
     folds = StratifiedKFold(3, shuffle=True, random_state=0)
     probes = [LogisticRegression(C=10.0**power, max_iter=1000) for power in range(-5, 6)]
-    scores = [
-        cross_val_score(probe, train[:, best], is_second, cv=folds, scoring="roc_auc").mean() for probe in probes
-    ]
+    scores = [cross_val_score(probe, train[:, best], is_second, cv=folds, scoring="roc_auc").mean() for probe in probes]
     probe = probes[int(np.argmax(scores))].fit(train[:, best], is_second)
     return roc_auc_score(labels[n_train:], probe.decision_function(features[n_train:, best]))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max"])
-def test_aucs_are_those_of_a_slow_direct_version(extractor, dictionary, corpus, tasks, pooling):
+@pytest.mark.filterwarnings("ignore:.*give no interval")
+def test_aucs_are_those_of_a_slow_direct_version(extractor, dictionary, corpus, task, pooling):
     pool = {"mean": np.mean, "max": np.max}[pooling]
     mean = extractor.extract(corpus).X.mean(axis=0)
-    found = sparse_probing(extractor, dictionary, corpus, tasks, pooling=pooling, k=[1, 3], n_resamples=2)
-    by_hand = {"dictionary": {1: [], 3: []}, "raw hidden dimensions": {1: [], 3: []}}
-    for task in check_tasks(tasks, 1024, None, 0).values():
-        rows = [extractor.extract([text]).X for text in task.texts]
-        factors = np.array([pool(dictionary.transform(of_text).toarray(), axis=0) for of_text in rows])
-        signed = [np.hstack([of_text - mean, mean - of_text]) for of_text in rows]
-        raw = np.array([pool(of_text, axis=0) for of_text in signed])
-        raw = raw if pooling == "max" else raw[:, : len(mean)]
+    found = sparse_probing(extractor, dictionary, corpus, task, pooling=pooling, k=[1, 3], controls=[], n_resamples=2)
+    (checked,) = check_tasks(task, 1024, None, 0).values()
+    rows = [extractor.extract([text]).X for text in checked.texts]
+    factors = np.array([pool(dictionary.transform(of_text).toarray(), axis=0) for of_text in rows])
+    signed = [np.hstack([of_text - mean, mean - of_text]) for of_text in rows]
+    raw = np.array([pool(of_text, axis=0) for of_text in signed])
+    raw = raw if pooling == "max" else raw[:, : len(mean)]
+    for name, features in {"dictionary": factors, "raw hidden dimensions": raw}.items():
         for k in (1, 3):
-            labels = task.is_second.astype(int)
-            by_hand["dictionary"][k].append(auc_by_hand(factors.copy(), labels, task.n_train, k))
-            by_hand["raw hidden dimensions"][k].append(auc_by_hand(raw.copy(), labels, task.n_train, k))
-    for name, k in itertools.product(by_hand, (1, 3)):
-        assert values(found, f"auc_{k}")[name] == pytest.approx(np.mean(by_hand[name][k]), abs=0.005)
+            expected = auc_by_hand(features.copy(), checked.is_second.astype(int), checked.n_train, k)
+            assert values(found, f"auc_{k}")[name] == pytest.approx(expected, abs=0.01)
 
 
 def test_a_gain_is_the_mean_of_the_differences(table):
-    assert "dictionary" not in values(table, "gain_5")
-    for name, gain in values(table, "gain_5").items():
-        auc = values(table, "auc_5")
+    assert "dictionary" not in values(table, "gain_3")
+    for name, gain in values(table, "gain_3").items():
+        auc = values(table, "auc_3")
         assert gain == pytest.approx(auc["dictionary"] - auc[name])
 
 
@@ -118,16 +120,13 @@ def test_a_factor_that_is_the_class_is_found(extractor, corpus, tasks):
 def test_labels_that_mean_nothing_are_not_told(extractor, dictionary, corpus):
     rng = np.random.default_rng(0)
     tasks = {str(number): (sentences(rng, "park", 100), np.repeat(["a", "b"], 50)) for number in range(5)}
-    found = sparse_probing(extractor, dictionary, corpus, tasks, k=[5], n_resamples=50)
-    assert values(found, "auc_5").between(0.35, 0.65).all()
+    found = sparse_probing(extractor, dictionary, corpus, tasks, k=[3], controls=[], n_resamples=50)
+    assert values(found, "auc_3").between(0.35, 0.65).all()
 
 
-def test_the_same_seed_gives_the_same_table(extractor, dictionary, corpus, tasks, table):
-    assert table.equals(sparse_probing(extractor, dictionary, corpus, tasks, n_resamples=50))
-
-
-def test_more_factors_than_there_are_is_all_of_them(extractor, dictionary, corpus, tasks):
-    found = sparse_probing(extractor, dictionary, corpus, tasks, k=[24, 1000], controls=[], n_resamples=2)
+@pytest.mark.filterwarnings("ignore:.*give no interval")
+def test_more_factors_than_there_are_is_all_of_them(extractor, dictionary, corpus, task):
+    found = sparse_probing(extractor, dictionary, corpus, task, k=[24, 1000], controls=[], n_resamples=2)
     assert values(found, "auc_24")["dictionary"] == values(found, "auc_1000")["dictionary"]
 
 
@@ -170,14 +169,15 @@ def test_an_unknown_pooling_is_refused(extractor, dictionary, corpus, tasks):
         sparse_probing(extractor, dictionary, corpus, tasks, pooling="median")
 
 
-def test_evaluate_asks_it_too(extractor, dictionary, corpus, tasks, table):
-    report = evaluate(extractor, dictionary, corpus, "sparse_probing", tasks=tasks, n_resamples=50)
-    assert report.table.drop(columns="evaluation").equals(table)
+@pytest.mark.filterwarnings("ignore:.*give no interval")
+def test_evaluate_asks_it_too(extractor, dictionary, corpus, task):
+    report = evaluate(extractor, dictionary, corpus, "sparse_probing", tasks=task, controls=[], n_resamples=2)
+    assert {f"{what}_{k}" for what in ("auc", "gain") for k in (1, 2, 5, 16)} == set(report.table["measure"])
 
 
 def test_a_dry_run_counts_the_texts_of_tasks(corpus, tasks):
     cost = evaluate(None, None, corpus, ["core", "sparse_probing"], tasks=tasks, dry_run=True)
-    assert cost["n_texts"].tolist() == [len(corpus), len(corpus) + 6 * 80]
+    assert cost["n_texts"].tolist() == [len(corpus), len(corpus) + 5 * 80]
     assert cost["n_passes"].tolist() == [1, 1]
 
 
@@ -189,7 +189,7 @@ def of_articles():
     corpus = [article[:600] for article in articles[6:]]
     dictionary = SparseDictionary(64, n_nonzero_coefs=6, random_state=0).fit(extractor.extract(corpus).X)
     parts = [[article[start : start + 80] for start in range(0, 1600, 80)] for article in articles[:6]]
-    pairs = itertools.combinations(range(6), 2)
+    pairs = [(number, (number + 1) % 6) for number in range(6)]
     tasks = {f"{one} {other}": (parts[one] + parts[other], np.repeat([0, 1], 20)) for one, other in pairs}
     return extractor, dictionary, corpus, tasks
 
@@ -197,12 +197,11 @@ def of_articles():
 def test_random_factors_in_place_of_the_dictionary_score_as_the_control_on_a_real_model(of_articles):
     extractor, dictionary, corpus, tasks = of_articles
     control = random_control(dictionary, extractor.extract(corpus).X, random_state=1)
-    table = sparse_probing(extractor, control, corpus, tasks, k=[2, 16], n_resamples=200)
+    table = sparse_probing(extractor, control, corpus, tasks, k=[2], n_resamples=200)
     scored = table.set_index(["measure", "scored"])
-    for k in (2, 16):
-        assert "random factors" in scored.loc[(f"auc_{k}", "dictionary"), "inside"]
-        gain = scored.loc[(f"gain_{k}", "random factors")]
-        assert gain.low < 0 < gain.high
+    assert "random factors" in scored.loc[("auc_2", "dictionary"), "inside"]
+    gain = scored.loc[("gain_2", "random factors")]
+    assert gain.low < 0 < gain.high
 
 
 def test_the_whole_hidden_state_tells_articles_apart_best_on_a_real_model(of_articles):
