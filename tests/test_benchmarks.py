@@ -13,3 +13,24 @@ def test_the_benchmark_of_accelerators_runs_through():
     assert run.returncode == 0, run.stderr
     for told in ("beside the CPU", "jump_relu autoencoder", "tokens/s", "coded rows/s", "steps rows/s"):
         assert told in run.stdout
+
+
+def test_the_benchmark_of_probing_runs_through_and_goes_on_where_it_was_stopped(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.probing",
+        "--small",
+        "--model",
+        str(demo_model()),
+        "--out",
+        str(tmp_path),
+    ]
+    for minutes, told in (("0", "0 of 6 tasks"), ("9", "6 of 6 tasks")):
+        run = subprocess.run(
+            [*command, "--minutes", minutes], cwd=Path(__file__).parents[1], capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stderr
+        assert told in run.stdout
+    assert "SparseAutoencoder: its AUC less that of others" in run.stdout
+    assert len(list((tmp_path / "tasks").glob("*.json"))) == 6

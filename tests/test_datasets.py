@@ -425,6 +425,48 @@ class TestTopics:
         np.testing.assert_array_equal(np.bincount(topics.target), [503, 369, 403, 505, 347])
 
 
+class TestProbingTasks:
+    @pytest.fixture
+    def small_package(self, installed_package):
+        zstandard = pytest.importorskip("zstandard")
+        listed = "Dataset save name,Data type\ncleaned_data/1_far.csv,Continuous Data\ncleaned_data/2_it.csv,{}\n"
+        files = {
+            "data/probing_datasets_MASTER.csv.zst": listed.format("Binary Classification"),
+            "data/cleaned_data/2_it.csv.zst": 'prompt,prompt_len,target\n"Bad, so bad",3,yes\n7,1,no\nNA,1,no\n',
+        }
+        for name, content in files.items():
+            package = installed_package("sae_probes", name, zstandard.compress(content.encode()))
+        return package
+
+    def test_gives_the_binary_tasks_with_texts_as_they_are(self, small_package):
+        tasks = datasets.load_probing_tasks()
+        assert list(tasks) == ["2_it"]
+        texts, labels = tasks["2_it"]
+        assert texts == ["Bad, so bad", "7", "NA"]
+        assert labels.tolist() == ["yes", "no", "no"]
+
+    def test_a_damaged_file_is_named(self, small_package):
+        file = small_package / "data/cleaned_data/2_it.csv.zst"
+        file.write_bytes(file.read_bytes()[:-9])
+        with pytest.raises(RuntimeError, match=r"2_it\.csv\.zst was altered or cut short"):
+            datasets.load_probing_tasks()
+
+    @pytest.mark.parametrize("package", ["sae_probes", "zstandard"])
+    def test_names_the_installation_when_a_package_is_missing(self, without_package, package):
+        without_package(package)
+        with pytest.raises(ModuleNotFoundError, match=r'pip install --no-deps "sae-probes==0\.4\.2" zstandard'):
+            datasets.load_probing_tasks()
+
+    @needs_package("sae_probes", 'pip install --no-deps "sae-probes==0.4.2" zstandard')
+    def test_reads_113_balanced_tasks(self):
+        tasks = datasets.load_probing_tasks()
+        assert len(tasks) == 113
+        for texts, labels in tasks.values():
+            _, counts = np.unique(labels, return_counts=True)
+            assert counts.tolist() == [len(texts) / 2] * 2
+            assert all(text.strip() for text in texts)
+
+
 # Part of speech as in the files, lemmas, gloss with quoted examples; a satellite points to the adjective before it.
 SYNSETS = {
     "noun": [

@@ -258,6 +258,32 @@ def test_the_states_of_a_word_are_those_of_the_token_at_its_place(tiny_model):
             np.testing.assert_allclose(states[number, column], acts.X[row[0]], atol=1e-5)
 
 
+def test_the_highest_activation_over_layers_is_taken():
+    from scipy.sparse import csr_array
+    from word_senses_of_models import highest
+
+    states = np.random.default_rng(0).standard_normal((5, 3, 4))
+    np.testing.assert_array_equal(highest(lambda rows: rows, states), states.max(axis=1))
+    np.testing.assert_array_equal(highest(lambda rows: csr_array(rows.clip(0)), states), states.clip(0).max(axis=1))
+
+
+def test_a_factor_of_any_layer_that_is_the_sense_tells_word_forms_apart():
+    from word_senses_of_models import scores_of_features
+
+    from skfactors import SparseDictionary
+
+    rng = np.random.default_rng(0)
+    examples = pd.DataFrame({"form": np.repeat([*"abcdef"], 12), "pos": [*"nnnnnnvvvvvv"] * 6})
+    states = rng.standard_normal((72, 2, 8)).astype(np.float32)
+    states[:, 1, 5] += 4 * (examples["pos"] == "v")
+    X = np.concatenate([states[:, 0], states[:, 1]])
+    model = SparseDictionary(16, n_nonzero_coefs=2, dict_init=np.vstack([np.eye(8), -np.eye(8)]), random_state=0).fit(X)
+    scores = scores_of_features({"SparseDictionary": model}, X, states, examples, [*"ab"], [*"cdef"])
+    assert scores["SparseDictionary"][1]["F1"].mean() > 0.9
+    assert scores["hidden dimension"][0] == 1
+    assert scores["random dictionary"][1]["F1"].mean() < scores["SparseDictionary"][1]["F1"].mean()
+
+
 @pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama"])
 def test_replacing_states_by_themselves_changes_nothing_and_by_others_goes_through(tiny_models, architecture):
     from what_a_factor_does import load_model, make_batch, replaced_states

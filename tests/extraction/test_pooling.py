@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from skfactors.extraction.pooling import POOLINGS, GroupPool
 
@@ -29,3 +30,14 @@ def test_rows_that_come_in_parts_are_pooled_like_the_whole(pooling, cuts):
     pool.add(values[:0], groups[:0])
     expected = [HOW[pooling](values[groups == group]) if group in groups else [0, 0] for group in range(5)]
     np.testing.assert_allclose(pool.result(), expected)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "sum", "max"])
+def test_sparse_rows_are_pooled_like_dense_ones(pooling):
+    values = np.random.default_rng(0).standard_normal((9, 4)) * (np.arange(4) != 2)
+    groups = np.array([0, 0, 0, 1, 3, 3, 3, 3, 4])
+    dense, sparse = GroupPool(5, 4, pooling), GroupPool(5, 4, pooling)
+    dense.add(values, groups)
+    for rows in (slice(0, 5), slice(5, 9)):
+        sparse.add(csr_array(values[rows]), groups[rows])
+    np.testing.assert_allclose(sparse.result(), dense.result())
