@@ -142,6 +142,7 @@ def test_files_of_other_tools_say_it_in_the_same_words():
     )
     assert said["places"] == [["block_input", 3]] and said["places_out"] == [["mlp_output", 3]]
     assert "places" not in source_in_file("saelens", place="transformer.h.3")
+    assert source_in_file("saelens", model=3, place=4) == {"format": "saelens", "place": 4}
 
 
 def test_a_folder_with_another_source_is_refused(acts, tmp_path):
