@@ -79,6 +79,8 @@ def source_in_file(format: str, *, model=None, place=None, place_out=None, l0=No
     dict
         Without what is None; with `places` and `places_out`, as :func:`source_of` has them, where words are known.
     """
+    # Some files of tools are free to hold anything.
+    model = model if isinstance(model, str) else None
     said = {"format": format, "model": model, "place": place, "place_out": place_out, "l0": l0, **others}
     said |= {"places": _in_our_words(place), "places_out": _in_our_words(place_out)}
     return {name: value for name, value in said.items() if value is not None}

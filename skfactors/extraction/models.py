@@ -96,19 +96,22 @@ class ModelSlot:
     def files(self, source: ModelSource) -> dict[Path, FileVersion]:
         """Return the files of the model, as it was loaded from them, with its head or without."""
         with self._turns:
-            held = [loaded for of, loaded in self._held.values() if of == source]
-        return (held[0] if held else self.get(source)).files
+            loaded = next(filter(None, (self._found(load, source) for load in self._held)), None)
+        return (loaded or self.get(source)).files
 
     def _get(self, load, source: ModelSource):
         keep_to_one_thread_if_forked()
         with self._turns:
-            of, loaded = self._held.get(load, (None, None))
-            if of != source or loaded.files != _files(source, otherwise=loaded.files):
+            if self._found(load, source) is None:
                 # The one before goes first: there may not be room for both.
                 self._held.pop(load, None)
-                del loaded
                 self._held[load] = source, load(source)
             return self._held[load][1]
+
+    def _found(self, load, source: ModelSource):
+        """Return what is held, if it is of this source and its files are as they were."""
+        of, loaded = self._held.get(load, (None, None))
+        return loaded if of == source and loaded.files == _files(source, otherwise=loaded.files) else None
 
 
 def open_model(source: ModelSource) -> OpenModel:

@@ -116,6 +116,16 @@ def test_a_model_whose_files_are_gone_is_told_by_its_name(tiny_model, texts, tmp
     assert acts.source == {"model": "gone", "places": [["hidden_states", 1]]}
 
 
+def test_a_model_that_is_saved_over_is_told_by_its_new_weights(tiny_model, tiny_models, tmp_path):
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    extractor = TransformerFeatureExtractor(str(folder), layers=[1])
+    before = extractor.model_fingerprint()
+    shutil.copytree(tiny_models["llama"], folder, dirs_exist_ok=True)
+    assert (
+        extractor.model_fingerprint() == TransformerFeatureExtractor(tiny_models["llama"]).model_fingerprint() != before
+    )
+
+
 def test_the_same_weights_are_the_same_model_wherever_they_lie(tiny_model, tiny_models, tmp_path):
     copied = shutil.copytree(tiny_model, tmp_path / "copy")
     (copied / "config.json").write_text((copied / "config.json").read_text() + "\n")
@@ -142,6 +152,7 @@ def test_files_of_other_tools_say_it_in_the_same_words():
     )
     assert said["places"] == [["block_input", 3]] and said["places_out"] == [["mlp_output", 3]]
     assert "places" not in source_in_file("saelens", place="transformer.h.3")
+    assert source_in_file("saelens", model=3, place=4) == {"format": "saelens", "place": 4}
 
 
 def test_a_folder_with_another_source_is_refused(acts, tmp_path):
