@@ -1,16 +1,18 @@
 """Several evaluations in one call."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from skfactors._version import __version__
 from skfactors.dictionaries import as_factor_model
-from skfactors.evaluations.core import reconstruction
+from skfactors.evaluations.controls import CONTROLS, check_names
 from skfactors.evaluations.evaluation_report import EvaluationReport
-from skfactors.evaluations.loss import loss_recovered
+from skfactors.evaluations.registry import EVALUATIONS
 
-# By name: a function of an extractor, a dictionary and texts, and how often the texts run through the model, by
-# itself and for each control.
-EVALUATIONS = {"core": (reconstruction, 1, 0), "loss_recovered": (loss_recovered, 5, 1)}
+_LEARNED = "frozen decoder"
+# Without it, an evaluation does with something else.
+_OPTIONAL = {"training_rows"}
 
 
 def evaluate(
@@ -19,6 +21,8 @@ def evaluate(
     texts,
     suite=("core",),
     *,
+    labels=None,
+    training_rows=None,
     site=None,
     layer=None,
     controls=("random factors",),
@@ -39,30 +43,41 @@ def evaluate(
     texts : sequence of str
         Others than the dictionary learned from.
     suite : sequence of str, default=("core",)
-        Of `EVALUATIONS`: "core" is explained variance, active factors a row and dead factors; "loss_recovered" is
-        :func:`loss_recovered`.
+        Of `EVALUATIONS`: "core" is explained variance, active factors a row and dead factors; the others are
+        the functions of the same name.
+    labels : sequence of length n_texts, default=None
+        The class of each text, for those that need one.
+    training_rows : array-like or ActivationStore of shape (n_rows, n_features), default=None
+        What the dictionary learned from. With them there is the control "frozen decoder" too, which learns from them as
+        long as the dictionary did, and "stability" is that of dictionaries learned from them; otherwise, from the rows
+        of the texts.
     site, layer : default=None
         The place; None is the only one that the extractor reads.
-    controls : sequence of str, default=("random factors",)
-        Of `CONTROLS`, coded with as many active factors a row.
+    controls : sequence of str or mapping, default=("random factors",)
+        Of `CONTROLS`, or a dict of fitted dictionaries by name, with None for those of `CONTROLS`.
     n_resamples : int, default=1000
         Of the bootstrap for intervals.
     random_state : int, default=0
         For all that is drawn.
     dry_run : bool, default=False
-        Whether to tell the cost only: how many texts will run through the model for each evaluation.
+        Whether to tell the cost only.
     verbose : bool, default=False
         Show progress.
 
     Returns
     -------
     EvaluationReport or DataFrame
-        With `dry_run`, a DataFrame with columns `evaluation`, `n_texts` and `n_passes`.
+        With `dry_run`, a DataFrame with a line for each evaluation, and for a control that is learned: `n_texts`, how
+        often they run through the model, `n_passes`, and how often a dictionary is learned, `n_fits`.
 
     Raises
     ------
     NotFittedError, OSError, TypeError, ValueError
-        If there is no such evaluation, or as the evaluations raise.
+        If there is no such evaluation or control, labels are needed, or as the evaluations raise.
+
+    See Also
+    --------
+    ground_truth : On rows made of known features, which needs no texts.
 
     Examples
     --------
@@ -82,12 +97,25 @@ def evaluate(
         raise ValueError(f"There is no evaluation {unknown[0]!r}; there are {', '.join(map(repr, EVALUATIONS))}.")
     if not suite or not texts:
         raise ValueError(f"There is nothing to evaluate: {len(suite)} evaluations on {len(texts)} texts.")
+    given = {"labels": labels, "training_rows": training_rows}
+    for name in suite:
+        for needed in EVALUATIONS[name].also:
+            if given[needed] is None and needed not in _OPTIONAL:
+                raise ValueError(f"{name!r} needs {needed}=: leave it out of suite, or pass {needed}.")
+    controls = dict(controls) if isinstance(controls, Mapping) else dict.fromkeys(controls)
+    if training_rows is not None:
+        controls.setdefault(_LEARNED, None)
+    check_names([name for name, control in controls.items() if control is None])
+    is_to_learn = training_rows is not None and controls[_LEARNED] is None
     if dry_run:
-        passes = {name: EVALUATIONS[name][1] + EVALUATIONS[name][2] * len(controls) for name in suite}
-        return pd.DataFrame({"evaluation": suite, "n_texts": len(texts), "n_passes": list(passes.values())})
+        return _cost(suite, texts, len(controls), is_to_learn)
+    model = as_factor_model(dictionary)
+    if is_to_learn:
+        controls[_LEARNED] = CONTROLS[_LEARNED](model, training_rows, random_state)
     tables = []
     for name in suite:
-        table = EVALUATIONS[name][0](
+        evaluation = EVALUATIONS[name]
+        table = evaluation.answer(
             extractor,
             dictionary,
             texts,
@@ -97,10 +125,10 @@ def evaluate(
             n_resamples=n_resamples,
             random_state=random_state,
             verbose=verbose,
+            **{needed: given[needed] for needed in evaluation.also},
         )
         table.insert(0, "evaluation", name)
         tables.append(table)
-    model = as_factor_model(dictionary)
     facts = {
         "model": str(extractor.model),
         "dictionary": model.fingerprint(),
@@ -111,3 +139,13 @@ def evaluate(
         "skfactors": __version__,
     }
     return EvaluationReport(pd.concat(tables, ignore_index=True), facts)
+
+
+def _cost(suite, texts, n_controls, is_to_learn) -> pd.DataFrame:
+    asked = [EVALUATIONS[name] for name in suite]
+    passes = [evaluation.n_passes + evaluation.n_passes_a_control * n_controls for evaluation in asked]
+    rows = list(zip(suite, passes, (evaluation.n_fits for evaluation in asked), strict=True))
+    rows += [(_LEARNED, 0, 1)] * is_to_learn
+    cost = pd.DataFrame(rows, columns=["evaluation", "n_passes", "n_fits"])
+    cost.insert(1, "n_texts", len(texts))
+    return cost
