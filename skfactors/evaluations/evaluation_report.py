@@ -121,7 +121,9 @@ class EvaluationReport:
             title = Text(visible(_question(name) or name), style="italic")
             table = Table(title=title, title_justify="left")
             for column in ("measure", "of", "value", "95 % interval", ""):
-                table.add_column(column, justify="right" if column == "value" else "left")
+                # What is wide is wrapped before it hides a figure or the name of one.
+                wraps = column in ("of", "")
+                table.add_column(column, justify="right" if column == "value" else "left", no_wrap=not wraps)
             notes = []
             for measure, rows in of_evaluation.groupby("measure", sort=False):
                 for number, row in enumerate(rows.itertuples()):
