@@ -23,8 +23,7 @@ def main():
     parser.add_argument("--learned-from", type=int, default=44, help="articles (%(default)s)")
     parser.add_argument("--asked-about", type=int, default=N_ARTICLES, help="articles (%(default)s)")
     arguments = parser.parse_args()
-    console = Console()
-    console.print(machine())
+    Console().print(machine())
     articles = load_wikipedia(N_ARTICLES + arguments.learned_from)
     extractor = TransformerFeatureExtractor(
         demo_language_model(), site="block_output", layers=[LAYER], drop_outliers=10, verbose=True
@@ -41,12 +40,12 @@ def main():
     }
     asked = articles[: arguments.asked_about]
     openings = [article[:1500] for article in asked]
-    console.print(absorption(extractor, dictionary, openings, controls=controls).to_string())
+    print(absorption(extractor, dictionary, openings, controls=controls).to_string(index=False))
     long_enough = [article for article in asked if len(article) >= N_PASSAGES * N_CHARACTERS][:N_CLASSES]
     starts = range(0, N_PASSAGES * N_CHARACTERS, N_CHARACTERS)
     passages = [article[start : start + N_CHARACTERS] for article in long_enough for start in starts]
     labels = [number for number in range(len(long_enough)) for _ in starts]
-    console.print(targeted_perturbation(extractor, dictionary, passages, labels, controls=controls).to_string())
+    print(targeted_perturbation(extractor, dictionary, passages, labels, controls=controls).to_string(index=False))
 
 
 if __name__ == "__main__":
