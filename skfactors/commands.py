@@ -21,8 +21,8 @@ examples:
   python -m skfactors evaluate texts.txt dictionary --model bert-base-uncased --layer 4 --html evaluation.html
   python -m skfactors verify activations dictionary report
 
-All can be killed and started again: extract, fit and report go on where they stopped. Several processes share the work of extract
-and report, as tasks or steps of SLURM too; those of torchrun also learn one dictionary together:
+All can be killed and started again: extract, fit and report go on where they stopped. Several processes share the work
+of extract and report, as tasks or steps of SLURM too; those of torchrun also learn one dictionary together:
   torchrun --nproc-per-node 4 -m skfactors fit activations dictionary --n-components 2000 --alpha 0.3
 """
 
