@@ -18,10 +18,11 @@ examples:
   python -m skfactors extract corpus.txt activations --model bert-base-uncased --dtype float16
   python -m skfactors fit activations dictionary --n-components 2000
   python -m skfactors report activations dictionary report --html factors.html
+  python -m skfactors evaluate texts.txt dictionary --model bert-base-uncased --layer 4 --html evaluation.html
   python -m skfactors verify activations dictionary report
 
-Every command can be killed and started again: it goes on where it stopped. Several processes share the work of extract
-and report, as tasks or steps of SLURM too; those of torchrun also learn one dictionary together:
+All can be killed and started again: extract, fit and report go on where they stopped. Several processes share the work
+of extract and report, as tasks or steps of SLURM too; those of torchrun also learn one dictionary together:
   torchrun --nproc-per-node 4 -m skfactors fit activations dictionary --n-components 2000
 """
 
@@ -161,6 +162,56 @@ def _report_on_part(folder, store, dictionary, part, n_parts, **how):
     return skfactors.FactorReport.merge(parts)
 
 
+def _evaluate(options) -> None:
+    # Help should not wait for it.
+    from skfactors.evaluations import evaluate
+
+    dictionary = skfactors.FactorModel.load(options.dictionary)
+    if "device" in dictionary.get_params():
+        dictionary.set_params(device=options.device)
+    extractor = skfactors.TransformerFeatureExtractor(
+        options.model,
+        revision=options.revision,
+        site=options.site,
+        layers=[options.layer],
+        max_length=options.max_length,
+        drop_outliers=options.drop_outliers,
+        batch_size=options.batch_size,
+        device=options.device,
+        dtype=options.model_dtype,
+        verbose=_is_verbose(options),
+    )
+    store = None if options.store is None else skfactors.ActivationStore(options.store)
+    answer = evaluate(
+        extractor,
+        dictionary,
+        _lines(options.texts),
+        options.suite,
+        labels=None if options.labels is None else _lines(options.labels),
+        training_rows=None if store is None else store.at(options.site, options.layer),
+        controls=options.controls,
+        n_resamples=options.n_resamples,
+        random_state=options.random_state,
+        dry_run=options.dry_run,
+        verbose=_is_verbose(options),
+    )
+    if options.dry_run:
+        print(answer.to_string(index=False))
+        return
+    if options.html:
+        answer.to_html(options.html)
+    if options.csv:
+        answer.to_csv(options.csv)
+    if options.save:
+        answer.save(options.save)
+    answer.show()
+
+
+def _lines(path) -> list[str]:
+    with open(path, encoding="utf-8") as file:
+        return [line.rstrip("\n") for line in file]
+
+
 def _verify(options) -> int:
     n_bad = 0
     for path in map(Path, options.paths):
@@ -172,6 +223,7 @@ def _verify(options) -> int:
 
 def _problems_of(path: Path) -> list[str]:
     # Help should not wait for it.
+    from skfactors.evaluations import EvaluationReport
     from skfactors.reports.persistence import read_report
 
     kinds = {
@@ -181,6 +233,7 @@ def _problems_of(path: Path) -> list[str]:
         ],
         "config.json": lambda: skfactors.FactorModel.load(path) and [],
         "report.json": lambda: read_report(path, whole=True) and [],
+        "evaluation.json": lambda: EvaluationReport.load(path) and [],
     }
     try:
         mode = os.stat(path).st_mode
@@ -196,7 +249,7 @@ def _problems_of(path: Path) -> list[str]:
         return [str(error)]
     problems += [f"{one.name}: {problem}" for one in sorted(inside) for problem in _problems_of(one)]
     if not (is_known or inside or path.name == "checkpoints"):
-        return [f"neither a store nor a dictionary nor a report: it holds none of {', '.join(kinds)}"]
+        return [f"neither a store nor a dictionary nor a report nor an evaluation: it holds none of {', '.join(kinds)}"]
     return problems
 
 
@@ -244,6 +297,10 @@ def _penalty(value: str) -> float | str:
 def _sites(value: str):
     sites = value.split(",")
     return sites if len(sites) > 1 else value
+
+
+def _names(value: str) -> list[str]:
+    return [name.strip() for name in value.split(",")]
 
 
 def _part(value: str) -> tuple[int, int]:
@@ -341,10 +398,52 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--checkpoint-dir", help="where to keep what a killed report goes on from (REPORT/checkpoints)")
     report.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
 
+    evaluate = command(
+        "evaluate",
+        _evaluate,
+        "ask what a dictionary is worth on texts, beside controls that learned nothing",
+        "python -m skfactors evaluate texts.txt dictionary --model bert-base-uncased --layer 4 --suite "
+        "core,stability --store activations --html evaluation.html",
+    )
+    evaluate.add_argument("texts", help="file with one text per line, in UTF-8: others than were learned from")
+    evaluate.add_argument("dictionary", help="folder of the dictionary")
+    evaluate.add_argument("--model", required=True, help="name on the Hugging Face hub, or a folder")
+    evaluate.add_argument("--revision", help="branch, tag or commit of the model on the hub")
+    evaluate.add_argument("--layer", type=int, required=True, help="the one that the dictionary is of")
+    evaluate.add_argument("--site", default="hidden_states", help="the place in the layer (%(default)s)")
+    evaluate.add_argument(
+        "--suite",
+        type=_names,
+        default=["core"],
+        help="what to ask, with commas: core, loss_recovered, absorption, targeted_perturbation, stability ... (core)",
+    )
+    evaluate.add_argument(
+        "--controls",
+        type=_names,
+        default=["random factors"],
+        help='what to compare with, with commas: "random factors", "hidden dimensions", "principal components" '
+        "(random factors)",
+    )
+    evaluate.add_argument("--labels", help="file with the class of each text, one per line")
+    evaluate.add_argument(
+        "--store", help="what the dictionary was learned from: an autoencoder of random components learns from it, too"
+    )
+    evaluate.add_argument("--html", help="write one page to this file")
+    evaluate.add_argument("--csv", help="write a table for a spreadsheet to this file")
+    evaluate.add_argument("--save", metavar="FOLDER", help="save to this folder")
+    evaluate.add_argument("--dry-run", action="store_true", help="tell the cost only")
+    evaluate.add_argument("--n-resamples", type=int, default=1000, help="for intervals (%(default)s)")
+    evaluate.add_argument("--random-state", type=int, default=0, help="seed (%(default)s)")
+    evaluate.add_argument("--max-length", type=int, default=128, help="tokens in a window (%(default)s)")
+    evaluate.add_argument("--drop-outliers", type=float, help="leave out tokens so many times longer than the median")
+    evaluate.add_argument("--batch-size", type=int, default=32, help="windows per forward pass (%(default)s)")
+    evaluate.add_argument("--model-dtype", default="float32", help="precision the model runs in (%(default)s)")
+    evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda ...")
+
     verify = command(
         "verify",
         _verify,
-        "compare stores, dictionaries and reports with their checksums; fail if one is bad",
+        "compare stores, dictionaries, reports and evaluations with their checksums; fail if one is bad",
         "python -m skfactors verify activations dictionary report",
     )
     verify.add_argument("paths", nargs="+", help="folders")

@@ -9,6 +9,7 @@ import pytest
 
 from skfactors import ActivationStore, FactorReport, SparseDictionary, TransformerFeatureExtractor
 from skfactors.commands import main
+from skfactors.evaluations import EvaluationReport, evaluate
 
 WORDS = ["the", "bank", "of", "river", "was", "muddy", "shares", "fell", "after", "report", "left", "park", "gate"]
 FIT = ["--n-components", "8", "--alpha", "0.5", "--device", "cpu", "--max-iter", "1"]
@@ -244,3 +245,40 @@ def test_help_shows_examples(command, capsys):
         main([*command, "--help"])
     printed = capsys.readouterr().out
     assert ended.value.code == 0 and "example" in printed and "python -m skfactors" in printed
+
+
+def evaluation_of(folder, tiny_model, *others):
+    place = ["--model", tiny_model, "--layer", "2", "--device", "cpu", "--n-resamples", "20"]
+    return run("evaluate", folder / "corpus.txt", folder / "dictionary", *place, *others)
+
+
+def test_evaluate_does_what_the_python_api_does(folder, corpus, tiny_model, tmp_path, capsys):
+    files = {name: tmp_path / name for name in ("page.html", "table.csv", "evaluation")}
+    written = ["--html", files["page.html"], "--csv", files["table.csv"], "--save", files["evaluation"]]
+    assert evaluation_of(folder, tiny_model, *written) == 0
+    extractor = TransformerFeatureExtractor(tiny_model, layers=[2], device="cpu")
+    expected = evaluate(extractor, SparseDictionary.load(folder / "dictionary"), corpus, n_resamples=20)
+    assert EvaluationReport.load(files["evaluation"]) == expected
+    assert "explained_variance" in capsys.readouterr().out
+    assert "explained_variance" in files["page.html"].read_text(encoding="utf-8")
+    assert "explained_variance" in files["table.csv"].read_text(encoding="utf-8")
+    assert run("verify", files["evaluation"]) == 0
+
+
+def test_evaluate_asks_with_labels_and_what_was_learned_from(folder, corpus, tiny_model, tmp_path, capsys):
+    (tmp_path / "labels.txt").write_text("".join(f"{number % 3}\n" for number in range(len(corpus))))
+    asked = ["--suite", "core,targeted_perturbation", "--labels", tmp_path / "labels.txt", "--store", folder / "store"]
+    assert evaluation_of(folder, tiny_model, *asked) == 0
+    said = capsys.readouterr().out
+    assert "frozen decoder" in said and "accuracy" in said
+
+
+def test_a_dry_run_of_evaluate_tells_the_cost_and_writes_nothing(folder, tiny_model, tmp_path, capsys):
+    assert evaluation_of(folder, tiny_model, "--dry-run", "--html", tmp_path / "page.html") == 0
+    assert "n_passes" in capsys.readouterr().out
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_evaluate_says_what_it_lacks(folder, tiny_model, capsys):
+    assert evaluation_of(folder, tiny_model, "--suite", "targeted_perturbation") == 1
+    assert "needs labels=" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from skfactors._lazy import attach
 
 _HOMES = {
     "CONTROLS": "skfactors.evaluations.controls",
-    "EVALUATIONS": "skfactors.evaluations.suite",
+    "EVALUATIONS": "skfactors.evaluations.registry",
     "EvaluationReport": "skfactors.evaluations.evaluation_report",
     "Superposition": "skfactors.evaluations.superposition",
     "absorption": "skfactors.evaluations.absorbing",

@@ -97,9 +97,9 @@ def absorption(
     >>> from skfactors.datasets import demo_model, load_wikipedia
     >>> from skfactors.evaluations import absorption
     >>> extractor = TransformerFeatureExtractor(demo_model(), layers=[1])
-    >>> texts = [article[:2000] for article in load_wikipedia(4)]
+    >>> texts = [article[:1500] for article in load_wikipedia(3)]
     >>> dictionary = SparseDictionary(64, n_nonzero_coefs=4, random_state=0).fit(extractor.extract(texts).X)
-    >>> table = absorption(extractor, dictionary, texts, n_resamples=100)
+    >>> table = absorption(extractor, dictionary, texts, controls=[], n_resamples=100)
     >>> table["note"].iloc[-1]
     'means nothing: probes fail on the hidden states themselves'
     """

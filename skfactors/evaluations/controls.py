@@ -53,14 +53,13 @@ def random_control(dictionary, X=None, *, random_state=0) -> Pipeline:
     """
     model = as_factor_model(dictionary)
     if X is not None:
-        X = np.asarray(X)
-        return coded_by_pursuit(_random_factors(model, random_state), X.mean(axis=0), l0(model.transform(X)))
+        return CONTROLS["random factors"](model, np.asarray(X), random_state)
     n_nonzero_coefs = getattr(dictionary, "n_nonzero_coefs", None)
     if n_nonzero_coefs is None:
         raise ValueError(
             f"{type(dictionary).__name__} does not say how many factors a row has: pass rows, X, to count them on."
         )
-    return coded_by_pursuit(_random_factors(model, random_state), model.intercept_, n_nonzero_coefs)
+    return coded_by_pursuit(_random_factors(model, None, random_state), model.intercept_, n_nonzero_coefs)
 
 
 def make_controls(dictionary, X, controls, random_state) -> dict:
@@ -95,7 +94,8 @@ def make_controls(dictionary, X, controls, random_state) -> dict:
             f"The control {learned[0]!r} is learned, from other rows than are scored: pass training_rows= to evaluate, "
             f"or controls={{{learned[0]!r}: frozen_control(dictionary, rows)}}."
         )
-    return given | {name: CONTROLS[name](dictionary, X, random_state) for name in names}
+    n_active = l0(dictionary.transform(X)) if names else None
+    return given | {name: CONTROLS[name](dictionary, X, random_state, n_active) for name in names}
 
 
 def check_names(names) -> None:
@@ -112,37 +112,44 @@ def check_names(names) -> None:
         raise ValueError(f"There is no control {unknown[0]!r}; there are {', '.join(map(repr, CONTROLS))}.")
 
 
-def _dimensions(model, X, random_state):
-    return _on_rows(model, X, np.eye(X.shape[1]))
-
-
-def _principal_components(model, X, random_state):
-    _, _, directions = np.linalg.svd(np.cov(X, rowvar=False))
-    return _on_rows(model, X, directions[: len(model.components_)])
-
-
-def _on_rows(model, X, directions):
-    """Code by directions of both signs, since codes are not negative."""
-    components = np.concatenate([directions, -directions])
-    return coded_by_pursuit(components, X.mean(axis=0), l0(model.transform(X)))
-
-
-# By name: a function of a dictionary, rows and a seed, which returns a fitted dictionary.
-CONTROLS = {
-    "random factors": lambda model, X, random_state: random_control(model, X, random_state=random_state),
-    "hidden dimensions": _dimensions,
-    "principal components": _principal_components,
-    "frozen decoder": frozen_control,
-}
-# Those that are made of the rows that are scored.
-UNLEARNED = ("random factors", "hidden dimensions", "principal components")
-
-
-def _random_factors(model, random_state):
+def _random_factors(model, X, random_state):
     components = np.asarray(model.components_)
     directions = check_random_state(random_state).standard_normal(components.shape)
     lengths = np.linalg.norm(components, axis=1, keepdims=True)
     return directions * (lengths / np.linalg.norm(directions, axis=1, keepdims=True))
+
+
+# The directions of the next two are there with both signs, since codes are not negative.
+def _dimensions(model, X, random_state):
+    directions = np.eye(X.shape[1])
+    return np.concatenate([directions, -directions])
+
+
+def _principal_components(model, X, random_state):
+    _, _, directions = np.linalg.svd(np.cov(X, rowvar=False))
+    directions = directions[: len(model.components_)]
+    return np.concatenate([directions, -directions])
+
+
+def _pursued(components_of):
+    """Make of a function that returns components one that returns a dictionary."""
+
+    def control(model, X, random_state, n_active=None):
+        n_active = l0(model.transform(X)) if n_active is None else n_active
+        return coded_by_pursuit(components_of(model, X, random_state), X.mean(axis=0), n_active)
+
+    return control
+
+
+# By name: a function of a dictionary, rows and a seed, which returns a fitted dictionary.
+CONTROLS = {
+    "random factors": _pursued(_random_factors),
+    "hidden dimensions": _pursued(_dimensions),
+    "principal components": _pursued(_principal_components),
+    "frozen decoder": frozen_control,
+}
+# Those that are made of the rows that are scored.
+UNLEARNED = ("random factors", "hidden dimensions", "principal components")
 
 
 def coded_by_pursuit(components, mean, n_active: float) -> Pipeline:

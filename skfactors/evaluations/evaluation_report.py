@@ -1,19 +1,24 @@
 """The answers of a dictionary and its controls, to look at and to keep."""
 
+import base64
+import hashlib
 import html
 import json
 import math
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
 from skfactors.evaluations.figures import COLUMNS, DICTIONARY
 from skfactors.files import replace_files, replaced_file
 from skfactors.records import NATURAL, check_schema, damaged, read_sealed, sealed
+from skfactors.reports.display import visible
+from skfactors.reports.spreadsheets import as_csv
 
 _FILE, _SPREADSHEET = "evaluation.json", "evaluation.csv"
 _FORMAT = "skfactors evaluation"
@@ -28,27 +33,27 @@ _SCHEMA = {
         **dict.fromkeys(("n_components", "n_texts", "n_resamples", "random_state"), NATURAL),
     },
     "table": {
-        **dict.fromkeys(("evaluation", "measure", "scored", "inside"), [str]),
+        **dict.fromkeys(("evaluation", "measure", "scored", "inside", "note"), [str]),
         **dict.fromkeys(_NUMBERS, [(None, float)]),
         "n_units": [NATURAL],
     },
 }
 _PAGE = """<!doctype html>
 <html lang="en">
+<head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Evaluation of a dictionary</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
-table {{ border-collapse: collapse; width: 100%; }}
-th, td {{ text-align: left; padding: .25rem .75rem; border-bottom: 1px solid #8884; }}
-td.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
-tr.dictionary td {{ font-weight: 600; }}
-tr.inside td {{ background: #f90a0a1a; }}
-</style>
+<style>{style}</style>
+</head>
+<body>
 {body}
+</body>
 </html>
 """
+# Of the picture of an interval.
+_WIDTH, _HEIGHT, _MARGIN = 200, 16, 6
 
 
 class EvaluationReport:
@@ -77,7 +82,7 @@ class EvaluationReport:
     Notes
     -----
     A figure of the dictionary that lies within the interval of a control is marked in every view, with the control's
-    name: it does not tell the dictionary from the control.
+    name: it does not tell the dictionary from the control. Notes are shown below the figures that they are on.
 
     Examples
     --------
@@ -85,10 +90,10 @@ class EvaluationReport:
     >>> from skfactors.evaluations import EvaluationReport
     >>> table = pd.DataFrame(
     ...     [
-    ...         ("core", "l0", "dictionary", 4.0, 3.9, 4.1, 20, "random factors"),
-    ...         ("core", "l0", "random factors", 4.0, 4.0, 4.0, 20, ""),
+    ...         ("core", "l0", "dictionary", 4.0, 3.9, 4.1, 20, "random factors", ""),
+    ...         ("core", "l0", "random factors", 4.0, 4.0, 4.0, 20, "", ""),
     ...     ],
-    ...     columns=["evaluation", "measure", "scored", "value", "low", "high", "n_units", "inside"],
+    ...     columns=["evaluation", "measure", "scored", "value", "low", "high", "n_units", "inside", "note"],
     ... )
     >>> facts = {"model": "bert", "dictionary": "0f", "n_components": 8, "n_texts": 20}
     >>> EvaluationReport(table, facts).table["value"].tolist()
@@ -111,14 +116,24 @@ class EvaluationReport:
         return capture.get().rstrip()
 
     def __rich__(self):
-        table = Table(title=Text(self._title()), title_justify="left")
-        for name in ("measure", "of", "value", "95 % interval", ""):
-            table.add_column(name, justify="right" if name == "value" else "left")
-        for line in self._lines():
-            style = "bold" if line["is_dictionary"] else "dim"
-            cells = (line[name] for name in ("measure", "scored", "value", "interval", "mark"))
-            table.add_row(*map(Text, cells), style=style, end_section=line["is_last"])
-        return table
+        parts = [Text(visible(self._title()), style="bold"), Text(self._verdict())]
+        for name, of_evaluation in self.table.groupby("evaluation", sort=False):
+            title = Text(visible(_question(name) or name), style="italic")
+            table = Table(title=title, title_justify="left")
+            for column in ("measure", "of", "value", "95 % interval", ""):
+                # What is wide is wrapped before it hides a figure or the name of one.
+                wraps = column in ("of", "")
+                table.add_column(column, justify="right" if column == "value" else "left", no_wrap=not wraps)
+            notes = []
+            for measure, rows in of_evaluation.groupby("measure", sort=False):
+                for number, row in enumerate(rows.itertuples()):
+                    cells = ("" if number else measure, row.scored, _rounded(row.value), _interval(row), _mark(row))
+                    style = "bold" if row.scored == DICTIONARY else "dim"
+                    table.add_row(*(Text(visible(cell)) for cell in cells), style=style)
+                table.add_section()
+                notes += [f"{measure}: {note}" for note in _notes(rows)]
+            parts += [table, *(Text(visible(note)) for note in notes)]
+        return Group(*parts)
 
     def _repr_html_(self):
         return self._html()
@@ -136,8 +151,13 @@ class EvaluationReport:
         path : path-like
             The file.
         """
-        with replaced_file(path, text=True) as file:
-            file.write(_PAGE.format(body=self._html()))
+        style = files("skfactors.evaluations").joinpath("page.css").read_text(encoding="utf-8")
+        source = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
+        policy = f"default-src 'none'; style-src 'sha256-{source}'; form-action 'none'; base-uri 'none'"
+        page = _PAGE.format(policy=policy, style=style, body=self._html())
+        with replaced_file(path) as file:
+            # Names are anybody's: what is no plain letter becomes a character reference.
+            file.write(page.encode("ascii", "xmlcharrefreplace"))
 
     def to_csv(self, path) -> None:
         """
@@ -198,39 +218,104 @@ class EvaluationReport:
         return cls(table.astype(dict.fromkeys(_NUMBERS, np.float64)), content["facts"])
 
     def _csv(self) -> bytes:
-        return self.table.to_csv(index=False, lineterminator="\n").encode("utf-8")
+        return as_csv(self.table)
 
     def _title(self) -> str:
         facts = self.facts
         return f"{facts['n_components']:,} factors of {facts['model']}, on {facts['n_texts']:,} texts"
 
-    def _lines(self):
-        measures = self.table[["evaluation", "measure"]].apply(tuple, axis=1).tolist()
-        for number, row in enumerate(self.table.itertuples()):
-            yield {
-                "measure": row.measure if number == 0 or measures[number - 1] != measures[number] else "",
-                "scored": row.scored,
-                "value": _rounded(row.value),
-                "interval": "" if math.isnan(row.low) else f"{_rounded(row.low)} to {_rounded(row.high)}",
-                "mark": f"like {row.inside}" if row.inside else "",
-                "is_dictionary": row.scored == DICTIONARY,
-                "is_last": number + 1 == len(measures) or measures[number + 1] != measures[number],
-            }
+    def _verdict(self) -> str:
+        n_marked = int((self.table["inside"] != "").sum())
+        if not n_marked:
+            return "No figure of the dictionary lies within the interval of a control."
+        return f"Marked: {n_marked} of the dictionary's figures, which do not tell it from a control."
 
     def _html(self) -> str:
-        rows = []
-        for line in self._lines():
-            kinds = ("dictionary" * line["is_dictionary"], "inside" * bool(line["mark"]))
-            cells = "".join(
-                f'<td class="{"number" * (name == "value")}">{html.escape(line[name])}</td>'
-                for name in ("measure", "scored", "value", "interval", "mark")
-            )
-            rows.append(f'<tr class="{" ".join(kinds).strip()}">{cells}</tr>')
-        head = "".join(f"<th>{name}</th>" for name in ("measure", "of", "value", "95 % interval", ""))
+        facts = self.facts
+        names = ("dictionary", "n_resamples", "random_state", "skfactors")
+        said = ", ".join(f"{name} {str(facts[name])[:12]}" for name in names if name in facts)
+        sections = []
+        for name, rows in self.table.groupby("evaluation", sort=False):
+            head = f'<h2>{_escaped(name)}</h2><p class="asked">{_escaped(_question(name))}</p>'
+            sections.append(f"<section>{head}{_tables(rows)}</section>")
         return (
-            f"<h1>{html.escape(self._title())}</h1><table><thead><tr>{head}</tr></thead>"
-            f"<tbody>{''.join(rows)}</tbody></table>"
+            f"<h1>{_escaped(self._title())}</h1><p>{_escaped(self._verdict())}</p>"
+            f'<p class="facts">{_escaped(said)}. Lines are 95 % intervals; the long stroke is the figure of the '
+            f"dictionary.</p>{''.join(sections)}"
         )
+
+
+def _question(name: str) -> str:
+    # Where questions are, evaluations are made, of which a report that is read needs nothing.
+    from skfactors.evaluations.registry import EVALUATIONS
+
+    return EVALUATIONS[name].question if name in EVALUATIONS else ""
+
+
+def _tables(of_evaluation) -> str:
+    """Return a table for each measure, and its notes."""
+    parts = []
+    for measure, rows in of_evaluation.groupby("measure", sort=False):
+        place_of = _scale(rows)
+        values = rows.loc[rows["scored"] == DICTIONARY, "value"].tolist()
+        lines = []
+        for row in rows.itertuples():
+            mark = f" <mark>{_escaped(_mark(row))}</mark>" if row.inside else ""
+            lines.append(
+                f'<tr class="{"dictionary" if row.scored == DICTIONARY else "control"}">'
+                f'<th scope="row">{_escaped(row.scored)}{mark}</th><td class="value">{_rounded(row.value)}</td>'
+                f'<td class="interval">{_interval(row)}</td>'
+                f'<td class="plot">{_picture(row, values, place_of)}</td></tr>'
+            )
+        notes = "".join(f'<p class="note">{_escaped(note)}</p>' for note in _notes(rows))
+        parts.append(f"<table><caption>{_escaped(measure)}</caption>{''.join(lines)}</table>{notes}")
+    return "".join(parts)
+
+
+def _scale(rows):
+    """Return a function from figures to places in the picture, the same for all rows of a measure."""
+    figures = rows[list(_NUMBERS)].to_numpy(dtype=np.float64)
+    figures = figures[np.isfinite(figures)]
+    low, high = (figures.min(), figures.max()) if len(figures) else (0.0, 0.0)
+    width = _WIDTH - 2 * _MARGIN
+    return lambda figure: f"{_MARGIN + width * ((figure - low) / (high - low) if high > low else 0.5):.1f}"
+
+
+def _picture(row, values, place_of) -> str:
+    middle, parts = _HEIGHT // 2, []
+    parts += [
+        f'<path d="M{place_of(value)} 0V{_HEIGHT}" stroke="currentColor" stroke-opacity="0.35"/>'
+        for value in values
+        if math.isfinite(value)
+    ]
+    if math.isfinite(row.low):
+        ends = f"M{place_of(row.low)} {middle}H{place_of(row.high)}"
+        parts.append(f'<path d="{ends}" stroke="currentColor" stroke-width="3" stroke-opacity="0.6"/>')
+    if math.isfinite(row.value):
+        parts.append(f'<circle cx="{place_of(row.value)}" cy="{middle}" r="4" fill="currentColor"/>')
+    box = f'viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" preserveAspectRatio="xMinYMid"'
+    return f'<svg {box} aria-hidden="true">{"".join(parts)}</svg>'
+
+
+def _notes(rows) -> list[str]:
+    """Return the notes on rows, each once, with what it is on unless it is on all."""
+    notes = []
+    for note, of_note in rows[rows["note"] != ""].groupby("note", sort=False):
+        is_of_all = len(of_note) == len(rows)
+        notes.append(note if is_of_all else f"{', '.join(of_note['scored'])}: {note}")
+    return notes
+
+
+def _mark(row) -> str:
+    return f"like {row.inside}" if row.inside else ""
+
+
+def _interval(row) -> str:
+    return "" if math.isnan(row.low) else f"{_rounded(row.low)} to {_rounded(row.high)}"
+
+
+def _escaped(text) -> str:
+    return html.escape(visible(str(text)))
 
 
 def _rounded(value: float) -> str:

@@ -12,6 +12,7 @@ from skfactors.dictionaries import as_factor_model
 from skfactors.evaluations.controls import make_controls
 from skfactors.evaluations.figures import DICTIONARY, Figures
 from skfactors.extraction.hooks import hooked, twin
+from skfactors.extraction.models import Headless
 from skfactors.progress import progress_bar
 
 MEAN, ZERO, CLEAN = "mean row", "zeros", "the model's own states"
@@ -33,11 +34,14 @@ def loss_recovered(
     """
     Tell how much of a language model's loss its states keep when they are replaced by their reconstructions.
 
+    A model without a head, such as an encoder of sentences, has a text's embedding in place of a loss: the mean of the
+    last hidden states of its tokens. The loss is then 1 less its cosine with the model's own.
+
     Parameters
     ----------
     extractor : TransformerFeatureExtractor
-        Of a model with a head that predicts next tokens or masked ones. Of each text the first `max_length` tokens are
-        predicted.
+        Of a model with a head that predicts next tokens or masked ones, or of one without a head. Of each text the
+        first `max_length` tokens are read.
     dictionary : FactorModel, Pipeline or estimator
         Fitted to rows of one place.
     texts : sequence of str
@@ -60,14 +64,15 @@ def loss_recovered(
         Columns as :func:`ground_truth` has them, over texts. Measures are `recovered_from_zero` and
         `recovered_from_mean`, (L₀ - L) / (L₀ - L*) with L the loss, L* that of the model itself, and L₀ that of zeros
         or of the mean row in place of the states; `loss`, in nats a token; and `kl`, the divergence of the predictions
-        from the model's own. Where ablation makes the loss no higher, there is nothing to recover, and the figure is
-        NaN.
+        from the model's own; without a head, `cosine` in place of these two. Where ablation makes the loss no higher,
+        there is nothing to recover, and the figure is NaN.
 
     Raises
     ------
     NotFittedError, OSError, TypeError, ValueError
-        If the dictionary is not fitted, or has rows of another width; the model cannot be loaded, has no such head, or
-        is an encoder-decoder; there is no such place or control; or the texts have nothing to predict.
+        If the dictionary is not fitted, or has rows of another width; the model cannot be loaded, predicts no masked
+        token for want of a mask, or is an encoder-decoder; there is no such place or control; or the texts have nothing
+        to predict.
 
     See Also
     --------
@@ -93,8 +98,7 @@ def loss_recovered(
     ['dictionary', 'random factors', 'mean row', 'zeros', "the model's own states"]
     """
     texts, factor_model = list(texts), as_factor_model(dictionary)
-    model, tokenizer = extractor.language_model()
-    predicts_next = _predicts_next(model, tokenizer)
+    model, tokenizer, task = _task_of(extractor)
     acts = extractor.extract(texts).at(site, layer)
     X, (place,) = np.asarray(acts.X), acts.places
     limit = np.inf if extractor.drop_outliers is None else np.linalg.norm(X.astype(np.float64), axis=1).max()
@@ -103,26 +107,29 @@ def loss_recovered(
     replacing[MEAN] = partial(_constant, X.mean(axis=0, dtype=np.float64))
     replacing[ZERO] = np.zeros_like
     model, sums = twin(model), {name: [] for name in (*replacing, CLEAN)}
-    batches = _batches(extractor, tokenizer, texts, predicts_next, random_state)
+    batches = _batches(extractor, tokenizer, texts, task, random_state)
     with progress_bar("loss recovered", total=len(texts), enabled=verbose) as advance:
         for batch in batches:
-            clean = _predictions(model, batch)
-            sums[CLEAN].append(_losses(clean, clean, batch))
+            clean = task.predictions(model, batch)
+            sums[CLEAN].append(task.losses(clean, clean, batch))
             for name, replace in replacing.items():
                 with hooked(model, {place: partial(_replaced, replace, batch.is_word, limit)}):
-                    sums[name].append(_losses(_predictions(model, batch), clean, batch))
+                    sums[name].append(task.losses(task.predictions(model, batch), clean, batch))
             advance(len(batch.ids))
     sums = {name: np.concatenate(of) for name, of in sums.items()}
     has_predicted = sums[CLEAN][:, 2] > 0
     if not has_predicted.any():
-        raise ValueError("The texts have no token to predict: give longer ones.")
+        raise ValueError(f"The texts have no token to {task.does}: give longer ones.")
     sums = {name: of[has_predicted] for name, of in sums.items()}
     figures = Figures(n_resamples, random_state)
     for name, of in sums.items():
         for measure, least in (("recovered_from_zero", ZERO), ("recovered_from_mean", MEAN)):
             figures.add(measure, name, sums[least][:, 0] - of[:, 0], sums[least][:, 0] - sums[CLEAN][:, 0])
-        figures.add("loss", name, of[:, 0], of[:, 2])
-        figures.add("kl", name, of[:, 1], of[:, 2])
+        if task is _Embedding:
+            figures.add("cosine", name, of[:, 0], of[:, 2], complement=True)
+        else:
+            figures.add("loss", name, of[:, 0], of[:, 2])
+            figures.add("kl", name, of[:, 1], of[:, 2])
     return figures.table()
 
 
@@ -137,17 +144,23 @@ class _Batch(NamedTuple):
     counts: torch.Tensor
 
 
-def _predicts_next(model, tokenizer) -> bool:
+def _task_of(extractor):
+    """Open the model, and say what it is asked to do with texts."""
+    try:
+        model, tokenizer = extractor.language_model()
+    except Headless:
+        model, tokenizer = extractor.language_model(need_head=False)
+        task = _Embedding
+    else:
+        task = _NextToken if model.can_generate() else _MaskedToken
     if model.config.is_encoder_decoder:
         raise ValueError(f"{type(model).__name__} is an encoder-decoder: it has no loss on a text by itself.")
-    if model.can_generate():
-        return True
-    if tokenizer.mask_token_id is None:
+    if task is _MaskedToken and tokenizer.mask_token_id is None:
         raise ValueError(f"{type(model).__name__} predicts no next token, and its tokenizer has no mask.")
-    return False
+    return model, tokenizer, task
 
 
-def _batches(extractor, tokenizer, texts, predicts_next: bool, random_state) -> Iterator[_Batch]:
+def _batches(extractor, tokenizer, texts, task, random_state) -> Iterator[_Batch]:
     random = np.random.default_rng(random_state)
     for start in range(0, len(texts), extractor.batch_size):
         rows = [_encoded(extractor, tokenizer, text) for text in texts[start : start + extractor.batch_size]]
@@ -156,12 +169,7 @@ def _batches(extractor, tokenizer, texts, predicts_next: bool, random_state) -> 
         for number, (row, is_special) in enumerate(rows):
             ids[number, : len(row)], mask[number, : len(row)] = row, 1
             is_word[number, : len(row)] = ~is_special
-        if predicts_next:
-            targets, counts = np.roll(ids, -1, axis=1), np.roll(is_word, -1, axis=1)
-            counts[:, -1] = False
-        else:
-            targets, counts = ids, is_word & (random.random(shape) < _SHARE_MASKED)
-            ids = np.where(counts, tokenizer.mask_token_id, ids)
+        ids, targets, counts = task.asked(ids, is_word, tokenizer, random)
         yield _Batch(*map(torch.from_numpy, (ids, mask, is_word, targets, counts)))
 
 
@@ -177,22 +185,73 @@ def _encoded(extractor, tokenizer, text) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(encoded["input_ids"], np.int64), np.asarray(encoded["special_tokens_mask"], bool)
 
 
-@torch.no_grad()
-def _predictions(model, batch: _Batch) -> torch.Tensor:
-    """Return the log-probabilities of tokens, where they count."""
-    device = next(model.parameters()).device
-    logits = model(input_ids=batch.ids.to(device), attention_mask=batch.mask.to(device)).logits
-    return logits[batch.counts.to(device)].float().log_softmax(dim=-1)
+class _NextToken:
+    """Each word is predicted from what stands before it."""
+
+    does = "predict"
+
+    @staticmethod
+    def asked(ids, is_word, tokenizer, random):
+        """Return ids to run, which tokens are to be predicted at each place, and at which places it counts."""
+        counts = np.roll(is_word, -1, axis=1)
+        counts[:, -1] = False
+        return ids, np.roll(ids, -1, axis=1), counts
+
+    @staticmethod
+    @torch.no_grad()
+    def predictions(model, batch: _Batch) -> torch.Tensor:
+        """Return the log-probabilities of tokens, where they count."""
+        return _run(model, batch).logits[batch.counts.to(model.device)].float().log_softmax(dim=-1)
+
+    @staticmethod
+    def losses(predictions, clean, batch: _Batch) -> np.ndarray:
+        """Return for each text the loss, the divergence from the model's own predictions, and how many tokens count."""
+        targets = batch.targets[batch.counts].to(predictions.device)
+        losses = -predictions.gather(1, targets[:, None])[:, 0]
+        divergences = (clean.exp() * (clean - predictions)).sum(dim=1)
+        texts = batch.counts.nonzero()[:, 0].numpy()
+        weights = losses.cpu().double().numpy(), divergences.cpu().double().numpy(), np.ones(len(texts))
+        return np.stack([np.bincount(texts, weights=of, minlength=len(batch.ids)) for of in weights], axis=1)
 
 
-def _losses(predictions, clean, batch: _Batch) -> np.ndarray:
-    """Return for each text the loss, the divergence from the model's own predictions, and how many tokens count."""
-    targets = batch.targets[batch.counts].to(predictions.device)
-    losses = -predictions.gather(1, targets[:, None])[:, 0]
-    divergences = (clean.exp() * (clean - predictions)).sum(dim=1)
-    texts = batch.counts.nonzero()[:, 0].numpy()
-    weights = losses.cpu().double().numpy(), divergences.cpu().double().numpy(), np.ones(len(texts))
-    return np.stack([np.bincount(texts, weights=of, minlength=len(batch.ids)) for of in weights], axis=1)
+class _MaskedToken(_NextToken):
+    """Some words are hidden, and predicted from the others."""
+
+    @staticmethod
+    def asked(ids, is_word, tokenizer, random):
+        """Return them likewise."""
+        counts = is_word & (random.random(ids.shape) < _SHARE_MASKED)
+        return np.where(counts, tokenizer.mask_token_id, ids), ids, counts
+
+
+class _Embedding:
+    """A text is embedded by the mean of its last hidden states."""
+
+    does = "embed"
+
+    @staticmethod
+    def asked(ids, is_word, tokenizer, random):
+        """Return them likewise: every word counts, and none is predicted."""
+        return ids, ids, is_word
+
+    @staticmethod
+    @torch.no_grad()
+    def predictions(model, batch: _Batch) -> torch.Tensor:
+        """Return the embeddings of texts."""
+        states = _run(model, batch).last_hidden_state.double()
+        mask = batch.mask.to(states)[:, :, None]
+        return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp_min(1)
+
+    @staticmethod
+    def losses(embeddings, clean, batch: _Batch) -> np.ndarray:
+        """Return for each text 1 less the cosine with the model's own embedding, 0, and whether it has a word."""
+        cosines = torch.cosine_similarity(embeddings, clean, dim=1).cpu().numpy()
+        has_word = batch.counts.any(dim=1).numpy()
+        return np.stack([(1 - cosines) * has_word, np.zeros(len(cosines)), has_word], axis=1)
+
+
+def _run(model, batch: _Batch):
+    return model(input_ids=batch.ids.to(model.device), attention_mask=batch.mask.to(model.device))
 
 
 def _replaced(replace, is_word, limit, states):

@@ -1,42 +1,19 @@
 """Several evaluations in one call."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Mapping
 
 import pandas as pd
 
 from skfactors._version import __version__
 from skfactors.dictionaries import as_factor_model
-from skfactors.evaluations.core import reconstruction
+from skfactors.evaluations.controls import CONTROLS, check_names
 from skfactors.evaluations.evaluation_report import EvaluationReport
-from skfactors.evaluations.loss import loss_recovered
-from skfactors.evaluations.probing import n_probed, sparse_probing
+from skfactors.evaluations.probing import n_probed
+from skfactors.evaluations.registry import EVALUATIONS
 
-
-class Evaluation(NamedTuple):
-    """
-    A function of an extractor, a dictionary and texts, and what it costs.
-
-    Parameters
-    ----------
-    ask : callable
-    n_passes, n_passes_of_control : int
-        How often the texts run through the model, by itself and for each control.
-    n_of_tasks : callable, default=None
-        For one that asks about labelled texts: the number of these, of its tasks.
-    """
-
-    ask: Callable
-    n_passes: int
-    n_passes_of_control: int
-    n_of_tasks: Callable | None = None
-
-
-EVALUATIONS = {
-    "core": Evaluation(reconstruction, 1, 0),
-    "loss_recovered": Evaluation(loss_recovered, 5, 1),
-    "sparse_probing": Evaluation(sparse_probing, 1, 0, n_probed),
-}
+_LEARNED = "frozen decoder"
+# Without it, an evaluation does with something else.
+_OPTIONAL = {"tasks", "training_rows"}
 
 
 def evaluate(
@@ -45,7 +22,9 @@ def evaluate(
     texts,
     suite=("core",),
     *,
+    labels=None,
     tasks=None,
+    training_rows=None,
     site=None,
     layer=None,
     controls=("random factors",),
@@ -66,32 +45,43 @@ def evaluate(
     texts : sequence of str
         Others than the dictionary learned from.
     suite : sequence of str, default=("core",)
-        Of `EVALUATIONS`: "core" is explained variance, active factors a row and dead factors; "loss_recovered" is
-        :func:`loss_recovered`; "sparse_probing" is :func:`sparse_probing`.
+        Of `EVALUATIONS`: "core" is explained variance, active factors a row and dead factors; the others are
+        the functions of the same name.
+    labels : sequence of length n_texts, default=None
+        The class of each text, for those that need one.
     tasks : dict of str to (sequence of str, array-like), default=None
         Labelled texts, as :func:`sparse_probing` takes them.
+    training_rows : array-like or ActivationStore of shape (n_rows, n_features), default=None
+        What the dictionary learned from. With them there is the control "frozen decoder" too, which learns from them as
+        long as the dictionary did, and "stability" is that of dictionaries learned from them; otherwise, from the rows
+        of the texts.
     site, layer : default=None
         The place; None is the only one that the extractor reads.
-    controls : sequence of str, default=("random factors",)
-        Of `CONTROLS`, coded with as many active factors a row.
+    controls : sequence of str or mapping, default=("random factors",)
+        Of `CONTROLS`, or a dict of fitted dictionaries by name, with None for those of `CONTROLS`.
     n_resamples : int, default=1000
         Of the bootstrap for intervals.
     random_state : int, default=0
         For all that is drawn.
     dry_run : bool, default=False
-        Whether to tell the cost only: how many texts will run through the model for each evaluation.
+        Whether to tell the cost only.
     verbose : bool, default=False
         Show progress.
 
     Returns
     -------
     EvaluationReport or DataFrame
-        With `dry_run`, a DataFrame with columns `evaluation`, `n_texts` and `n_passes`.
+        With `dry_run`, a DataFrame with a line for each evaluation, and for a control that is learned: `n_texts`, how
+        often they run through the model, `n_passes`, and how often a dictionary is learned, `n_fits`.
 
     Raises
     ------
     NotFittedError, OSError, TypeError, ValueError
-        If there is no such evaluation, or as the evaluations raise.
+        If there is no such evaluation or control, labels are needed, or as the evaluations raise.
+
+    See Also
+    --------
+    ground_truth : On rows made of known features, which needs no texts.
 
     Examples
     --------
@@ -111,28 +101,38 @@ def evaluate(
         raise ValueError(f"There is no evaluation {unknown[0]!r}; there are {', '.join(map(repr, EVALUATIONS))}.")
     if not suite or not texts:
         raise ValueError(f"There is nothing to evaluate: {len(suite)} evaluations on {len(texts)} texts.")
+    given = {"labels": labels, "tasks": tasks, "training_rows": training_rows}
+    for name in suite:
+        for needed in EVALUATIONS[name].also:
+            if given[needed] is None and needed not in _OPTIONAL:
+                raise ValueError(f"{name!r} needs {needed}=: leave it out of suite, or pass {needed}.")
+    controls = dict(controls) if isinstance(controls, Mapping) else dict.fromkeys(controls)
+    if training_rows is not None:
+        controls.setdefault(_LEARNED, None)
+    check_names([name for name, control in controls.items() if control is None])
+    is_to_learn = training_rows is not None and controls[_LEARNED] is None
     if dry_run:
-        asked = [EVALUATIONS[name] for name in suite]
-        n_texts = [len(texts) + (of.n_of_tasks(tasks) if of.n_of_tasks else 0) for of in asked]
-        n_passes = [of.n_passes + of.n_passes_of_control * len(controls) for of in asked]
-        return pd.DataFrame({"evaluation": suite, "n_texts": n_texts, "n_passes": n_passes})
+        return _cost(suite, texts, len(controls), is_to_learn, tasks)
+    model = as_factor_model(dictionary)
+    if is_to_learn:
+        controls[_LEARNED] = CONTROLS[_LEARNED](model, training_rows, random_state)
     tables = []
     for name in suite:
-        table = EVALUATIONS[name].ask(
+        evaluation = EVALUATIONS[name]
+        table = evaluation.answer(
             extractor,
             dictionary,
             texts,
-            **({"tasks": tasks} if EVALUATIONS[name].n_of_tasks else {}),
             site=site,
             layer=layer,
             controls=controls,
             n_resamples=n_resamples,
             random_state=random_state,
             verbose=verbose,
+            **{needed: given[needed] for needed in evaluation.also},
         )
         table.insert(0, "evaluation", name)
         tables.append(table)
-    model = as_factor_model(dictionary)
     facts = {
         "model": str(extractor.model),
         "dictionary": model.fingerprint(),
@@ -143,3 +143,14 @@ def evaluate(
         "skfactors": __version__,
     }
     return EvaluationReport(pd.concat(tables, ignore_index=True), facts)
+
+
+def _cost(suite, texts, n_controls, is_to_learn, tasks) -> pd.DataFrame:
+    asked = [EVALUATIONS[name] for name in suite]
+    passes = [evaluation.n_passes + evaluation.n_passes_a_control * n_controls for evaluation in asked]
+    rows = list(zip(suite, passes, (evaluation.n_fits for evaluation in asked), strict=True))
+    rows += [(_LEARNED, 0, 1)] * is_to_learn
+    cost = pd.DataFrame(rows, columns=["evaluation", "n_passes", "n_fits"])
+    n_texts = [len(texts) + (n_probed(tasks) if "tasks" in evaluation.also else 0) for evaluation in asked]
+    cost.insert(1, "n_texts", n_texts + [len(texts)] * is_to_learn)
+    return cost

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
-from transformers import AutoModelForCausalLM, AutoTokenizer, BertForMaskedLM, GPT2LMHeadModel
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, BertForMaskedLM, GPT2LMHeadModel
 
 from skfactors import TransformerFeatureExtractor
 from skfactors.evaluations import evaluate, loss_recovered
@@ -142,10 +142,33 @@ def test_texts_with_nothing_to_predict_are_refused(decoder, texts):
         loss_recovered(decoder, half_of_the_directions(decoder, texts), ["I"], controls=[])
 
 
-def test_a_model_without_a_head_is_refused(tiny_model, texts):
-    dictionary = PCA().fit(np.random.default_rng(0).standard_normal((100, WIDTH)))
-    with pytest.raises(ValueError, match="no head"):
-        loss_recovered(extractor_of(tiny_model), dictionary, texts)
+def test_a_model_without_a_head_is_asked_for_its_embeddings(tiny_model, texts):
+    extractor = extractor_of(tiny_model)
+    pca = half_of_the_directions(extractor, texts)
+    table = loss_recovered(extractor, pca, texts, controls=[], n_resamples=10)
+    model, tokenizer = AutoModel.from_pretrained(tiny_model).eval(), AutoTokenizer.from_pretrained(tiny_model)
+
+    def embedding(text, replace):
+        inputs = tokenizer(text, return_tensors="pt", truncation=True, max_length=16, return_special_tokens_mask=True)
+        is_word = inputs.pop("special_tokens_mask")[0] == 0
+
+        def flow(states):
+            states = states.clone()
+            states[0, is_word] = torch.tensor(replace(states[0, is_word].numpy()), dtype=torch.float32)
+            return states
+
+        with torch.no_grad(), hooked(model, {Place(**PLACE): flow}):
+            return model(**inputs).last_hidden_state[0].mean(dim=0).numpy()
+
+    def loss(replace):
+        pairs = ((embedding(text, replace), embedding(text, lambda rows: rows)) for text in texts)
+        return 1 - np.mean([a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in pairs])
+
+    mine, zero = loss(lambda rows: pca.inverse_transform(pca.transform(rows))), loss(np.zeros_like)
+    assert figure(table, "cosine").value == pytest.approx(1 - mine, abs=1e-5)
+    assert figure(table, "recovered_from_zero").value == pytest.approx(1 - mine / zero, abs=1e-4)
+    assert figure(table, "cosine", "the model's own states").value == pytest.approx(1)
+    assert table["measure"].unique().tolist() == ["recovered_from_zero", "recovered_from_mean", "cosine"]
 
 
 def test_evaluate_puts_all_figures_into_one_report(decoder, texts):

@@ -15,16 +15,16 @@ FACTS = {
     "random_state": 0,
     "skfactors": "0.1",
 }
-NAMES = ("evaluation", "measure", "scored", "value", "low", "high", "n_units", "inside")
+NAMES = ("evaluation", "measure", "scored", "value", "low", "high", "n_units", "inside", "note")
 
 
 @pytest.fixture
 def report():
     rows = [
-        ("core", "l0", "dictionary", 4.0, 3.9, 4.1, 20, "random factors"),
-        ("core", "l0", "random factors", 4.05, 3.95, 4.15, 20, ""),
-        ("loss_recovered", "kl", "dictionary", 0.1, float("nan"), float("nan"), 3, ""),
-        ("loss_recovered", "kl", "random factors", float("nan"), float("nan"), float("nan"), 3, ""),
+        ("core", "l0", "dictionary", 4.0, 3.9, 4.1, 20, "random factors", ""),
+        ("core", "l0", "random factors", 4.05, 3.95, 4.15, 20, "", ""),
+        ("loss_recovered", "kl", "dictionary", 0.1, float("nan"), float("nan"), 3, "", "3 units; an interval needs 5"),
+        ("loss_recovered", "kl", "random factors", float("nan"), float("nan"), float("nan"), 3, "", ""),
     ]
     return EvaluationReport(pd.DataFrame(rows, columns=NAMES), FACTS)
 
@@ -37,7 +37,7 @@ def test_it_is_loaded_as_it_was_saved(report, tmp_path):
 def test_a_spreadsheet_holds_the_table(report, tmp_path):
     report.to_csv(tmp_path / "table.csv")
     pd.testing.assert_frame_equal(
-        pd.read_csv(tmp_path / "table.csv", keep_default_na=True).fillna({"inside": ""}), report.table
+        pd.read_csv(tmp_path / "table.csv", keep_default_na=True).fillna({"inside": "", "note": ""}), report.table
     )
 
 

@@ -1,0 +1,65 @@
+"""What a suite can ask, by name."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from skfactors.evaluations.absorbing import absorption
+from skfactors.evaluations.again import stability
+from skfactors.evaluations.core import reconstruction
+from skfactors.evaluations.loss import loss_recovered
+from skfactors.evaluations.perturbation import targeted_perturbation
+from skfactors.evaluations.probing import sparse_probing
+
+
+class Evaluation(NamedTuple):
+    """
+    A question, and the function that answers it.
+
+    Attributes
+    ----------
+    question : str
+    answer : callable
+        Of an extractor, a dictionary and texts, with keywords `site`, `layer`, `controls`, `n_resamples`,
+        `random_state`, `verbose` and those of `also`. It returns a table with columns `COLUMNS`.
+    n_passes, n_passes_a_control : int
+        How often the texts run through the model, by itself and for each control.
+    n_fits : int
+        How often a dictionary is learned.
+    also : tuple of str
+        What else of :func:`evaluate` it is given.
+    """
+
+    question: str
+    answer: Callable
+    n_passes: int = 1
+    n_passes_a_control: int = 0
+    n_fits: int = 0
+    also: tuple[str, ...] = ()
+
+
+def _stability(
+    extractor, dictionary, texts, *, site, layer, controls, n_resamples, random_state, verbose, training_rows
+):
+    rows = extractor.extract(texts).at(site, layer) if training_rows is None else training_rows[:]
+    return stability(dictionary, np.asarray(rows), n_resamples=n_resamples, random_state=random_state)
+
+
+EVALUATIONS = {
+    "core": Evaluation("How much of the states is reconstructed, by how many factors?", reconstruction),
+    "loss_recovered": Evaluation("What does the model still do with reconstructed states?", loss_recovered, 5, 1),
+    "sparse_probing": Evaluation("How well do a few factors answer questions?", sparse_probing, also=("tasks",)),
+    "absorption": Evaluation(
+        "Does the factor of a first letter fall silent where a more special one takes its part?", absorption
+    ),
+    "targeted_perturbation": Evaluation(
+        "Can the factors of one class be taken out without harm to the others?", targeted_perturbation, also=("labels",)
+    ),
+    "stability": Evaluation(
+        "Do the same factors come back from another seed, and from other rows?",
+        _stability,
+        n_fits=4,
+        also=("training_rows",),
+    ),
+}

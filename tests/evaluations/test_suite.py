@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+from support.planted_states import Encoder, Extractor
+
+from skfactors import SparseAutoencoder, SparseDictionary
+from skfactors.evaluations import EVALUATIONS, evaluate, stability
+
+WIDTH = 8
+LABELS = ["sea"] * 8 + ["law"] * 8 + ["art"] * 8
+TEXTS = [f"{label}x w{number} v{number}" for number, label in enumerate(LABELS)]
+
+
+def state_of(word):
+    state = np.random.default_rng([ord(letter) for letter in word]).random(WIDTH)
+    if word[:3] in LABELS:
+        state[sorted(set(LABELS)).index(word[:3])] += 3
+    return state
+
+
+@pytest.fixture(scope="module")
+def extractor():
+    return Extractor(state_of)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return np.array([state_of(f"row{number}") for number in range(200)])
+
+
+@pytest.fixture(scope="module")
+def dictionary(rows):
+    return SparseDictionary(8, n_nonzero_coefs=2, random_state=0).fit(rows)
+
+
+def test_all_that_needs_no_running_model_goes_into_one_report(extractor, dictionary, rows):
+    asked = ["core", "targeted_perturbation", "stability"]
+    report = evaluate(extractor, dictionary, TEXTS, asked, labels=LABELS, training_rows=rows, n_resamples=20)
+    assert report.table["evaluation"].unique().tolist() == asked
+    for name in asked[:2]:
+        assert "frozen decoder" in report.table.set_index("evaluation").loc[name, "scored"].tolist()
+
+
+def test_stability_is_that_of_the_rows_that_were_learned_from(extractor, dictionary, rows):
+    report = evaluate(extractor, dictionary, TEXTS, "stability", training_rows=rows, n_resamples=20)
+    expected = stability(dictionary, rows, n_resamples=20)
+    assert report.table.drop(columns="evaluation").equals(expected)
+
+
+def test_stability_is_that_of_the_rows_of_the_texts_where_there_are_no_others(extractor, dictionary):
+    report = evaluate(extractor, dictionary, TEXTS, "stability", n_resamples=20)
+    expected = stability(dictionary, extractor.extract(TEXTS).X, n_resamples=20)
+    assert report.table.drop(columns="evaluation").equals(expected)
+
+
+def test_the_control_that_learns_is_learned_once_for_all(extractor, dictionary, rows, monkeypatch):
+    fits, fit = [], SparseAutoencoder.fit
+    monkeypatch.setattr(SparseAutoencoder, "fit", lambda *args, **named: fits.append(1) or fit(*args, **named))
+    asked = ["core", "targeted_perturbation"]
+    evaluate(extractor, dictionary, TEXTS, asked, labels=LABELS, training_rows=rows, n_resamples=5)
+    assert len(fits) == 1
+
+
+def test_a_dry_run_counts_the_control_that_learns(rows):
+    cost = evaluate(None, None, TEXTS, ["core", "stability"], training_rows=rows, dry_run=True)
+    assert cost["evaluation"].tolist() == ["core", "stability", "frozen decoder"]
+    assert cost["n_fits"].tolist() == [0, 4, 1]
+
+
+def test_an_evaluation_without_its_labels_is_refused_before_anything_runs():
+    with pytest.raises(ValueError, match="'targeted_perturbation' needs labels=: leave it out of suite, or pass"):
+        evaluate(None, None, TEXTS, ["core", "targeted_perturbation"])
+
+
+def test_an_unknown_control_is_refused_before_anything_runs():
+    with pytest.raises(ValueError, match="There is no control 'luck'"):
+        evaluate(None, None, TEXTS, controls=["luck"], dry_run=True)
+
+
+def test_every_evaluation_says_what_it_asks():
+    assert all(evaluation.question.endswith("?") for evaluation in EVALUATIONS.values())
+
+
+def test_of_few_texts_figures_say_how_many_an_interval_needs(extractor):
+    report = evaluate(extractor, Encoder(np.eye(WIDTH), np.eye(WIDTH)), TEXTS[:3])
+    notes = report.table.set_index(["measure", "scored"])["note"]
+    assert notes["explained_variance", "dictionary"] == "3 units; an interval needs 5"
