@@ -459,7 +459,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         return super()._saved_arrays() | {f"state.{name}": array for name, array in self._learner_state.items()}
 
     def _fitted_that_decides(self):
-        found = {"alpha_": self.alpha_} if self.alpha == "auto" else {}
+        found = {"alpha_": self._penalty} if self.alpha == "auto" else {}
         return found | {"components_": self.components_}
 
     def _mismatch_of_fitted(self, facts, arrays):
