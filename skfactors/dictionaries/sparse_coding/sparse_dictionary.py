@@ -377,7 +377,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
             If rows were left above `tol`.
         """
         check_is_fitted(self)
-        coding = self._coding()
+        coding = self._fitted_coding()
         X = check_rows(self, X, reset=False, largest=LARGEST_CODED[self.dtype])
         return encode(X, self.components_, coding, batch_size=self.batch_size, sparse=self.sparse_output)
 
@@ -438,6 +438,12 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
             threshold=getattr(self, "threshold_", None),
         )
 
+    def _fitted_coding(self) -> Coding:
+        coding = self._coding()
+        if coding.nested and coding.threshold is None:
+            raise ValueError("group_sizes was set after the fit: fit again, or set it to None.")
+        return coding
+
     def to_torch(self, device="cpu"):
         """
         Return the dictionary as a torch module with differentiable `encode`, `decode` and `forward`.
@@ -453,7 +459,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
             Its codes are those of :meth:`transform`, to rounding.
         """
         check_is_fitted(self)
-        coding = replace(self._coding(), device=resolve_device(device))
+        coding = replace(self._fitted_coding(), device=resolve_device(device))
         penalty = coding.alpha if coding.penalised and not coding.debias else 0.0
         return SparseCodingModule(coding.tensor(self.components_), coding.codes_of, penalty)
 

@@ -67,10 +67,10 @@ class SparseCodingStep(Step):
         """
         X, weight = self.coding.rows(self.processes.share_of(rows)), self.coding.tensor(self.processes.share_of(weight))
         if self.thresholds is not None:
-            self.thresholds.begin(*self._range_of(X))
+            self.thresholds.begin(*self._range_of(X, weight))
         solver = self._solver()
         codes, gaps = _code(solver, X)
-        residual, l1_norm, n_active, n_fired = _summary(X, codes, self.components)
+        residual, l1_norm, n_active, fired_weight = _summary(X, codes, self.components, weight)
         squared = residual.square().sum(1)
         losses = squared / 2 + solver.alpha * l1_norm
         sums = self._sums_of_all(
@@ -82,12 +82,12 @@ class SparseCodingStep(Step):
         least = self.coding.least
         if self.n_steps == 0 and 0 < squares < n_rows * least**2:
             raise ValueError(f"the rows of X are shorter than {least:g}, too short to learn from: scale them up.")
-        n_fired = self.processes.sum_(n_fired.to(self.idle_weight))
-        fired = n_fired > 0
+        fired_weight = self.processes.sum_(fired_weight.to(self.idle_weight))
+        fired = fired_weight > 0
         self.components = self.update.step(self.components, X, codes, weight, self.processes)
         self.n_steps += 1
         if self.thresholds is not None:
-            self.thresholds.update(n_fired.cpu() / n_rows, self.n_steps)
+            self.thresholds.update(fired_weight.cpu() / total_weight, self.n_steps)
         variation = squares - sum(value**2 for value in first_moment) / n_rows
         return {
             "step": self.n_steps,
@@ -115,10 +115,10 @@ class SparseCodingStep(Step):
         for number, (X, weight) in enumerate(rows.in_order(batch_size)):
             if number % self.processes.size != self.processes.rank:
                 continue
-            batch = self.coding.rows(X)
-            residual, l1_norm, _, _ = _summary(batch, _code(solver, batch)[0], self.components)
+            batch, weight = self.coding.rows(X), self.coding.tensor(weight)
+            residual, l1_norm, _, _ = _summary(batch, _code(solver, batch)[0], self.components, weight)
             losses = residual.square().sum(1) / 2 + solver.alpha * l1_norm
-            total += (losses @ self.coding.tensor(weight)).item()
+            total += (losses @ weight).item()
         (total,) = self._sums_of_all(total)
         # Of a store the rows that are held out may all have no weight.
         return total / rows.total_weight if rows.total_weight else 0.0
@@ -129,14 +129,14 @@ class SparseCodingStep(Step):
             return self.coding.solver_for(self.components)
         return replace(self.coding, threshold=self.thresholds.of_factors()).solver_for(self.components)
 
-    def _range_of(self, X: torch.Tensor):
+    def _range_of(self, X: torch.Tensor, weight: torch.Tensor):
         """Return a correlation that rows hardly exceed, and a function from thresholds to their active factors."""
-        squares, n_rows = self._sums_of_all(X.square().sum(), len(X))
+        squares, n_rows, total_weight = self._sums_of_all(X.square().sum(), len(X), weight.sum())
 
         def l0_at(threshold):
             codes, _ = _code(replace(self.coding, threshold=threshold).solver_for(self.components), X)
-            (n_active,) = self._sums_of_all((codes != 0).sum())
-            return n_active / n_rows
+            (n_active,) = self._sums_of_all(_summary(X, codes, self.components, weight)[3].sum())
+            return n_active / total_weight
 
         return 4 * (squares / n_rows) ** 0.5, l0_at
 
@@ -206,14 +206,15 @@ def _code(solver, X: torch.Tensor):
     return solver.solve_sparse(X) if X.device.type == "cpu" else solver.solve(X)
 
 
-def _summary(X: torch.Tensor, codes, components: torch.Tensor):
-    """Return residuals, the L1 norm of each code, the number of active factors in all, and how often each fired."""
+def _summary(X: torch.Tensor, codes, components: torch.Tensor, weight: torch.Tensor):
+    """Return residuals, L1 norms of codes, the number of active factors, and the weight of each factor's rows."""
     if isinstance(codes, torch.Tensor):
         active = codes != 0
-        return X - codes @ components, codes.abs().sum(1), int(active.sum()), active.sum(0)
+        return X - codes @ components, codes.abs().sum(1), int(active.sum()), weight @ active.to(weight)
     residual = X - torch.from_numpy(codes @ components.numpy())
-    n_fired = torch.from_numpy(np.bincount(codes.indices, minlength=len(components)))
-    return residual, torch.from_numpy(abs(codes).sum(axis=1)), codes.nnz, n_fired
+    of_codes = np.repeat(weight.numpy(), np.diff(codes.indptr))
+    fired_weight = torch.from_numpy(np.bincount(codes.indices, of_codes, minlength=len(components)))
+    return residual, torch.from_numpy(abs(codes).sum(axis=1)), codes.nnz, fired_weight
 
 
 def _spread(X: torch.Tensor) -> list[float]:

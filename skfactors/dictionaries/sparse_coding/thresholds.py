@@ -73,7 +73,7 @@ class Thresholds:
         Parameters
         ----------
         frequencies : Tensor of shape (n_components,)
-            Shares of its rows in which each factor was active.
+            Shares of its rows, by weight, in which each factor was active.
         n_steps : int
             Batches so far, this one among them.
         """
