@@ -68,14 +68,6 @@ def test_codes_of_real_rows_are_optimal_on_their_factors_and_leave_no_factor_out
         assert not (code[12:] > 0)[~let_in].any()
 
 
-def test_the_codes_of_a_prefix_do_not_depend_on_later_groups_in_what_they_let_in(demo_rows):
-    model = SparseDictionary(**SETTINGS, n_nonzero_coefs=4).fit(demo_rows[:2000])
-    X = demo_rows[-50:]
-    before = model.transform(X).toarray()[:, :4] > 0
-    model.components_[12:] = model.components_[12:][::-1].copy()
-    np.testing.assert_array_equal((model.transform(X).toarray()[:, :4] > 0).sum(), before.sum())
-
-
 def test_rows_have_as_many_factors_in_the_mean_as_asked_for(demo_rows):
     model = SparseDictionary(64, group_sizes=[0.25] * 4, n_nonzero_coefs=6, max_iter=8, random_state=0)
     model.fit(demo_rows[:6000])
@@ -91,7 +83,7 @@ def test_a_rare_factor_must_correlate_more_than_a_frequent_one(demo_rows):
 
 def test_nested_factors_are_more_of_the_features_that_rows_are_made_of():
     truth = make_superposition(256, 48, n_roots=4, depth=2, rank=4)
-    X, _ = truth.sample(12_000)
+    X, _ = truth.sample(16_000)
     held_out, active = truth.sample(2000, first_row=2**40)
     found = {}
     for name, sizes in (("plain", None), ("nested", [0.125] * 8)):
@@ -110,7 +102,7 @@ def test_a_saved_nested_dictionary_codes_as_before_and_goes_on_learning(demo_row
     assert opened.fingerprint() == model.fingerprint()
     assert (opened.transform(demo_rows[-50:]) != model.transform(demo_rows[-50:])).nnz == 0
     for each in (model, opened):
-        each.partial_fit(demo_rows[2000:4000])
+        each.partial_fit(demo_rows[2000:3000])
     np.testing.assert_allclose(opened.components_, model.components_, atol=1e-5)
     np.testing.assert_allclose(opened.threshold_, model.threshold_, rtol=1e-5)
 

@@ -64,7 +64,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
     n_nonzero_coefs : int, default=None
         The most factors a code may have. Codes are then made by orthogonal matching pursuit, in learning as in
         `transform`, and `alpha`, `solver`, `tol`, `max_solver_iter` and `debias` have no effect. None leaves it to
-        the penalty.
+        the penalty. With `group_sizes` rows have so many in the mean, some more and some fewer.
     group_sizes : sequence of int or float, default=None
         Sizes of groups of components, or their shares, for nested codes: groups are coded one after the other, each on
         what those before it leave of a row, and so the first are not bent by the later ones. A group lets in, at once,
@@ -159,6 +159,9 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
     a linear superposition of transformer factors", DeeLIO.
 
     Mairal, Bach, Ponce, Sapiro (2010), "Online learning for matrix factorization and sparse coding", JMLR 11.
+
+    Bussmann, Nabeshima, Karvonen, Nanda (2025), "Learning multi-level features with Matryoshka sparse autoencoders",
+    for nested groups.
 
     Examples
     --------
