@@ -118,6 +118,7 @@ def autoencoder(X, size, seed, device, **settings):
 
 OURS = {
     "SparseDictionary, pursuit": dictionary,
+    "SparseDictionary, nested": partial(dictionary, group_sizes=(1 / 8,) * 8, max_iter=4),
     "SparseDictionary, penalty": by_penalty,
     "SparseAutoencoder, batch_topk, nested": partial(autoencoder, activation="batch_topk", group_sizes=GROUPS),
     "SparseAutoencoder, topk, nested": partial(autoencoder, activation="topk", group_sizes=GROUPS),

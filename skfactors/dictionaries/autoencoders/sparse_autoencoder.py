@@ -20,7 +20,6 @@ from skfactors.dictionaries.autoencoders.activations import ACTIVATIONS
 from skfactors.dictionaries.autoencoders.activations.base import Activation
 from skfactors.dictionaries.autoencoders.encoder import AutoencoderModule, Encoder
 from skfactors.dictionaries.autoencoders.engines import engine_for
-from skfactors.dictionaries.autoencoders.groups import ends_of_groups
 from skfactors.dictionaries.autoencoders.scalings import SCALINGS
 from skfactors.dictionaries.autoencoders.selections import SELECTIONS, mismatch_of_rule
 from skfactors.dictionaries.autoencoders.starting import (
@@ -38,6 +37,7 @@ from skfactors.dictionaries.autoencoders.starting import (
 from skfactors.dictionaries.autoencoders.step import AutoencoderStep, Pace, shift_for
 from skfactors.dictionaries.autoencoders.weights import Weights
 from skfactors.dictionaries.base import FactorModel
+from skfactors.dictionaries.groups import ends_of_groups
 from skfactors.dictionaries.learned_from import source_of
 from skfactors.dictionaries.rows import batches_of, check_rows, check_weight
 from skfactors.dictionaries.sparse_coding.sparse_dictionary import random_state_of_its_own

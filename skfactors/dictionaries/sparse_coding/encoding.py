@@ -13,6 +13,7 @@ from skfactors.devices import free_memory, keep_to_one_thread_if_forked
 from skfactors.dictionaries.rows import batches_of, check_values, dense
 from skfactors.dictionaries.sparse_coding.objective import relative_duality_gap
 from skfactors.dictionaries.sparse_coding.solvers import SOLVERS
+from skfactors.dictionaries.sparse_coding.solvers.nested import Nested
 from skfactors.dictionaries.sparse_coding.solvers.pursuit import Pursuit, refit
 from skfactors.learning.batches import slices
 
@@ -44,6 +45,10 @@ class Coding:
         Whether codes, once made, are refitted on the factors that are active in them.
     device : str
     dtype : torch.dtype
+    group_ends : tuple of int
+        Where nested groups of factors end; of fewer than two, codes are not nested.
+    threshold : ndarray of shape (n_components,) or None
+        Of nested codes: which correlation lets each factor in.
     """
 
     alpha: float
@@ -55,6 +60,8 @@ class Coding:
     debias: bool
     device: str
     dtype: torch.dtype
+    group_ends: tuple[int, ...] = ()
+    threshold: np.ndarray | None = None
 
     def rows(self, X: np.ndarray) -> torch.Tensor:
         """Copy rows to the device, after checking that they can be squared."""
@@ -77,8 +84,18 @@ class Coding:
         return 0.0 if self.n_nonzero_coefs is None else 1 / self.largest
 
     def n_open(self, gaps: torch.Tensor) -> int:
-        """Count the gaps that are not within the tolerance, NaN among them; a pursuit knows of none."""
-        return 0 if self.n_nonzero_coefs is not None else int((~(gaps <= self.tol)).sum())
+        """Count the gaps that are not within the tolerance, NaN among them; without a penalty there are none."""
+        return int((~(gaps <= self.tol)).sum()) if self.penalised else 0
+
+    @property
+    def penalised(self) -> bool:
+        """Whether codes minimise the objective with the penalty; others are least squares codes on their factors."""
+        return self.n_nonzero_coefs is None and not self.nested
+
+    @property
+    def nested(self) -> bool:
+        """Whether there are several groups."""
+        return len(self.group_ends) > 1
 
     def tensor(self, rows: np.ndarray) -> torch.Tensor:
         """Copy numbers to the device."""
@@ -89,6 +106,8 @@ class Coding:
     def solver_for(self, components: torch.Tensor):
         """Prepare the solver for a dictionary."""
         keep_to_one_thread_if_forked()
+        if self.nested:
+            return Nested(components, group_ends=self.group_ends, threshold=self.threshold, positive=self.positive)
         if self.n_nonzero_coefs is not None:
             return Pursuit(components, n_nonzero_coefs=self.n_nonzero_coefs, positive=self.positive)
         return SOLVERS[self.solver](

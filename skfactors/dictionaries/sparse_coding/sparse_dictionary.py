@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from skfactors.codes import LARGEST, check_codes
 from skfactors.devices import resolve_device
 from skfactors.dictionaries.base import FactorModel
+from skfactors.dictionaries.groups import ends_of_groups
 from skfactors.dictionaries.rows import check_rows, check_weight
 from skfactors.dictionaries.sparse_coding.encoding import LARGEST_CODED, Coding, encode, row_gaps, warn_of_open_rows
 from skfactors.dictionaries.sparse_coding.module import SparseCodingModule
@@ -64,7 +65,14 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
     n_nonzero_coefs : int, default=None
         The most factors a code may have. Codes are then made by orthogonal matching pursuit, in learning as in
         `transform`, and `alpha`, `solver`, `tol`, `max_solver_iter` and `debias` have no effect. None leaves it to
-        the penalty.
+        the penalty. With `group_sizes` rows have so many in the mean, some more and some fewer.
+    group_sizes : sequence of int or float, default=None
+        Sizes of groups of components, or their shares, for nested codes: groups are coded one after the other, each on
+        what those before it leave of a row, and so the first are not bent by the later ones. A group lets in, at once,
+        the factors whose correlation with the rest of the row is above their threshold, and all codes are refitted by
+        (non-negative) least squares. The threshold is `alpha` for a factor that is active in every second row, and
+        more for rarer ones; `n_nonzero_coefs` steers it instead, such that rows have so many active factors in the
+        mean. `solver`, `tol`, `max_solver_iter` and `debias` have no effect.
     solver : {"auto", "active_set", "batched_active_set", "fista"}, default="auto"
         How rows are coded, all to the same gap. "active_set" solves for each row's few active factors, on the CPU;
         "batched_active_set" does so for many rows at once, on any device; "fista" is accelerated gradient descent on
@@ -119,6 +127,8 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         The factors.
     alpha_ : float
         The penalty that it was learned with.
+    threshold_ : ndarray of shape (n_components,)
+        With `group_sizes`: the correlation above which a factor is let in.
     n_iter_ : int
         Epochs run by the last `fit`; 1 after `partial_fit`.
     n_steps_ : int
@@ -154,6 +164,9 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
     a linear superposition of transformer factors", DeeLIO.
 
     Mairal, Bach, Ponce, Sapiro (2010), "Online learning for matrix factorization and sparse coding", JMLR 11.
+
+    Bussmann, Nabeshima, Karvonen, Nanda (2025), "Learning multi-level features with Matryoshka sparse autoencoders",
+    for nested groups.
 
     Examples
     --------
@@ -195,6 +208,9 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
     }
     # What learning goes on from: of its sums those of the one update or of the other.
     _fitted_arrays = {
+        "threshold_?": ("n_components",),
+        "state.threshold?": (),
+        "state.frequencies?": ("n_components",),
         "state.idle_weight": ("n_components",),
         "state.n_steps": int,
         "state.update.n_batches": int,
@@ -209,6 +225,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         "positive_code": ["boolean"],
         "debias": ["boolean"],
         "n_nonzero_coefs": [Interval(Integral, 1, None, closed="left"), None],
+        "group_sizes": ["array-like", None],
         "solver": [StrOptions({"auto", *SOLVERS})],
         "tol": [Interval(Real, 0, 1, closed="neither")],
         "max_solver_iter": [Interval(Integral, 1, None, closed="left")],
@@ -237,6 +254,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         positive_code=True,
         debias=False,
         n_nonzero_coefs=None,
+        group_sizes=None,
         solver="auto",
         tol=1e-4,
         max_solver_iter=1000,
@@ -261,6 +279,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         self.positive_code = positive_code
         self.debias = debias
         self.n_nonzero_coefs = n_nonzero_coefs
+        self.group_sizes = group_sizes
         self.solver = solver
         self.tol = tol
         self.max_solver_iter = max_solver_iter
@@ -370,7 +389,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
             If rows were left above `tol`.
         """
         check_is_fitted(self)
-        coding = self._coding()
+        coding = self._fitted_coding()
         X = check_rows(self, X, reset=False, largest=LARGEST_CODED[self.dtype])
         return encode(X, self.components_, coding, batch_size=self.batch_size, sparse=self.sparse_output)
 
@@ -424,6 +443,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
             raise ValueError(f"alpha={alpha!r} is not between {least:g} and {largest:g}: scale it and the rows.")
         device, dtype = resolve_device(self.device), _DTYPES[self.dtype]
         n_components = self.n_components or self.n_features_in_
+        group_ends = tuple(ends_of_groups(self.group_sizes, n_components).tolist())
         return Coding(
             alpha=float(alpha),
             positive=self.positive_code,
@@ -431,10 +451,18 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
             tol=self.tol,
             max_iter=self.max_solver_iter,
             n_nonzero_coefs=self.n_nonzero_coefs,
-            debias=self.debias and self.n_nonzero_coefs is None,
+            debias=self.debias and self.n_nonzero_coefs is None and len(group_ends) < 2,
             device=device,
             dtype=dtype,
+            group_ends=group_ends,
+            threshold=getattr(self, "threshold_", None),
         )
+
+    def _fitted_coding(self) -> Coding:
+        coding = self._coding()
+        if coding.nested and coding.threshold is None:
+            raise ValueError("group_sizes was set after the fit: fit again, or set it to None.")
+        return coding
 
     def to_torch(self, device="cpu"):
         """
@@ -451,16 +479,17 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
             Its codes are those of :meth:`transform`, to rounding.
         """
         check_is_fitted(self)
-        coding = replace(self._coding(), device=resolve_device(device))
-        penalty = 0.0 if coding.debias or coding.n_nonzero_coefs is not None else coding.alpha
+        coding = replace(self._fitted_coding(), device=resolve_device(device))
+        penalty = coding.alpha if coding.penalised and not coding.debias else 0.0
         return SparseCodingModule(coding.tensor(self.components_), coding.codes_of, penalty)
 
     def _saved_arrays(self):
         return super()._saved_arrays() | {f"state.{name}": array for name, array in self._learner_state.items()}
 
     def _fitted_that_decides(self):
-        found = {"alpha_": self._penalty} if self.alpha == "auto" else {}
-        return found | {"components_": self.components_}
+        fitted = {"alpha_": self._penalty} if self.alpha == "auto" else {}
+        fitted |= {"threshold_": self.threshold_} if hasattr(self, "threshold_") else {}
+        return fitted | {"components_": self.components_}
 
     def _mismatch_of_fitted(self, facts, arrays):
         sums = sorted(name.removeprefix("state.update.") for name in arrays if name.startswith("state.update."))
@@ -494,6 +523,9 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
             raise_overflow()
         self.components_ = learned["components_"]
         self.alpha_ = step.coding.alpha
+        vars(self).pop("threshold_", None)
+        if "threshold_" in learned:
+            self.threshold_ = learned["threshold_"]
         self.history_ = standing.history
         self.n_iter_ = standing.n_epochs
         self.device_ = step.coding.device

@@ -1,10 +1,13 @@
 """How a dictionary is learned from a minibatch."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from scipy.sparse import csr_array
 
 from skfactors.dictionaries.sparse_coding.encoding import Coding
+from skfactors.dictionaries.sparse_coding.thresholds import Thresholds
 from skfactors.dictionaries.sparse_coding.updates import UPDATES
 from skfactors.learning.batches import ArrayRows
 from skfactors.learning.processes import Processes
@@ -37,6 +40,9 @@ class SparseCodingStep(Step):
         exact = torch.float32 if torch.device(coding.device).type == "mps" else torch.float64
         self.update = UPDATES[update](*components.shape, dtype=exact, device=coding.device)
         self.idle_weight = torch.zeros(len(components), dtype=exact, device=coding.device)
+        self.thresholds = None
+        if coding.nested:
+            self.thresholds = Thresholds(len(components), coding.alpha, coding.n_nonzero_coefs)
 
     @torch_on_one_thread()
     def learn_from(self, rows: np.ndarray, weight: np.ndarray, patience: float) -> dict:
@@ -60,9 +66,11 @@ class SparseCodingStep(Step):
             `l0`, `n_silent` factors, `n_reseeded` factors and `n_open` rows, whose gap stayed above `tol`.
         """
         X, weight = self.coding.rows(self.processes.share_of(rows)), self.coding.tensor(self.processes.share_of(weight))
-        solver = self.coding.solver_for(self.components)
+        if self.thresholds is not None:
+            self.thresholds.begin(*self._range_of(X, weight))
+        solver = self._solver()
         codes, gaps = _code(solver, X)
-        residual, l1_norm, n_active, fired = _summary(X, codes, self.components)
+        residual, l1_norm, n_active, fired_weight = _summary(X, codes, self.components, weight)
         squared = residual.square().sum(1)
         losses = squared / 2 + solver.alpha * l1_norm
         sums = self._sums_of_all(
@@ -74,9 +82,12 @@ class SparseCodingStep(Step):
         least = self.coding.least
         if self.n_steps == 0 and 0 < squares < n_rows * least**2:
             raise ValueError(f"the rows of X are shorter than {least:g}, too short to learn from: scale them up.")
-        fired = self.processes.sum_(fired.to(self.idle_weight)) > 0
+        fired_weight = self.processes.sum_(fired_weight.to(self.idle_weight))
+        fired = fired_weight > 0
         self.components = self.update.step(self.components, X, codes, weight, self.processes)
         self.n_steps += 1
+        if self.thresholds is not None:
+            self.thresholds.update(fired_weight.cpu() / total_weight, self.n_steps)
         variation = squares - sum(value**2 for value in first_moment) / n_rows
         return {
             "step": self.n_steps,
@@ -99,18 +110,35 @@ class SparseCodingStep(Step):
         rows : ArrayRows
         batch_size : int
         """
-        solver = self.coding.solver_for(self.components)
+        solver = self._solver()
         total = 0.0
         for number, (X, weight) in enumerate(rows.in_order(batch_size)):
             if number % self.processes.size != self.processes.rank:
                 continue
-            batch = self.coding.rows(X)
-            residual, l1_norm, _, _ = _summary(batch, _code(solver, batch)[0], self.components)
+            batch, weight = self.coding.rows(X), self.coding.tensor(weight)
+            residual, l1_norm, _, _ = _summary(batch, _code(solver, batch)[0], self.components, weight)
             losses = residual.square().sum(1) / 2 + solver.alpha * l1_norm
-            total += (losses @ self.coding.tensor(weight)).item()
+            total += (losses @ weight).item()
         (total,) = self._sums_of_all(total)
         # Of a store the rows that are held out may all have no weight.
         return total / rows.total_weight if rows.total_weight else 0.0
+
+    def _solver(self):
+        """Prepare the solver for the dictionary as it is."""
+        if self.thresholds is None:
+            return self.coding.solver_for(self.components)
+        return replace(self.coding, threshold=self.thresholds.of_factors()).solver_for(self.components)
+
+    def _range_of(self, X: torch.Tensor, weight: torch.Tensor):
+        """Return a correlation that rows hardly exceed, and a function from thresholds to their active factors."""
+        squares, n_rows, total_weight = self._sums_of_all(X.square().sum(), len(X), weight.sum())
+
+        def l0_at(threshold):
+            codes, _ = _code(replace(self.coding, threshold=threshold).solver_for(self.components), X)
+            (n_active,) = self._sums_of_all(_summary(X, codes, self.components, weight)[3].sum())
+            return n_active / total_weight
+
+        return 4 * (squares / n_rows) ** 0.5, l0_at
 
     def _sums_of_all(self, *values) -> list[float]:
         """Add up numbers over all processes."""
@@ -128,16 +156,21 @@ class SparseCodingStep(Step):
         self.components[silent] = directions
         self.idle_weight[silent] = 0
         self.update.forget(silent)
+        if self.thresholds is not None:
+            self.thresholds.forget(silent)
         return len(silent)
 
     def learned(self) -> dict[str, np.ndarray]:
         """Return the fitted attributes so far, by name."""
-        return {"components_": self.components.cpu().numpy()}
+        learned = {"components_": self.components.cpu().numpy()}
+        return learned if self.thresholds is None else learned | {"threshold_": self.thresholds.of_factors()}
 
     def state(self) -> dict[str, np.ndarray]:
         """Return all else that a later step depends on."""
         tensors = {"idle_weight": self.idle_weight, "n_steps": torch.tensor(self.n_steps)}
         tensors |= {f"update.{name}": tensor for name, tensor in self.update.state.items()}
+        if self.thresholds is not None:
+            tensors |= self.thresholds.state
         return {name: tensor.to("cpu", copy=True).numpy() for name, tensor in tensors.items()}
 
     def restore(self, learned: dict[str, np.ndarray], state: dict[str, np.ndarray]) -> None:
@@ -148,6 +181,8 @@ class SparseCodingStep(Step):
         for name, tensor in self.update.state.items():
             if f"update.{name}" in state:
                 self.update.state[name] = torch.tensor(state[f"update.{name}"]).to(tensor)
+        if self.thresholds is not None:
+            self.thresholds.restore(state)
 
     def status(self, record: dict) -> str:
         """Say how a step went, beside a progress bar."""
@@ -171,14 +206,15 @@ def _code(solver, X: torch.Tensor):
     return solver.solve_sparse(X) if X.device.type == "cpu" else solver.solve(X)
 
 
-def _summary(X: torch.Tensor, codes, components: torch.Tensor):
-    """Return residuals, the L1 norm of each code, the number of active factors in all, and which factors fired."""
+def _summary(X: torch.Tensor, codes, components: torch.Tensor, weight: torch.Tensor):
+    """Return residuals, L1 norms of codes, the number of active factors, and the weight of each factor's rows."""
     if isinstance(codes, torch.Tensor):
         active = codes != 0
-        return X - codes @ components, codes.abs().sum(1), int(active.sum()), active.any(0)
+        return X - codes @ components, codes.abs().sum(1), int(active.sum()), weight @ active.to(weight)
     residual = X - torch.from_numpy(codes @ components.numpy())
-    fired = torch.from_numpy(np.bincount(codes.indices, minlength=len(components)) > 0)
-    return residual, torch.from_numpy(abs(codes).sum(axis=1)), codes.nnz, fired
+    of_codes = np.repeat(weight.numpy(), np.diff(codes.indptr))
+    fired_weight = torch.from_numpy(np.bincount(codes.indices, of_codes, minlength=len(components)))
+    return residual, torch.from_numpy(abs(codes).sum(axis=1)), codes.nnz, fired_weight
 
 
 def _spread(X: torch.Tensor) -> list[float]:

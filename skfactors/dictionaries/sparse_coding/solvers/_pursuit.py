@@ -11,7 +11,7 @@ from skfactors.dictionaries.sparse_coding.solvers._small_problem import (
 )
 
 # Correlations within this many units in the last place of the largest are rounding.
-_ROUNDING = 16
+ROUNDING = 16
 
 
 @compiled
@@ -62,7 +62,7 @@ def _pursue_row(b, G, positive, correlations, factors, codes, data, gram):
     """Fill in the factors of a row and their codes, and return how many there are. The arrays' length is the most."""
     most = len(factors)
     copy(b, correlations, len(b))
-    floor = _ROUNDING * np.finfo(b.dtype).eps * np.max(np.abs(b))
+    floor = ROUNDING * np.finfo(b.dtype).eps * np.max(np.abs(b))
     n = 0
     explained = -1.0
     while n < most and dot(codes[:n], data[:n]) > explained:
@@ -84,11 +84,11 @@ def _take_in_best(b, G, positive, floor, correlations, factors, codes, data, gra
     factors[n], codes[n], data[n] = best, 0.0, b[best]
     for place in range(n + 1):
         gram[n, place] = gram[place, n] = G[best, factors[place]]
-    return _refit(b, G, positive, correlations, factors, codes, data, gram, n + 1)
+    return refit_chosen(b, G, positive, correlations, factors, codes, data, gram, n + 1)
 
 
 @compiled
-def _refit(b, G, positive, correlations, factors, codes, data, gram, n):
+def refit_chosen(b, G, positive, correlations, factors, codes, data, gram, n):
     """Solve for the codes, let the last factor take the place of any whose code is zero, return how many are left."""
     solve(gram, data, codes, n, 0.0, positive, True)
     for place in range(n - 1, -1, -1):
