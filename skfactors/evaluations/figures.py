@@ -10,7 +10,7 @@ COLUMNS = ("measure", "scored", "value", "low", "high", "n_units", "inside", "no
 DICTIONARY = "dictionary"
 # What controls are made equal in: to be like them in it says nothing.
 _MADE_EQUAL = {"l0"}
-_FEWEST_UNITS = 5
+FEWEST_UNITS = 5
 _SHARES = (0.025, 0.975)
 
 
@@ -59,7 +59,7 @@ class Figures:
         below = np.ones_like(above) if below is None else np.asarray(below, dtype=np.float64)
         value = _ratio(above.sum(), below.sum(), complement)
         low = high = np.nan
-        if len(above) >= _FEWEST_UNITS:
+        if len(above) >= FEWEST_UNITS:
             random = np.random.default_rng(self._random_state)
             ratios = np.empty(self._n_resamples)
             for number in range(self._n_resamples):
@@ -67,7 +67,7 @@ class Figures:
                 ratios[number] = _ratio(above[drawn].sum(), below[drawn].sum(), complement)
             low, high = np.quantile(ratios, _SHARES)
         elif not note:
-            note = f"{len(above)} units; an interval needs {_FEWEST_UNITS}"
+            note = f"{len(above)} units; an interval needs {FEWEST_UNITS}"
         self._rows.append((measure, scored, value, low, high, len(above), note))
 
     def table(self) -> pd.DataFrame:

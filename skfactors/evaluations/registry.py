@@ -28,6 +28,8 @@ class Evaluation(NamedTuple):
         How often a dictionary is learned.
     also : tuple of str
         What else of :func:`evaluate` it is given.
+    n_of_tasks : callable or None
+        For one that asks about labelled texts of its own: how many these are, of `tasks`.
     """
 
     question: str
@@ -36,6 +38,7 @@ class Evaluation(NamedTuple):
     n_passes_a_control: int = 0
     n_fits: int = 0
     also: tuple[str, ...] = ()
+    n_of_tasks: Callable | None = None
 
 
 def _stability(

@@ -12,7 +12,7 @@ from skfactors.evaluations.registry import EVALUATIONS
 
 _LEARNED = "frozen decoder"
 # Without it, an evaluation does with something else.
-_OPTIONAL = {"training_rows"}
+_OPTIONAL = {"tasks", "training_rows"}
 
 
 def evaluate(
@@ -22,6 +22,7 @@ def evaluate(
     suite=("core",),
     *,
     labels=None,
+    tasks=None,
     training_rows=None,
     site=None,
     layer=None,
@@ -47,6 +48,8 @@ def evaluate(
         the functions of the same name.
     labels : sequence of length n_texts, default=None
         The class of each text, for those that need one.
+    tasks : dict of str to (sequence of str, array-like), default=None
+        Labelled texts by name, for those that ask about these in place of `texts`.
     training_rows : array-like or ActivationStore of shape (n_rows, n_features), default=None
         What the dictionary learned from. With them there is the control "frozen decoder" too, which learns from them as
         long as the dictionary did, and "stability" is that of dictionaries learned from them; otherwise, from the rows
@@ -97,7 +100,7 @@ def evaluate(
         raise ValueError(f"There is no evaluation {unknown[0]!r}; there are {', '.join(map(repr, EVALUATIONS))}.")
     if not suite or not texts:
         raise ValueError(f"There is nothing to evaluate: {len(suite)} evaluations on {len(texts)} texts.")
-    given = {"labels": labels, "training_rows": training_rows}
+    given = {"labels": labels, "tasks": tasks, "training_rows": training_rows}
     for name in suite:
         for needed in EVALUATIONS[name].also:
             if given[needed] is None and needed not in _OPTIONAL:
@@ -108,7 +111,7 @@ def evaluate(
     check_names([name for name, control in controls.items() if control is None])
     is_to_learn = training_rows is not None and controls[_LEARNED] is None
     if dry_run:
-        return _cost(suite, texts, len(controls), is_to_learn)
+        return _cost(suite, texts, tasks, len(controls), is_to_learn)
     model = as_factor_model(dictionary)
     if is_to_learn:
         controls[_LEARNED] = CONTROLS[_LEARNED](model, training_rows, random_state)
@@ -141,11 +144,16 @@ def evaluate(
     return EvaluationReport(pd.concat(tables, ignore_index=True), facts)
 
 
-def _cost(suite, texts, n_controls, is_to_learn) -> pd.DataFrame:
+def _cost(suite, texts, tasks, n_controls, is_to_learn) -> pd.DataFrame:
     asked = [EVALUATIONS[name] for name in suite]
-    passes = [evaluation.n_passes + evaluation.n_passes_a_control * n_controls for evaluation in asked]
-    rows = list(zip(suite, passes, (evaluation.n_fits for evaluation in asked), strict=True))
-    rows += [(_LEARNED, 0, 1)] * is_to_learn
-    cost = pd.DataFrame(rows, columns=["evaluation", "n_passes", "n_fits"])
-    cost.insert(1, "n_texts", len(texts))
-    return cost
+    rows = [
+        (
+            name,
+            len(texts) + (evaluation.n_of_tasks(tasks) if evaluation.n_of_tasks else 0),
+            evaluation.n_passes + evaluation.n_passes_a_control * n_controls,
+            evaluation.n_fits,
+        )
+        for name, evaluation in zip(suite, asked, strict=True)
+    ]
+    rows += [(_LEARNED, 0, 0, 1)] * is_to_learn
+    return pd.DataFrame(rows, columns=["evaluation", "n_texts", "n_passes", "n_fits"])
