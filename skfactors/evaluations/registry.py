@@ -10,7 +10,7 @@ from skfactors.evaluations.again import stability
 from skfactors.evaluations.core import reconstruction
 from skfactors.evaluations.loss import loss_recovered
 from skfactors.evaluations.perturbation import targeted_perturbation
-from skfactors.evaluations.probing import sparse_probing
+from skfactors.evaluations.probing import n_probed, sparse_probing
 
 
 class Evaluation(NamedTuple):
@@ -29,6 +29,8 @@ class Evaluation(NamedTuple):
         How often a dictionary is learned.
     also : tuple of str
         What else of :func:`evaluate` it is given.
+    n_of_tasks : callable or None
+        For one that asks about labelled texts of its own: how many these are, of `tasks`.
     """
 
     question: str
@@ -37,6 +39,7 @@ class Evaluation(NamedTuple):
     n_passes_a_control: int = 0
     n_fits: int = 0
     also: tuple[str, ...] = ()
+    n_of_tasks: Callable | None = None
 
 
 def _stability(
@@ -49,7 +52,9 @@ def _stability(
 EVALUATIONS = {
     "core": Evaluation("How much of the states is reconstructed, by how many factors?", reconstruction),
     "loss_recovered": Evaluation("What does the model still do with reconstructed states?", loss_recovered, 5, 1),
-    "sparse_probing": Evaluation("How well do a few factors answer questions?", sparse_probing, also=("tasks",)),
+    "sparse_probing": Evaluation(
+        "Do few factors tell classes of texts apart?", sparse_probing, also=("tasks",), n_of_tasks=n_probed
+    ),
     "absorption": Evaluation(
         "Does the factor of a first letter fall silent where a more special one takes its part?", absorption
     ),

@@ -8,7 +8,6 @@ from skfactors._version import __version__
 from skfactors.dictionaries import as_factor_model
 from skfactors.evaluations.controls import CONTROLS, check_names
 from skfactors.evaluations.evaluation_report import EvaluationReport
-from skfactors.evaluations.probing import n_probed
 from skfactors.evaluations.registry import EVALUATIONS
 
 _LEARNED = "frozen decoder"
@@ -50,7 +49,7 @@ def evaluate(
     labels : sequence of length n_texts, default=None
         The class of each text, for those that need one.
     tasks : dict of str to (sequence of str, array-like), default=None
-        Labelled texts, as :func:`sparse_probing` takes them.
+        Labelled texts by name, for those that ask about these in place of `texts`.
     training_rows : array-like or ActivationStore of shape (n_rows, n_features), default=None
         What the dictionary learned from. With them there is the control "frozen decoder" too, which learns from them as
         long as the dictionary did, and "stability" is that of dictionaries learned from them; otherwise, from the rows
@@ -112,7 +111,7 @@ def evaluate(
     check_names([name for name, control in controls.items() if control is None])
     is_to_learn = training_rows is not None and controls[_LEARNED] is None
     if dry_run:
-        return _cost(suite, texts, len(controls), is_to_learn, tasks)
+        return _cost(suite, texts, tasks, len(controls), is_to_learn)
     model = as_factor_model(dictionary)
     if is_to_learn:
         controls[_LEARNED] = CONTROLS[_LEARNED](model, training_rows, random_state)
@@ -145,12 +144,16 @@ def evaluate(
     return EvaluationReport(pd.concat(tables, ignore_index=True), facts)
 
 
-def _cost(suite, texts, n_controls, is_to_learn, tasks) -> pd.DataFrame:
+def _cost(suite, texts, tasks, n_controls, is_to_learn) -> pd.DataFrame:
     asked = [EVALUATIONS[name] for name in suite]
-    passes = [evaluation.n_passes + evaluation.n_passes_a_control * n_controls for evaluation in asked]
-    rows = list(zip(suite, passes, (evaluation.n_fits for evaluation in asked), strict=True))
-    rows += [(_LEARNED, 0, 1)] * is_to_learn
-    cost = pd.DataFrame(rows, columns=["evaluation", "n_passes", "n_fits"])
-    n_texts = [len(texts) + (n_probed(tasks) if "tasks" in evaluation.also else 0) for evaluation in asked]
-    cost.insert(1, "n_texts", n_texts + [len(texts)] * is_to_learn)
-    return cost
+    rows = [
+        (
+            name,
+            len(texts) + (evaluation.n_of_tasks(tasks) if evaluation.n_of_tasks else 0),
+            evaluation.n_passes + evaluation.n_passes_a_control * n_controls,
+            evaluation.n_fits,
+        )
+        for name, evaluation in zip(suite, asked, strict=True)
+    ]
+    rows += [(_LEARNED, 0, 0, 1)] * is_to_learn
+    return pd.DataFrame(rows, columns=["evaluation", "n_texts", "n_passes", "n_fits"])
