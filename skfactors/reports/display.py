@@ -6,6 +6,7 @@ Corpus text is put into `rich.text.Text` or escaped: it is never read as mark-up
 import html
 import math
 import re
+from pathlib import Path
 
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
@@ -149,6 +150,13 @@ def coverage(totals):
     if totals["explained_variance"] is not None:
         line += f"; explained variance {totals['explained_variance']:.3f}"
     return line
+
+
+def model_name(extractor):
+    """Return the name of an extractor's model, of a path the last two folders; None where it has none."""
+    model = getattr(extractor, "model", None)
+    name = model if isinstance(model, (str, Path)) else getattr(getattr(model, "config", None), "name_or_path", "")
+    return visible("/".join(Path(name).parts[-2:])) or None
 
 
 def overview_html(totals, summary):

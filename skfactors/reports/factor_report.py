@@ -16,11 +16,12 @@ from skfactors.reports.arguments import check_known, check_parameters
 from skfactors.reports.counting.histogram import BIN_EDGES
 from skfactors.reports.counting.passes import check_shards, tally_store, tally_texts
 from skfactors.reports.counting.tally import Tally, merged
-from skfactors.reports.display import FactorView, coverage, overview_html, visible
+from skfactors.reports.display import FactorView, coverage, model_name, overview_html, visible
 from skfactors.reports.explanation import explain_text
 from skfactors.reports.explorer import write_page
+from skfactors.reports.layout import map_asked_for
 from skfactors.reports.logit_lens import output_tokens
-from skfactors.reports.neighbours import NEIGHBOUR_COLUMNS, nearest_by_contexts, nearest_directions
+from skfactors.reports.neighbours import NEIGHBOUR_COLUMNS, nearest_by_contexts
 from skfactors.reports.persistence import TALLY_FILE, read_report, write_report
 from skfactors.reports.plots import plot_importance
 from skfactors.reports.saliency.computing import add_missing
@@ -317,7 +318,7 @@ class FactorReport:
                     f"that it was loaded from had no {TALLY_FILE} of this report. Make the report again."
                 )
         total = cls._from_tally(merged([report._tally for report in reports]))
-        total._tables.directions = reports[0]._tables.directions
+        total._tables.directions, total._tables.layout = reports[0]._tables.directions, reports[0]._tables.layout
         for report in reports:
             total._tables.saliency |= report._tables.saliency
         total._summarize()
@@ -327,8 +328,7 @@ class FactorReport:
     def _from_tally(cls, tally, components=None, **sources):
         if tally is None:
             raise ValueError("there are no rows to report on: no text or shard has a token.")
-        directions = None if components is None else nearest_directions(components)
-        return cls(ReportTables.of(tally, directions), tally, **sources)
+        return cls(ReportTables.of(tally, components), tally, **sources)
 
     def top_contexts(self, factor=None, layer=None) -> pd.DataFrame:
         """
@@ -349,12 +349,25 @@ class FactorReport:
         TypeError, ValueError
             If there is no such factor or layer.
         """
-        contexts = self._tables.contexts
-        if factor is not None:
-            contexts = contexts[contexts["factor"].isin(self._known_factors(factor))]
-        if layer is not None:
-            contexts = contexts[contexts["layer"].isin(check_known(layer, self.totals["layers"], "layer"))]
-        return contexts.reset_index(drop=True)
+        return self._chosen(self._tables.contexts, factor, layer)
+
+    def token_activations(self) -> pd.DataFrame:
+        """
+        Return on which other tokens of its top contexts each factor is active.
+
+        Returns
+        -------
+        DataFrame
+            Columns `line`, the line number of :meth:`top_contexts`, `start` and `end`, a token in characters of
+            ``left + token + right``, and `activation`, to four digits. The context's own token is left out: its
+            activation is in that line.
+
+        Notes
+        -----
+        Where a document was cut between shards or reports, tokens beyond the cut are missing. Contexts of reports saved
+        by earlier versions have none.
+        """
+        return self._tables.shades.copy()
 
     def importance_by_layer(self) -> pd.DataFrame:
         """
@@ -482,12 +495,7 @@ class FactorReport:
             :meth:`top_contexts`; `token_position`, `token`, `start` and `end` (character offsets in the document) the
             token; `saliency` is its weight.
         """
-        table = saliency_table(self._tables.saliency)
-        if factor is not None:
-            table = table[table["factor"].isin(self._known_factors(factor))]
-        if layer is not None:
-            table = table[table["layer"].isin(check_known(layer, self.totals["layers"], "layer"))]
-        return table.reset_index(drop=True)
+        return self._chosen(saliency_table(self._tables.saliency), factor, layer)
 
     def show(self, factor, *, n=10, layer=None, console=None):
         """
@@ -681,7 +689,7 @@ class FactorReport:
         """
         return plot_importance(self._tables.importance, self._known_factors(factor), ax=ax)
 
-    def to_html(self, path, examples=()):
+    def to_html(self, path, examples=(), *, model=None, corpus=None, layout="pca"):
         """
         Write the explorer: one HTML file with everything in it, to open from disk or to send to somebody.
 
@@ -690,27 +698,41 @@ class FactorReport:
         path : str or Path
             The file. It is replaced as a whole, or stays as it was.
         examples : sequence of str, Explanation or DataFrame, default=()
-            What to show below the factors. Texts are explained, as :meth:`explain` does, where the report knows its
+            What to show above the factors. Texts are explained, as :meth:`explain` does, where the report knows its
             extractor and dictionary; for one that was loaded pass what :meth:`explain` returned.
+        model, corpus : str, default=None
+            What to call them in the heading; None names the model where the report knows its extractor.
+        layout : {"pca", "umap"} or array-like of shape (n_components, 2), default="pca"
+            Where factors lie on the map: by the first two principal components of their directions, by umap-learn (an
+            extra, ``pip install "skfactors[umap]"``; only where the report knows its dictionary), or as given.
 
         Raises
         ------
+        ImportError
+            If umap-learn is asked for and not installed.
         OSError
             If the file cannot be written; the message names it.
         TypeError, ValueError
-            If an example is none of these, or holds no token.
+            If an example is none of these, or holds no token, or `layout` is none of these.
 
         Notes
         -----
-        Contexts that :meth:`add_saliency` was called for are shaded by it. The page runs no script but its own and
-        loads nothing from anywhere, and its browser is told to hold it to that. Corpus text is shown as text, whatever
-        it says. Numbers are rounded to four digits.
+        Tokens are shaded by how active the factor is on them, and contexts that :meth:`add_saliency` was called for by
+        their saliency. The page runs no script but its own and loads nothing from anywhere, and its browser is told to
+        hold it to that. Corpus text is shown as text, whatever it says. Numbers are rounded to four digits.
         """
         if isinstance(examples, (str, pd.DataFrame)):
             raise TypeError("examples must be a list of examples, even for a single one.")
-        if self._sources["extractor"] is not None and self._sources["dictionary"] is not None:
+        extractor, dictionary = self._sources["extractor"], self._sources["dictionary"]
+        if extractor is not None and dictionary is not None:
             examples = [self.explain(example) if isinstance(example, str) else example for example in examples]
-        write_page(path, self, examples=examples)
+        about = [
+            text
+            for text in (model or model_name(extractor), corpus, coverage(self.totals), f"L0 {self.totals['l0']:.3g}")
+            if text
+        ]
+        places, method = map_asked_for(layout, self._tables.layout, dictionary, self.totals["n_components"])
+        write_page(path, self, about=" · ".join(about), layout=places, method=method, examples=examples)
 
     def save(self, path):
         """
@@ -796,6 +818,13 @@ class FactorReport:
         )
         if self._outputs is not None:
             self._summary = self._summary.join(self._outputs)
+
+    def _chosen(self, table, factor, layer):
+        if factor is not None:
+            table = table[table["factor"].isin(self._known_factors(factor))]
+        if layer is not None:
+            table = table[table["layer"].isin(check_known(layer, self.totals["layers"], "layer"))]
+        return table.reset_index(drop=True)
 
     def _known_factors(self, factor):
         return check_known(factor, range(self.totals["n_components"]), "factor")

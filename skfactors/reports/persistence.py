@@ -13,9 +13,11 @@ from skfactors.files import read_member, replace_files
 from skfactors.records import ANY, NATURAL, check_schema, damaged, read_json, sealed, unsealed
 from skfactors.reports.contexts import CONTEXT_COLUMNS
 from skfactors.reports.counting.histogram import HISTOGRAM_COLUMNS, N_BINS
+from skfactors.reports.counting.surroundings import SHADE_COLUMNS, are_shades
 from skfactors.reports.counting.tally import ORIGIN, PARAMETERS
 from skfactors.reports.counting.tally_file import parsed_tally, read_tally, tally_bytes
 from skfactors.reports.importance import factor_by_layer
+from skfactors.reports.layout import MAP_COLUMNS
 from skfactors.reports.neighbours import NEIGHBOUR_COLUMNS
 from skfactors.reports.saliency.records import from_records, to_records
 from skfactors.reports.spreadsheets import as_csv
@@ -24,13 +26,14 @@ from skfactors.reports.tables import ReportTables
 REPORT_FILE = "report.json"
 TALLY_FILE = "tally.safetensors"
 FORMAT = "skfactors factor report"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 _REMEDY = "Save the report again."
 _REMEDY_OF_TALLY = "Save the report again, or delete this file to load the report without being able to merge it."
 _BY_LAYER = {"importance": float, "active_rows": int, "activation_sums": float}
 _TEXT_COLUMNS = ("token", "left", "right")
-_FLOAT_COLUMNS = ("activation", "similarity")
+_FLOAT_COLUMNS = ("activation", "similarity", *MAP_COLUMNS)
+_OF_DICTIONARY = ("directions", "layout")
 _INT64 = range(-(2**63), 2**63)
 _SPREADSHEETS = ("summary.csv", "importance.csv", "contexts.csv")
 _OF_FILE = {"bytes": NATURAL, "sha256": str}
@@ -53,13 +56,16 @@ _SCHEMA = {
     "histogram": dict.fromkeys(HISTOGRAM_COLUMNS, list),
     "directions": (None, dict.fromkeys(NEIGHBOUR_COLUMNS, list)),
 }
+_WITH_FILES = {"origin": ORIGIN, "files": {**dict.fromkeys(_SPREADSHEETS, _OF_FILE), f"{TALLY_FILE}?": _OF_FILE}}
 # What each version has beside these.
 _ADDED = {
     2: {"tally?": (None, str)},
     3: {"tally": (None, str)},
+    4: _WITH_FILES,
     FORMAT_VERSION: {
-        "origin": ORIGIN,
-        "files": {**dict.fromkeys(_SPREADSHEETS, _OF_FILE), f"{TALLY_FILE}?": _OF_FILE},
+        **_WITH_FILES,
+        "shades": dict.fromkeys(SHADE_COLUMNS, list),
+        "layout": (None, dict.fromkeys(MAP_COLUMNS, list)),
     },
 }
 _FIRST_WITH_CHECKSUM = 3
@@ -97,7 +103,8 @@ def write_report(path, tables, tally, summary):
         **{name: getattr(tables, name).to_numpy().T.tolist() for name in _BY_LAYER},
         "saliency": to_records(tables.saliency),
         "histogram": tables.histogram.to_dict("list"),
-        "directions": None if tables.directions is None else tables.directions.to_dict("list"),
+        "shades": tables.shades.to_dict("list"),
+        **{name: None if (of := getattr(tables, name)) is None else of.to_dict("list") for name in _OF_DICTIONARY},
         "files": {name: {"bytes": len(of), "sha256": hashlib.sha256(of).hexdigest()} for name, of in files.items()},
     }
     record = json.dumps(sealed(content), ensure_ascii=True, allow_nan=False).encode("ascii")
@@ -224,7 +231,8 @@ def _tables_of(content):
         histogram=_table("histogram", content["histogram"]),
         totals=totals,
         parameters=content["parameters"],
-        directions=None if content["directions"] is None else _table("directions", content["directions"]),
+        shades=_table("shades", content.get("shades", dict.fromkeys(SHADE_COLUMNS, []))),
+        **{name: None if content.get(name) is None else _table(name, content[name]) for name in _OF_DICTIONARY},
         saliency=from_records(content["saliency"], shape[1], layers),
         origin=content.get("origin", dict.fromkeys(ORIGIN)),
     )
@@ -289,6 +297,12 @@ def _check_lists(tables, layers, n_components):
         _check_lines("directions", directions, ["factor"], layers, n_components)
         if not (directions["similarity"].between(0, 1) & (directions["factor"] != directions["neighbour"])).all():
             raise ValueError("directions holds a similarity that is none of two factors")
+
+    if tables.layout is not None and len(tables.layout) != n_components:
+        raise ValueError("the map has not one place for each factor")
+    lengths = sum(contexts[column].str.len().to_numpy(dtype=np.int64) for column in _TEXT_COLUMNS)
+    if not are_shades(tables.shades, len(contexts)) or (tables.shades["end"] > lengths[tables.shades["line"]]).any():
+        raise ValueError("shades names a token that is not within a context")
 
 
 def _check_lines(name, table, order, layers, n_components):

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from skfactors.reports.layout import map_of_directions
+from skfactors.reports.neighbours import nearest_directions
 from skfactors.reports.saliency.records import to_records
 
 
@@ -21,10 +23,16 @@ class ReportTables:
         its activations.
     histogram : DataFrame
         Counts of activations by factor, layer and bin.
+    shades : DataFrame
+        The other tokens of contexts on which their factor is active: columns `line`, of the table of contexts, `start`
+        and `end`, in characters of the context, and `activation`. Two reports may be equal whatever these are: of a
+        document that was cut, what is beyond the cut is not known.
     totals, parameters : dict
         See :class:`FactorReport`.
     directions : DataFrame, default=None
         Factors near each factor by direction, where the dictionary is known.
+    layout : DataFrame of shape (n_components, 2), default=None
+        Where each factor lies on the map, by direction.
     saliency : dict, default={}
         Saliency of tokens by context, as :func:`~skfactors.reports.saliency.records.context_key` names it.
     origin : dict, default={}
@@ -36,18 +44,22 @@ class ReportTables:
     active_rows: pd.DataFrame
     activation_sums: pd.DataFrame
     histogram: pd.DataFrame
+    shades: pd.DataFrame
     totals: dict
     parameters: dict
     directions: pd.DataFrame | None = None
+    layout: pd.DataFrame | None = None
     saliency: dict = field(default_factory=dict)
     origin: dict = field(default_factory=dict)
 
     @classmethod
-    def of(cls, tally, directions):
-        """Return the tables that were counted in a tally."""
-        counted = ("contexts", "importance", "active_rows", "activation_sums", "histogram", "totals")
+    def of(cls, tally, components=None):
+        """Return the tables that were counted in a tally, and those that tell of the dictionary's components."""
+        counted = ("contexts", "importance", "active_rows", "activation_sums", "histogram", "shades", "totals")
         tables = {name: getattr(tally, name)() for name in counted}
-        return cls(**tables, parameters=dict(tally.parameters), directions=directions, origin=tally.origin)
+        if components is not None:
+            tables |= {"directions": nearest_directions(components), "layout": map_of_directions(components)}
+        return cls(**tables, parameters=dict(tally.parameters), origin=tally.origin)
 
     def check_counted_in(self, tally):
         """
@@ -62,7 +74,7 @@ class ReportTables:
             raise ValueError("it has other parameters or factors than what it was counted in")
 
     def __eq__(self, other):
-        mine, others = ({**vars(of), "saliency": _records(of), "origin": None} for of in (self, other))
+        mine, others = ({**vars(of), "saliency": _records(of), "origin": None, "shades": None} for of in (self, other))
         return all(
             table.equals(others[name]) if isinstance(table, pd.DataFrame) else table == others[name]
             for name, table in mine.items()

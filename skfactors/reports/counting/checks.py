@@ -3,6 +3,7 @@
 import numpy as np
 
 from skfactors.reports.counting.histogram import N_BINS
+from skfactors.reports.counting.surroundings import SHADE_COLUMNS, are_shades
 
 # 32 bits each: no number of float64 needs a digit beyond.
 _MOST_DIGITS = 80
@@ -41,6 +42,8 @@ def _check_shapes(description, arrays):
         "contexts.activations": (real, (n_contexts,)),
         "contexts.excerpts": (np.dtype("u1"), (None,)),
         "contexts.thresholds": (real, (n_groups,)),
+        **{f"contexts.shades.{name}": (whole, (None,)) for name in ("line", "start", "end")},
+        "contexts.shades.activation": (real, (None,)),
         "values.table": (real, (n_groups, description["parameters"]["top"])),
         "values.thresholds": (real, (n_groups,)),
         "histogram.counts": (whole, (n_groups, N_BINS)),
@@ -109,6 +112,7 @@ def _check_contexts(parameters, arrays):
         "contexts.ranks": np.array_equal(ranks, expected_ranks) and (ranks < parameters["k"]).all(),
         "contexts.activations": (activations > 0).all() and not ((np.diff(activations) > 0) & ~opens[1:]).any(),
         "contexts.thresholds": (thresholds >= 0).all(),
+        "contexts.shades": are_shades({name: arrays[f"contexts.shades.{name}"] for name in SHADE_COLUMNS}, len(groups)),
         "contexts.documents": (n_held <= arrays["activity.active_rows"]).all(),
     }
     _raise_where_not(fits)

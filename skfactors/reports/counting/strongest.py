@@ -13,10 +13,11 @@ from skfactors.records import mismatch
 from skfactors.reports.contexts import cut_excerpts, strongest_contexts
 from skfactors.reports.counting.entries import largest_in_groups
 from skfactors.reports.counting.groups import Gathered, grown
+from skfactors.reports.counting.surroundings import SHADE_COLUMNS, shade_table, shades_in
 from skfactors.reports.importance import mean_of_largest
 
 GROUPS_AT_ONCE = 4096
-CONTEXT_ARRAYS = ("groups", "activations", "documents", "positions", "excerpts")
+CONTEXT_ARRAYS = ("groups", "activations", "documents", "positions", "excerpts", "shades")
 
 
 class TopContexts(Gathered):
@@ -51,10 +52,12 @@ class TopContexts(Gathered):
         self.documents = np.empty(0, dtype=np.int64)
         self.positions = np.empty(0, dtype=np.int64)
         self.excerpts = np.empty(0, dtype=object)
+        self.shades = np.empty(0, dtype=object)
         self.thresholds = np.empty(0)
 
-    def add(self, groups, activations, rows, places, texts, n_groups):
-        """Take in the positive entries of one part, in whose `rows` they are; `places` and `texts` are of the part."""
+    def add(self, groups, activations, rows, surroundings, texts, n_groups):
+        """Take in positive entries of one part, in whose `rows` they are; the others are of the part as a whole."""
+        places = surroundings.places
         self.thresholds = grown(self.thresholds, n_groups)
         fresh = activations > self.thresholds[groups]
         if not fresh.any():
@@ -68,9 +71,11 @@ class TopContexts(Gathered):
         documents = np.concatenate([self.documents, documents])
         chosen, self.ranks = strongest_contexts(groups, activations, documents, self.k, self.unique_documents)
         new = chosen >= n_held
-        new_rows = rows[chosen[new] - n_held]
+        new_rows, factors = rows[chosen[new] - n_held], groups[chosen[new]] % surroundings.n_components
         held = chosen[~new]
-        self.excerpts = _woven(new, self.excerpts[held], cut_excerpts(places, new_rows, texts, self.window))
+        excerpts = cut_excerpts(places, new_rows, texts, self.window)
+        self.excerpts = _woven(new, self.excerpts[held], excerpts)
+        self.shades = _woven(new, self.shades[held], surroundings.shades(new_rows, factors, excerpts))
         self.positions = _woven(new, self.positions[held], places.position[new_rows])
         self.groups, self.activations, self.documents = groups[chosen], activations[chosen], documents[chosen]
         self._raise_thresholds()
@@ -92,7 +97,9 @@ class TopContexts(Gathered):
     def state(self) -> dict[str, np.ndarray]:
         """Return everything there is to keep, as arrays; excerpts as the bytes of JSON."""
         excerpts = json.dumps(self.excerpts.tolist(), ensure_ascii=True).encode()
-        return super().state() | {"excerpts": np.frombuffer(excerpts, dtype=np.uint8)}
+        state = super().state() | {"excerpts": np.frombuffer(excerpts, dtype=np.uint8)}
+        shades = shade_table(state.pop("shades"))
+        return state | {f"shades.{name}": column for name, column in shades.items()}
 
     def restore(self, state):
         """Take the place of the contexts whose :meth:`state` this is."""
@@ -105,7 +112,9 @@ class TopContexts(Gathered):
         excerpts = np.empty(len(held), dtype=object)
         for number, sides in enumerate(held):
             excerpts[number] = tuple(sides)
-        super().restore(state | {"excerpts": excerpts})
+        shades = {name: state[f"shades.{name}"] for name in SHADE_COLUMNS}
+        others = {name: array for name, array in state.items() if not name.startswith("shades.")}
+        super().restore(others | {"excerpts": excerpts, "shades": shades_in(shades, len(held))})
 
     def _raise_thresholds(self):
         last = self.ranks == self.k - 1

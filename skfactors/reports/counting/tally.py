@@ -3,6 +3,7 @@
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 from sklearn.utils import gen_batches
 
 from skfactors.codes import check_codes
@@ -16,6 +17,7 @@ from skfactors.reports.counting.groups import LayerGroups
 from skfactors.reports.counting.histogram import ActivationHistogram
 from skfactors.reports.counting.strongest import TopContexts, TopValues
 from skfactors.reports.counting.sums import ActivitySums
+from skfactors.reports.counting.surroundings import Surroundings, shade_table
 from skfactors.reports.importance import factor_by_layer
 
 ROWS_AT_ONCE = 32_768
@@ -101,8 +103,9 @@ class Tally:
         if len(places) == 0:
             return
         self._documents.add(places, follows=follows)
+        surroundings = Surroundings(codes, places)
         for batch in gen_batches(len(places), ROWS_AT_ONCE):
-            self._add_batch(codes[batch], places[batch], texts)
+            self._add_batch(codes, batch, surroundings, texts)
         if reconstruct is not None:
             for batch in gen_batches(len(places), ROWS_RECONSTRUCTED_AT_ONCE):
                 self._variance.add(X[batch], reconstruct(X[batch], codes[batch]))
@@ -168,23 +171,31 @@ class Tally:
             "documents": self._documents,
         }
 
-    def _add_batch(self, codes, places, texts):
-        slots = self._groups.slots(places.layer)
+    def _add_batch(self, codes, batch, surroundings, texts):
+        slots = self._groups.slots(surroundings.places.layer[batch])
+        codes = codes[batch]
         rows, factors, activations = positive_entries(codes)
         groups = self._groups.number(factors, slots[rows])
         n_groups = len(self._groups)
-        self._contexts.add(groups, activations, rows, places, texts, n_groups)
+        self._contexts.add(groups, activations, batch.start + rows, surroundings, texts, n_groups)
         self._values.add(groups, activations, n_groups)
         self._histogram.add(groups, activations, n_groups)
         self._activity.add(codes, slots, groups, activations, n_groups)
 
     def contexts(self):
         """Return the table of contexts, by factor, layer and rank."""
-        held = self._contexts
+        held, order = self._contexts, self._order_of_contexts()
         factors, layers = self._groups.factors_and_layers(held.groups)
-        order = np.lexsort((held.ranks, layers, factors))
         columns = (factors, layers, held.ranks, held.activations, held.excerpts, held.documents, held.positions)
         return context_table(*(column[order] for column in columns))
+
+    def shades(self):
+        """Return what is known of the other tokens in the lines of the table of contexts."""
+        return pd.DataFrame(shade_table(self._contexts.shades[self._order_of_contexts()]))
+
+    def _order_of_contexts(self):
+        factors, layers = self._groups.factors_and_layers(self._contexts.groups)
+        return np.lexsort((self._contexts.ranks, layers, factors))
 
     def importance(self):
         """Return importance scores, factors by layers."""
