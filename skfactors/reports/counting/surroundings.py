@@ -82,7 +82,8 @@ class Surroundings:
             np.array([(len(left), len(right)) for left, _, right in excerpts], dtype=np.int64).reshape(-1, 2).T
         )
         first, last = starts - first, ends + last
-        found = []
+        none = np.empty(0, dtype=np.int64)
+        found = [self._on(none, none, none)]
         for step in (-1, 1):
             contexts, places = np.arange(len(rows)), self._rank[rows] + step
             while len(contexts):
