@@ -20,6 +20,7 @@ from skfactors.reports.display import FactorView, coverage, overview_html, visib
 from skfactors.reports.explanation import explain_text
 from skfactors.reports.explorer import write_page
 from skfactors.reports.logit_lens import output_tokens
+from skfactors.reports.names import names_by_factor
 from skfactors.reports.neighbours import NEIGHBOUR_COLUMNS, nearest_by_contexts, nearest_directions
 from skfactors.reports.persistence import TALLY_FILE, read_report, write_report
 from skfactors.reports.plots import plot_importance
@@ -285,8 +286,8 @@ class FactorReport:
         Returns
         -------
         FactorReport
-            Equal to the report made of the same codes in one pass, every table to the last bit. It has the saliency of
-            all reports, and knows no extractor, dictionary or texts.
+            Equal to the report made of the same codes in one pass, every table to the last bit. It has the saliency
+            and the names of all reports, of a factor's names the last, and knows no extractor, dictionary or texts.
 
         Raises
         ------
@@ -320,6 +321,7 @@ class FactorReport:
         total._tables.directions = reports[0]._tables.directions
         for report in reports:
             total._tables.saliency |= report._tables.saliency
+            total._tables.names |= report._tables.names
         total._summarize()
         return total
 
@@ -385,6 +387,7 @@ class FactorReport:
             - `span`: tokens of context that it depends on, the median of :func:`context_span` over its contexts with
               saliency (those at the peak layer, where there are any); NaN without saliency
             - `top_tokens`: up to five most common tokens of its top contexts at the peak layer, in lower case
+            - `name`: what :meth:`add_names` was given, empty by default
             - `speaks_for`, `speaks_against` and `loss_effect`, once :meth:`add_outputs` was called
 
             A factor that never fires is "flat", and has no peak layer and no mean activation.
@@ -598,6 +601,31 @@ class FactorReport:
             self._summarize()
         return self
 
+    def add_names(self, names):
+        """
+        Give factors names, which the summary, the terminal and the page show.
+
+        Parameters
+        ----------
+        names : dict, Series, DataFrame or path-like
+            Names by factor: your own, those that :func:`skfactors.evaluations.name_factors` returned, or a file that
+            the page exported. An empty one takes the factor's name away.
+
+        Returns
+        -------
+        FactorReport
+            Itself. Names are saved with it.
+
+        Raises
+        ------
+        FileNotFoundError, TypeError, ValueError
+            If there is no such file or factor, or a name is no text, or longer than 200 characters.
+        """
+        given = self._tables.names | names_by_factor(names, self.totals["n_components"])
+        self._tables.names = {factor: name for factor, name in given.items() if name}
+        self._summarize()
+        return self
+
     def add_outputs(self, extractor=None, dictionary=None, *, k=5, effects=None):
         """
         Add to the summary, and to the page, what factors of a decoder do to its output.
@@ -793,6 +821,7 @@ class FactorReport:
             tables.activation_sums,
             self.totals["n_rows"],
             tables.saliency,
+            tables.names,
         )
         if self._outputs is not None:
             self._summary = self._summary.join(self._outputs)

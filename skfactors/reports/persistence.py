@@ -16,6 +16,7 @@ from skfactors.reports.counting.histogram import HISTOGRAM_COLUMNS, N_BINS
 from skfactors.reports.counting.tally import ORIGIN, PARAMETERS
 from skfactors.reports.counting.tally_file import parsed_tally, read_tally, tally_bytes
 from skfactors.reports.importance import factor_by_layer
+from skfactors.reports.names import names_by_factor
 from skfactors.reports.neighbours import NEIGHBOUR_COLUMNS
 from skfactors.reports.saliency.records import from_records, to_records
 from skfactors.reports.spreadsheets import as_csv
@@ -24,7 +25,7 @@ from skfactors.reports.tables import ReportTables
 REPORT_FILE = "report.json"
 TALLY_FILE = "tally.safetensors"
 FORMAT = "skfactors factor report"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 _REMEDY = "Save the report again."
 _REMEDY_OF_TALLY = "Save the report again, or delete this file to load the report without being able to merge it."
@@ -53,14 +54,16 @@ _SCHEMA = {
     "histogram": dict.fromkeys(HISTOGRAM_COLUMNS, list),
     "directions": (None, dict.fromkeys(NEIGHBOUR_COLUMNS, list)),
 }
+_WITH_FILES = {
+    "origin": ORIGIN,
+    "files": {**dict.fromkeys(_SPREADSHEETS, _OF_FILE), f"{TALLY_FILE}?": _OF_FILE},
+}
 # What each version has beside these.
 _ADDED = {
     2: {"tally?": (None, str)},
     3: {"tally": (None, str)},
-    FORMAT_VERSION: {
-        "origin": ORIGIN,
-        "files": {**dict.fromkeys(_SPREADSHEETS, _OF_FILE), f"{TALLY_FILE}?": _OF_FILE},
-    },
+    4: _WITH_FILES,
+    FORMAT_VERSION: {**_WITH_FILES, "names": {"factor": [NATURAL], "name": [str]}},
 }
 _FIRST_WITH_CHECKSUM = 3
 _OTHER_FOLDERS = {
@@ -96,6 +99,7 @@ def write_report(path, tables, tally, summary):
         "contexts": {name: tables.contexts[name].tolist() for name in CONTEXT_COLUMNS},
         **{name: getattr(tables, name).to_numpy().T.tolist() for name in _BY_LAYER},
         "saliency": to_records(tables.saliency),
+        "names": {"factor": sorted(tables.names), "name": [tables.names[factor] for factor in sorted(tables.names)]},
         "histogram": tables.histogram.to_dict("list"),
         "directions": None if tables.directions is None else tables.directions.to_dict("list"),
         "files": {name: {"bytes": len(of), "sha256": hashlib.sha256(of).hexdigest()} for name, of in files.items()},
@@ -226,11 +230,21 @@ def _tables_of(content):
         parameters=content["parameters"],
         directions=None if content["directions"] is None else _table("directions", content["directions"]),
         saliency=from_records(content["saliency"], shape[1], layers),
+        names=_names(shape[1], **content.get("names", {"factor": [], "name": []})),
         origin=content.get("origin", dict.fromkeys(ORIGIN)),
     )
     _check_lists(tables, layers, shape[1])
     _check_totals(tables)
     return tables
+
+
+def _names(n_components, factor, name):
+    names = dict(zip(factor, name, strict=False))
+    if names_by_factor(names, n_components) != names or len(factor) != len(name) or list(names) != sorted(set(factor)):
+        raise ValueError("the names are not such as a report gives")
+    if not all(name):
+        raise ValueError("a name is empty")
+    return names
 
 
 def _matrix(name, lines, n_layers, n_components):

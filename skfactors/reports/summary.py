@@ -11,7 +11,7 @@ ENOUGH_DOCUMENTS = 5
 FREQUENT = 0.1
 
 
-def summarize(contexts, importance, active_rows, activation_sums, n_rows, saliency) -> pd.DataFrame:
+def summarize(contexts, importance, active_rows, activation_sums, n_rows, saliency, names) -> pd.DataFrame:
     """
     Describe each factor in a row.
 
@@ -24,12 +24,13 @@ def summarize(contexts, importance, active_rows, activation_sums, n_rows, salien
         Rows of the corpus, over all layers.
     saliency : dict
         Saliency of tokens by context, which says what spans of context factors depend on.
+    names : dict of int to str
 
     Returns
     -------
     DataFrame
         Index `factor`; columns `level`, `peak_layer`, `peak_importance`, `frequency`, `mean_activation`, `span`,
-        `top_tokens`. A factor that never fires has no peak layer and no mean activation.
+        `top_tokens`, `name`. A factor that never fires has no peak layer and no mean activation.
     """
     scores = importance.to_numpy()
     n_active = active_rows.to_numpy().sum(axis=1)
@@ -47,6 +48,7 @@ def summarize(contexts, importance, active_rows, activation_sums, n_rows, salien
             "mean_activation": np.divide(sums, n_active, out=np.full(len(sums), np.nan), where=fires),
             "span": spans.reindex(importance.index).astype(np.float64),
             "top_tokens": pd.Series(tokens, index=importance.index, dtype=object),
+            "name": pd.Series([names.get(factor, "") for factor in importance.index], importance.index, dtype=object),
         },
         index=importance.index,
     )

@@ -27,6 +27,8 @@ class ReportTables:
         Factors near each factor by direction, where the dictionary is known.
     saliency : dict, default={}
         Saliency of tokens by context, as :func:`~skfactors.reports.saliency.records.context_key` names it.
+    names : dict of int to str, default={}
+        Names that were given to factors.
     origin : dict, default={}
         Fingerprints of what the tables were counted from; two tables may be equal whatever that was.
     """
@@ -40,6 +42,7 @@ class ReportTables:
     parameters: dict
     directions: pd.DataFrame | None = None
     saliency: dict = field(default_factory=dict)
+    names: dict = field(default_factory=dict)
     origin: dict = field(default_factory=dict)
 
     @classmethod

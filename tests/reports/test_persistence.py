@@ -166,7 +166,7 @@ def test_a_later_format_is_refused_by_its_number(report, tmp_path):
 
 def as_before(content, version=2):
     """Return a report as a version wrote it that had no checksum, or none of the files beside it."""
-    old = {name: value for name, value in content.items() if name not in ("sha256", "origin", "files")}
+    old = {name: value for name, value in content.items() if name not in ("sha256", "origin", "files", "names")}
     old |= {"format_version": version, "tally": None}
     return old if version == 2 else sealed(old)
 
@@ -278,6 +278,10 @@ def test_a_report_that_was_only_laid_out_anew_loads(report, tmp_path):
         (["saliency"], {}),
         (["origin"], {"corpus": None}),
         (["files", "../tally.safetensors"], {"bytes": 1, "sha256": ""}),
+        (["names", "factor"], [1]),
+        (["names"], {"factor": [1, 0], "name": ["a", "b"]}),
+        (["names"], {"factor": [99], "name": ["a"]}),
+        (["names"], {"factor": [0], "name": [""]}),
         (["new"], 1),
     ],
 )

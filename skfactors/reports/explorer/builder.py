@@ -40,7 +40,8 @@ def write_page(path, report, *, examples=()):
         raise IsADirectoryError(f"{path} is a folder; name a file, such as {path / 'factors.html'}.")
     if not os.path.isdir(path.parent):
         raise FileNotFoundError(f"{path} cannot be written: {path.parent} is not a folder; make it first.")
-    page = page_of(sections_of(report) | {"examples": examples_section(examples)})
+    names = report.summary()["name"]
+    page = page_of(sections_of(report) | {"examples": examples_section(examples)}, names[names != ""].to_dict())
     try:
         with replaced_file(path, text=True) as file:
             file.write(page)
@@ -49,7 +50,7 @@ def write_page(path, report, *, examples=()):
     remove_leftovers(path.parent, f".{glob.escape(path.name)}")
 
 
-def page_of(sections):
+def page_of(sections, names):
     """
     Return the page that shows some data.
 
@@ -57,6 +58,8 @@ def page_of(sections):
     ----------
     sections : dict of str to object
         What JSON can hold, by name.
+    names : dict of int to str
+        Of factors, those that have one.
 
     Returns
     -------
@@ -78,6 +81,8 @@ def page_of(sections):
         "{{style}}": style,
         "{{data}}": data,
         "{{script}}": script,
+        # The last, since it may hold any text, marks of the template among them. It has no "<" either.
+        "{{names}}": json.dumps(names, ensure_ascii=True).replace("<", "\\u003c"),
     }
     page = folder.joinpath("template.html").read_text(encoding="utf-8")
     for mark, part in parts.items():
