@@ -13,6 +13,7 @@ from skfactors.codes import check_codes
 from skfactors.dictionaries.adapters import as_factor_model, reconstruction_of
 from skfactors.fingerprints import fingerprint
 from skfactors.reports.arguments import check_known, check_parameters
+from skfactors.reports.contexts import quantile_contexts
 from skfactors.reports.counting.histogram import BIN_EDGES
 from skfactors.reports.counting.passes import check_shards, tally_store, tally_texts
 from skfactors.reports.counting.tally import Tally, merged
@@ -22,11 +23,12 @@ from skfactors.reports.explorer import write_page
 from skfactors.reports.logit_lens import output_tokens
 from skfactors.reports.names import names_by_factor
 from skfactors.reports.neighbours import NEIGHBOUR_COLUMNS, nearest_by_contexts, nearest_directions
+from skfactors.reports.patterns import PATTERN_COLUMNS, patterns_of
 from skfactors.reports.persistence import TALLY_FILE, read_report, write_report
 from skfactors.reports.plots import plot_importance
 from skfactors.reports.saliency.computing import add_missing
 from skfactors.reports.saliency.records import saliency_table
-from skfactors.reports.summary import clearest_order, summarize
+from skfactors.reports.summary import clearest_order, name_column, summarize
 from skfactors.reports.tables import ReportTables
 
 
@@ -83,6 +85,7 @@ class FactorReport:
         self._tables, self._tally = tables, tally
         self._sources = {"extractor": extractor, "dictionary": dictionary, "texts": texts}
         self._outputs = None
+        self._patterns = None if tables.samples is None else patterns_of(tables.samples, self.totals["n_components"])
         self._summarize()
 
     @classmethod
@@ -358,6 +361,46 @@ class FactorReport:
             contexts = contexts[contexts["layer"].isin(check_known(layer, self.totals["layers"], "layer"))]
         return contexts.reset_index(drop=True)
 
+    def sampled_contexts(self, factor=None) -> pd.DataFrame:
+        """
+        Return contexts from the whole range of the activations of factors, not the strongest only.
+
+        Parameters
+        ----------
+        factor : int or sequence of int, default=None
+            Which to return; None returns all.
+
+        Returns
+        -------
+        DataFrame
+            Up to 100 active rows of each factor, drawn at random from those of all layers, the strongest first: columns
+            `factor`, `layer`, `quantile`, `draw`, `activation`, `token`, `left`, `right`, `document`, `position` and
+            `met_before`, whether the token was met before in the 2,000 characters before it. `quantile` is 10 for the
+            strongest tenth of the factor's activations, 1 for the weakest, and `draw` numbers the rows of a tenth, from
+            1, in random order: those with a draw of at most n are n drawn from each tenth. Empty for a report of an
+            earlier version.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such factor.
+        """
+        samples = quantile_contexts(self._tables.samples, self.totals["n_components"])
+        if factor is not None:
+            samples = samples[samples["factor"].isin(self._known_factors(factor))]
+        return samples.reset_index(drop=True)
+
+    def patterns(self) -> pd.DataFrame:
+        """
+        Return what the tokens on which factors fire have in common.
+
+        Returns
+        -------
+        DataFrame
+            As :func:`firing_patterns` has it; without rows for a report of an earlier version.
+        """
+        return pd.DataFrame(columns=PATTERN_COLUMNS) if self._patterns is None else self._patterns.copy()
+
     def importance_by_layer(self) -> pd.DataFrame:
         """
         Return the importance of each factor in each layer.
@@ -387,6 +430,11 @@ class FactorReport:
             - `span`: tokens of context that it depends on, the median of :func:`context_span` over its contexts with
               saliency (those at the peak layer, where there are any); NaN without saliency
             - `top_tokens`: up to five most common tokens of its top contexts at the peak layer, in lower case
+            - `emergence`: as :func:`emergence` has it, 0 where it is as strong in the embeddings as anywhere, 1 where
+              it is not there
+            - `coverage`, `activation_coverage`: about what share of its active rows, and of its activation, are on its
+              top tokens: of 100 rows drawn at random from all layers, and so right to a tenth
+            - `pattern`: what the tokens have in common where it is no word, as :func:`firing_patterns` tells it
             - `name`: what :meth:`add_names` was given, empty by default
             - `speaks_for`, `speaks_against` and `loss_effect`, once :meth:`add_outputs` was called
 
@@ -623,7 +671,7 @@ class FactorReport:
         """
         given = self._tables.names | names_by_factor(names, self.totals["n_components"])
         self._tables.names = {factor: name for factor, name in given.items() if name}
-        self._summarize()
+        self._summary["name"] = name_column(self._tables.names, self._summary.index)
         return self
 
     def add_outputs(self, extractor=None, dictionary=None, *, k=5, effects=None):
@@ -822,6 +870,8 @@ class FactorReport:
             self.totals["n_rows"],
             tables.saliency,
             tables.names,
+            tables.samples,
+            None if self._patterns is None else self._patterns["pattern"],
         )
         if self._outputs is not None:
             self._summary = self._summary.join(self._outputs)

@@ -13,6 +13,7 @@ from skfactors.files import read_member, replace_files
 from skfactors.records import ANY, NATURAL, check_schema, damaged, read_json, sealed, unsealed
 from skfactors.reports.contexts import CONTEXT_COLUMNS
 from skfactors.reports.counting.histogram import HISTOGRAM_COLUMNS, N_BINS
+from skfactors.reports.counting.samples import N_SAMPLED, N_SAMPLED_OF_ALL, SAMPLE_COLUMNS
 from skfactors.reports.counting.tally import ORIGIN, PARAMETERS
 from skfactors.reports.counting.tally_file import parsed_tally, read_tally, tally_bytes
 from skfactors.reports.importance import factor_by_layer
@@ -30,8 +31,7 @@ FORMAT_VERSION = 5
 _REMEDY = "Save the report again."
 _REMEDY_OF_TALLY = "Save the report again, or delete this file to load the report without being able to merge it."
 _BY_LAYER = {"importance": float, "active_rows": int, "activation_sums": float}
-_TEXT_COLUMNS = ("token", "left", "right")
-_FLOAT_COLUMNS = ("activation", "similarity")
+_KINDS = {str: ("token", "left", "right"), float: ("activation", "similarity"), bool: ("met_before",)}
 _INT64 = range(-(2**63), 2**63)
 _SPREADSHEETS = ("summary.csv", "importance.csv", "contexts.csv")
 _OF_FILE = {"bytes": NATURAL, "sha256": str}
@@ -63,7 +63,11 @@ _ADDED = {
     2: {"tally?": (None, str)},
     3: {"tally": (None, str)},
     4: _WITH_FILES,
-    FORMAT_VERSION: {**_WITH_FILES, "names": {"factor": [NATURAL], "name": [str]}},
+    FORMAT_VERSION: {
+        **_WITH_FILES,
+        "names": {"factor": [NATURAL], "name": [str]},
+        "samples": (None, dict.fromkeys(SAMPLE_COLUMNS, list)),
+    },
 }
 _FIRST_WITH_CHECKSUM = 3
 _OTHER_FOLDERS = {
@@ -100,6 +104,7 @@ def write_report(path, tables, tally, summary):
         **{name: getattr(tables, name).to_numpy().T.tolist() for name in _BY_LAYER},
         "saliency": to_records(tables.saliency),
         "names": {"factor": sorted(tables.names), "name": [tables.names[factor] for factor in sorted(tables.names)]},
+        "samples": None if tables.samples is None else tables.samples.to_dict("list"),
         "histogram": tables.histogram.to_dict("list"),
         "directions": None if tables.directions is None else tables.directions.to_dict("list"),
         "files": {name: {"bytes": len(of), "sha256": hashlib.sha256(of).hexdigest()} for name, of in files.items()},
@@ -230,6 +235,7 @@ def _tables_of(content):
         parameters=content["parameters"],
         directions=None if content["directions"] is None else _table("directions", content["directions"]),
         saliency=from_records(content["saliency"], shape[1], layers),
+        samples=_table("samples", content["samples"]) if content.get("samples") else None,
         names=_names(shape[1], **content.get("names", {"factor": [], "name": []})),
         origin=content.get("origin", dict.fromkeys(ORIGIN)),
     )
@@ -257,9 +263,7 @@ def _matrix(name, lines, n_layers, n_components):
 
 
 def _table(name, columns):
-    kinds = {
-        column: str if column in _TEXT_COLUMNS else float if column in _FLOAT_COLUMNS else int for column in columns
-    }
+    kinds = {column: next((kind for kind, names in _KINDS.items() if column in names), int) for column in columns}
     if len({len(values) for values in columns.values()}) > 1:
         raise ValueError(f"the columns of {name} differ in length")
     of_columns = {column: _column(f"{name}: {column}", values, kinds[column]) for column, values in columns.items()}
@@ -277,7 +281,7 @@ def _column(name, values, kind):
         raise ValueError(f"{name} holds a number that is not finite")
     if kind is int and values and not (min(values) in _INT64 and max(values) in _INT64):
         raise ValueError(f"{name} holds a number that is too large")
-    return np.array(values, dtype=np.int64 if kind is int else np.float64)
+    return np.array(values, dtype=np.int64 if kind is int else kind)
 
 
 def _check_lists(tables, layers, n_components):
@@ -287,6 +291,8 @@ def _check_lists(tables, layers, n_components):
     _check_lines("histogram", histogram, ["factor", "layer", "bin"], layers, n_components)
     if not (histogram["bin"].between(0, N_BINS - 1) & (histogram["count"] > 0)).all():
         raise ValueError("the histogram names a bin that does not exist, or one that is empty")
+    if tables.samples is not None:
+        _check_samples(tables, layers, n_components)
     rows = tables.active_rows.stack()
     if not histogram.groupby(["factor", "layer"])["count"].sum().reindex(rows.index, fill_value=0).equals(rows):
         raise ValueError("the histogram counts other activations than active_rows")
@@ -303,6 +309,17 @@ def _check_lists(tables, layers, n_components):
         _check_lines("directions", directions, ["factor"], layers, n_components)
         if not (directions["similarity"].between(0, 1) & (directions["factor"] != directions["neighbour"])).all():
             raise ValueError("directions holds a similarity that is none of two factors")
+
+
+def _check_samples(tables, layers, n_components):
+    samples = tables.samples
+    _check_lines("samples", samples, ["factor"], layers, n_components + 1)
+    if (samples["activation"] <= 0).any():
+        raise ValueError("samples holds a row in which its factor is not active")
+    active = np.append(tables.active_rows.to_numpy().sum(axis=1), tables.totals["n_rows"])
+    sizes = np.append(np.full(n_components, N_SAMPLED), N_SAMPLED_OF_ALL)
+    if not np.array_equal(np.bincount(samples["factor"], minlength=n_components + 1), np.minimum(active, sizes)):
+        raise ValueError("samples holds more or fewer rows of a factor than are drawn")
 
 
 def _check_lines(name, table, order, layers, n_components):

@@ -29,6 +29,9 @@ class ReportTables:
         Saliency of tokens by context, as :func:`~skfactors.reports.saliency.records.context_key` names it.
     names : dict of int to str, default={}
         Names that were given to factors.
+    samples : DataFrame, default=None
+        Active rows of each factor, drawn at random, and rows of all as those of a factor one beyond the last; None
+        where a report of an earlier version has none.
     origin : dict, default={}
         Fingerprints of what the tables were counted from; two tables may be equal whatever that was.
     """
@@ -43,12 +46,13 @@ class ReportTables:
     directions: pd.DataFrame | None = None
     saliency: dict = field(default_factory=dict)
     names: dict = field(default_factory=dict)
+    samples: pd.DataFrame | None = None
     origin: dict = field(default_factory=dict)
 
     @classmethod
     def of(cls, tally, directions):
         """Return the tables that were counted in a tally."""
-        counted = ("contexts", "importance", "active_rows", "activation_sums", "histogram", "totals")
+        counted = ("contexts", "importance", "active_rows", "activation_sums", "histogram", "totals", "samples")
         tables = {name: getattr(tally, name)() for name in counted}
         return cls(**tables, parameters=dict(tally.parameters), directions=directions, origin=tally.origin)
 

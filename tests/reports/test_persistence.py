@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -166,9 +167,14 @@ def test_a_later_format_is_refused_by_its_number(report, tmp_path):
 
 def as_before(content, version=2):
     """Return a report as a version wrote it that had no checksum, or none of the files beside it."""
-    old = {name: value for name, value in content.items() if name not in ("sha256", "origin", "files", "names")}
+    old = {name: value for name, value in content.items() if name not in ("sha256", "origin", "files", "names", "samples")}
     old |= {"format_version": version, "tally": None}
     return old if version == 2 else sealed(old)
+
+
+def without_samples(report):
+    """Return a report as one of a version that drew no rows."""
+    return FactorReport(replace(report._tables, samples=None))
 
 
 def altered(content, *path, value):
@@ -220,7 +226,9 @@ def test_a_report_without_a_checksum_loads_as_versions_before_saved_it(report, t
     report.save(tmp_path)
     file = tmp_path / "report.json"
     file.write_text(json.dumps(as_before(json.loads(file.read_text()))))
-    assert FactorReport.load(tmp_path) == report
+    loaded = FactorReport.load(tmp_path)
+    assert loaded == without_samples(report)
+    assert loaded.summary()["coverage"].isna().all() and loaded.sampled_contexts().empty and loaded.patterns().empty
 
 
 @pytest.mark.parametrize(
@@ -278,6 +286,10 @@ def test_a_report_that_was_only_laid_out_anew_loads(report, tmp_path):
         (["saliency"], {}),
         (["origin"], {"corpus": None}),
         (["files", "../tally.safetensors"], {"bytes": 1, "sha256": ""}),
+        (["samples", "factor", 0], 1),
+        (["samples", "activation", 0], 0.0),
+        (["samples", "met_before", 0], 1),
+        (["samples", "layer", 0], 99),
         (["names", "factor"], [1]),
         (["names"], {"factor": [1, 0], "name": ["a", "b"]}),
         (["names"], {"factor": [99], "name": ["a"]}),
@@ -302,7 +314,7 @@ def test_a_report_of_an_earlier_version_has_no_keys_of_a_later_one(report, tmp_p
     content = json.loads(file.read_text())
     old = as_before(content, version)
     file.write_text(json.dumps(old))
-    assert FactorReport.load(tmp_path) == report
+    assert FactorReport.load(tmp_path) == without_samples(report)
     file.write_text(json.dumps(old | {"origin": content["origin"]}))
     with pytest.raises(ValueError, match="report.json' is damaged"):
         FactorReport.load(tmp_path)

@@ -11,6 +11,7 @@ from skfactors.reports.display import coverage, said_of, visible_token
 from skfactors.reports.explanation import FACTORS_SHOWN, Explanation
 from skfactors.reports.naming import first_token
 
+SAMPLES_A_QUANTILE = 2
 TEXT_COLUMNS = ["document", "position", "left", "token", "right"]
 
 
@@ -25,15 +26,17 @@ def sections_of(report):
     Returns
     -------
     dict of str to dict
-        `factors` for the first view; `contexts`, `histogram`, `near-direction`, `near-contexts` and `saliency` for a
-        factor. "A group" is a pair of factor and layer, numbered factor * n_layers + place of the layer; `counts` say
-        how many entries of the columns belong to each group, or to each factor, in turn.
+        `factors` for the first view; `contexts`, `samples`, two from each tenth of its activations, `histogram`,
+        `near-direction`, `near-contexts` and `saliency` for a factor. "A group" is a pair of factor and layer, numbered
+        factor * n_layers + place of the layer; `counts` say how many entries of the columns belong to each group, or to
+        each factor, in turn.
     """
     contexts = report.top_contexts()
     layers = report.totals["layers"]
     sections = {
         "factors": _factors(report),
         "contexts": _contexts(contexts, layers, report.totals["n_components"]),
+        "samples": _samples(report.sampled_contexts(), report.totals["n_components"]),
         "histogram": _histogram(report.histogram(), layers, report.totals["n_components"]),
         "near-direction": _neighbours(report.neighbours("direction"), report.totals["n_components"]),
         "near-contexts": _neighbours(report.neighbours("contexts"), report.totals["n_components"]),
@@ -108,19 +111,34 @@ def _factors(report):
         "frequency": _rounded(summary["frequency"]),
         "mean_activation": _rounded(summary["mean_activation"].fillna(0)),
         "top_tokens": summary["top_tokens"].tolist(),
+        **{name: _or_none(summary[name]) for name in ("emergence", "coverage", "activation_coverage")},
+        "pattern": summary["pattern"].tolist(),
         "said": [said_of(facts) for facts in summary.to_dict("records")] if "speaks_for" in summary else [],
         "importance": [_rounded(row) for row in report.importance_by_layer().to_numpy()],
         "clearest": report.clearest(report.totals["n_components"]).index.tolist(),
     }
 
 
+def _samples(samples, n_factors):
+    samples = samples[samples["draw"] <= SAMPLES_A_QUANTILE]
+    return {
+        "counts": np.bincount(samples["factor"].to_numpy(dtype=np.int64), minlength=n_factors).tolist(),
+        "layer": samples["layer"].tolist(),
+        "quantile": samples["quantile"].tolist(),
+        **_texts(samples),
+    }
+
+
 def _contexts(contexts, layers, n_factors):
+    return {"counts": _group_counts(contexts, layers, n_factors), **_texts(contexts)}
+
+
+def _texts(contexts):
     # In the order of the corpus overlapping contexts are neighbours, which is what the compression lives on.
     texts = list(contexts[TEXT_COLUMNS].itertuples(index=False, name=None))
     distinct = sorted(set(texts))
     numbers = {text: number for number, text in enumerate(distinct)}
     return {
-        "counts": _group_counts(contexts, layers, n_factors),
         "activation": _rounded(contexts["activation"]),
         "text": [numbers[text] for text in texts],
         "document": [text[0] for text in distinct],
@@ -181,6 +199,10 @@ def _utf16_length(text):
 def _group_counts(table, layers, n_factors):
     groups = table["factor"].to_numpy() * len(layers) + np.searchsorted(layers, table["layer"].to_numpy())
     return np.bincount(groups, minlength=n_factors * len(layers)).tolist()
+
+
+def _or_none(values):
+    return [None if pd.isna(value) else float(f"{value:.4g}") for value in values]
 
 
 def _rounded(values):
