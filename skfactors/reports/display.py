@@ -73,6 +73,8 @@ class FactorView:
             heading.append(f"  active in {self.facts['frequency']:.2%} of rows")
             heading.append(f"  mean activation {self.facts['mean_activation']:.3g}")
         yield heading
+        if self.facts["name"]:
+            yield _one_line((_cut_right(self.facts["name"], width), "bold"))
         if fires:
             yield _one_line((_cut_right(visible(self.facts["top_tokens"]), width), "italic"))
         said = said_of(self.facts)
@@ -174,7 +176,7 @@ def overview_html(totals, summary):
     -------
     str
     """
-    headings = ("factor", "level", "peak layer", "peak importance", "frequency", "top tokens")
+    headings = ("factor", "level", "peak layer", "peak importance", "frequency", "name", "top tokens")
     lines = [
         (
             row.Index,
@@ -182,6 +184,7 @@ def overview_html(totals, summary):
             row.peak_layer,
             f"{row.peak_importance:.3g}",
             f"{row.frequency:.2%}",
+            row.name,
             row.top_tokens[:200],
         )
         for row in summary.itertuples()

@@ -13,6 +13,7 @@ from skfactors.codes import check_codes
 from skfactors.dictionaries.adapters import as_factor_model, reconstruction_of
 from skfactors.fingerprints import fingerprint
 from skfactors.reports.arguments import check_known, check_parameters
+from skfactors.reports.contexts import quantile_contexts
 from skfactors.reports.counting.histogram import BIN_EDGES
 from skfactors.reports.counting.passes import check_shards, tally_store, tally_texts
 from skfactors.reports.counting.tally import Tally, merged
@@ -21,12 +22,14 @@ from skfactors.reports.explanation import explain_text
 from skfactors.reports.explorer import write_page
 from skfactors.reports.layout import map_asked_for
 from skfactors.reports.logit_lens import output_tokens
+from skfactors.reports.names import names_by_factor
 from skfactors.reports.neighbours import NEIGHBOUR_COLUMNS, nearest_by_contexts
+from skfactors.reports.patterns import PATTERN_COLUMNS, patterns_of
 from skfactors.reports.persistence import TALLY_FILE, read_report, write_report
 from skfactors.reports.plots import plot_importance
 from skfactors.reports.saliency.computing import add_missing
 from skfactors.reports.saliency.records import saliency_table
-from skfactors.reports.summary import clearest_order, summarize
+from skfactors.reports.summary import clearest_order, name_column, summarize
 from skfactors.reports.tables import ReportTables
 
 
@@ -83,6 +86,7 @@ class FactorReport:
         self._tables, self._tally = tables, tally
         self._sources = {"extractor": extractor, "dictionary": dictionary, "texts": texts}
         self._outputs = None
+        self._patterns = None if tables.samples is None else patterns_of(tables.samples, self.totals["n_components"])
         self._summarize()
 
     @classmethod
@@ -286,8 +290,8 @@ class FactorReport:
         Returns
         -------
         FactorReport
-            Equal to the report made of the same codes in one pass, every table to the last bit. It has the saliency of
-            all reports, and knows no extractor, dictionary or texts.
+            Equal to the report made of the same codes in one pass, every table to the last bit. It has the saliency
+            and the names of all reports, of a factor's names the last, and knows no extractor, dictionary or texts.
 
         Raises
         ------
@@ -321,6 +325,7 @@ class FactorReport:
         total._tables.directions, total._tables.layout = reports[0]._tables.directions, reports[0]._tables.layout
         for report in reports:
             total._tables.saliency |= report._tables.saliency
+            total._tables.names |= report._tables.names
         total._summarize()
         return total
 
@@ -351,23 +356,81 @@ class FactorReport:
         """
         return self._chosen(self._tables.contexts, factor, layer)
 
-    def token_activations(self) -> pd.DataFrame:
+    def token_activations(self, of="top") -> pd.DataFrame:
         """
-        Return on which other tokens of its top contexts each factor is active.
+        Return on which other tokens of its contexts each factor is active.
+
+        Parameters
+        ----------
+        of : {"top", "samples"}, default="top"
+            Contexts of :meth:`top_contexts` or of :meth:`sampled_contexts`.
 
         Returns
         -------
         DataFrame
-            Columns `line`, the line number of :meth:`top_contexts`, `start` and `end`, a token in characters of
+            Columns `line`, the line number of the contexts of all factors, `start` and `end`, a token in characters of
             ``left + token + right``, and `activation`, to four digits. The context's own token is left out: its
             activation is in that line.
+
+        Raises
+        ------
+        ValueError
+            If `of` is neither.
 
         Notes
         -----
         Where a document was cut between shards or reports, tokens beyond the cut are missing. Contexts of reports saved
         by earlier versions have none.
         """
-        return self._tables.shades.copy()
+        if of == "top":
+            return self._tables.shades.copy()
+        if of != "samples":
+            raise ValueError(f"of={of!r} must be 'top' or 'samples'.")
+        order = quantile_contexts(self._tables.samples, self.totals["n_components"]).index.to_numpy(dtype=np.int64)
+        shades = self._tables.sample_shades
+        lines = np.empty(len(order), dtype=np.int64)
+        lines[order] = np.arange(len(order))
+        return shades.assign(line=lines[shades["line"]]).sort_values("line", kind="stable", ignore_index=True)
+
+    def sampled_contexts(self, factor=None) -> pd.DataFrame:
+        """
+        Return contexts from the whole range of the activations of factors, not the strongest only.
+
+        Parameters
+        ----------
+        factor : int or sequence of int, default=None
+            Which to return; None returns all.
+
+        Returns
+        -------
+        DataFrame
+            Up to 100 active rows of each factor, drawn at random from those of all layers, the strongest first: columns
+            `factor`, `layer`, `quantile`, `draw`, `activation`, `token`, `left`, `right`, `document`, `position` and
+            `met_before`, whether the token was met before in the 2,000 characters before it. `quantile` is 10 for the
+            strongest tenth of the factor's activations, 1 for the weakest, and `draw` numbers the rows of a tenth, from
+            1, in random order: those with a draw of at most n are n drawn from each tenth. Empty for a report of an
+            earlier version.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such factor.
+        """
+        samples = quantile_contexts(self._tables.samples, self.totals["n_components"])
+        if factor is not None:
+            samples = samples[samples["factor"].isin(self._known_factors(factor))]
+        return samples.reset_index(drop=True)
+
+    def patterns(self) -> pd.DataFrame:
+        """
+        Return what the tokens on which factors fire have in common.
+
+        Returns
+        -------
+        DataFrame
+            As :func:`firing_patterns` has it; without rows for a report of an earlier version.
+        """
+        return pd.DataFrame(columns=PATTERN_COLUMNS) if self._patterns is None else self._patterns.copy()
 
     def importance_by_layer(self) -> pd.DataFrame:
         """
@@ -398,6 +461,12 @@ class FactorReport:
             - `span`: tokens of context that it depends on, the median of :func:`context_span` over its contexts with
               saliency (those at the peak layer, where there are any); NaN without saliency
             - `top_tokens`: up to five most common tokens of its top contexts at the peak layer, in lower case
+            - `emergence`: as :func:`emergence` has it, 0 where it is as strong in the embeddings as anywhere, 1 where
+              it is not there
+            - `coverage`, `activation_coverage`: about what share of its active rows, and of its activation, are on its
+              top tokens: of 100 rows drawn at random from all layers, and so right to a tenth
+            - `pattern`: what the tokens have in common where it is no word, as :func:`firing_patterns` tells it
+            - `name`: what :meth:`add_names` was given, empty by default
             - `speaks_for`, `speaks_against` and `loss_effect`, once :meth:`add_outputs` was called
 
             A factor that never fires is "flat", and has no peak layer and no mean activation.
@@ -604,6 +673,31 @@ class FactorReport:
             )
         finally:
             self._summarize()
+        return self
+
+    def add_names(self, names):
+        """
+        Give factors names, which the summary, the terminal and the page show.
+
+        Parameters
+        ----------
+        names : dict, Series, DataFrame or path-like
+            Names by factor: your own, those that :func:`skfactors.evaluations.name_factors` returned, or a file that
+            the page exported. An empty one takes the factor's name away.
+
+        Returns
+        -------
+        FactorReport
+            Itself. Names are saved with it.
+
+        Raises
+        ------
+        FileNotFoundError, TypeError, ValueError
+            If there is no such file or factor, or a name is no text, or longer than 200 characters.
+        """
+        given = self._tables.names | names_by_factor(names, self.totals["n_components"])
+        self._tables.names = {factor: name for factor, name in given.items() if name}
+        self._summary["name"] = name_column(self._tables.names, self._summary.index)
         return self
 
     def add_outputs(self, extractor=None, dictionary=None, *, k=5, effects=None):
@@ -815,6 +909,9 @@ class FactorReport:
             tables.activation_sums,
             self.totals["n_rows"],
             tables.saliency,
+            tables.names,
+            tables.samples,
+            None if self._patterns is None else self._patterns["pattern"],
         )
         if self._outputs is not None:
             self._summary = self._summary.join(self._outputs)

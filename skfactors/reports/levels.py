@@ -85,6 +85,45 @@ def classify_levels(importance, span=None, *, low_depth=0.3, long_span=25, flat_
     return pd.Series(levels, index=importance.index, name="level")
 
 
+def emergence(importance) -> pd.Series:
+    """
+    Tell how far factors emerge in the layers, rather than being in the embeddings already.
+
+    Parameters
+    ----------
+    importance : DataFrame of shape (n_components, n_layers)
+        As :func:`importance_by_layer` gives it.
+
+    Returns
+    -------
+    Series
+        Named "emergence", with the index of `importance`: 1 less the share of a factor's peak importance that it has at
+        layer 0. It is 0 for a factor as strong in the embeddings as anywhere, hence about tokens by themselves, and 1
+        for one that is not there at all, hence of the model's own making. NaN for a factor that never fires, and where
+        there is no layer 0 or no other.
+
+    See Also
+    --------
+    classify_levels : The levels of the paper.
+
+    Notes
+    -----
+    Where a curve peaks says little of this: a factor may peak late and be half as strong in the embeddings. Only of
+    hidden states is layer 0 the embeddings; at other sites it is the first block.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skfactors.reports import emergence
+    >>> emergence(pd.DataFrame([[3.0, 4.0], [0.0, 6.0], [0.0, 0.0]], columns=[0, 6])).tolist()
+    [0.25, 1.0, nan]
+    """
+    peaks = importance.max(axis="columns")
+    if 0 not in importance.columns or importance.shape[1] == 1:
+        return pd.Series(np.nan, index=importance.index, name="emergence")
+    return (1 - importance[0] / peaks.where(peaks > 0)).rename("emergence")
+
+
 def context_span(saliency, *, share=0.8, noise=0.2) -> int:
     """
     Measure how far the context reaches that an activation depends on.

@@ -3,15 +3,15 @@
 import numpy as np
 import pandas as pd
 
-from skfactors.reports.levels import classify_levels
-from skfactors.reports.naming import top_tokens
+from skfactors.reports.levels import classify_levels, emergence
+from skfactors.reports.naming import token_name, top_tokens
 from skfactors.reports.saliency.records import factor_spans
 
 ENOUGH_DOCUMENTS = 5
 FREQUENT = 0.1
 
 
-def summarize(contexts, importance, active_rows, activation_sums, n_rows, saliency) -> pd.DataFrame:
+def summarize(contexts, importance, active_rows, activation_sums, n_rows, saliency, names, samples, patterns):
     """
     Describe each factor in a row.
 
@@ -24,12 +24,18 @@ def summarize(contexts, importance, active_rows, activation_sums, n_rows, salien
         Rows of the corpus, over all layers.
     saliency : dict
         Saliency of tokens by context, which says what spans of context factors depend on.
+    names : dict of int to str
+    samples : DataFrame or None
+        Active rows drawn at random, where there are any.
+    patterns : Series or None
+        By factor, as :func:`firing_patterns` tells them.
 
     Returns
     -------
     DataFrame
         Index `factor`; columns `level`, `peak_layer`, `peak_importance`, `frequency`, `mean_activation`, `span`,
-        `top_tokens`. A factor that never fires has no peak layer and no mean activation.
+        `top_tokens`, `name`, `emergence`, `coverage`, `activation_coverage` and `pattern`. A factor that never fires
+        has no peak layer and no mean activation.
     """
     scores = importance.to_numpy()
     n_active = active_rows.to_numpy().sum(axis=1)
@@ -46,10 +52,32 @@ def summarize(contexts, importance, active_rows, activation_sums, n_rows, salien
             "frequency": n_active / n_rows,
             "mean_activation": np.divide(sums, n_active, out=np.full(len(sums), np.nan), where=fires),
             "span": spans.reindex(importance.index).astype(np.float64),
-            "top_tokens": pd.Series(tokens, index=importance.index, dtype=object),
+            "top_tokens": pd.Series([", ".join(of_factor) for of_factor in tokens], importance.index, dtype=object),
+            "name": name_column(names, importance.index),
+            "emergence": emergence(importance),
+            **_coverage(samples, tokens, importance.index),
+            "pattern": pd.Series("", importance.index, dtype=object) if patterns is None else patterns,
         },
         index=importance.index,
     )
+
+
+def name_column(names, factors) -> pd.Series:
+    """Return the names of factors, empty where they have none."""
+    return pd.Series([names.get(factor, "") for factor in factors], factors, dtype=object)
+
+
+def _coverage(samples, tokens, factors):
+    """Return what share of its active rows, and of its activation, a factor's top tokens make up."""
+    if samples is None:
+        return dict.fromkeys(("coverage", "activation_coverage"), np.nan)
+    samples = samples[samples["factor"] < len(tokens)]
+    is_top = [
+        token_name(token) in tokens[factor] for factor, token in zip(samples["factor"], samples["token"], strict=True)
+    ]
+    covered = samples.assign(rows=1, is_top=is_top, top=samples["activation"] * is_top).groupby("factor")
+    sums = covered[["rows", "is_top", "activation", "top"]].sum().reindex(factors)
+    return {"coverage": sums["is_top"] / sums["rows"], "activation_coverage": sums["top"] / sums["activation"]}
 
 
 def clearest_order(summary, contexts, k) -> list[int]:

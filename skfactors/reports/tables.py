@@ -23,10 +23,10 @@ class ReportTables:
         its activations.
     histogram : DataFrame
         Counts of activations by factor, layer and bin.
-    shades : DataFrame
-        The other tokens of contexts on which their factor is active: columns `line`, of the table of contexts, `start`
-        and `end`, in characters of the context, and `activation`. Two reports may be equal whatever these are: of a
-        document that was cut, what is beyond the cut is not known.
+    shades, sample_shades : DataFrame
+        The other tokens of contexts, and of samples, on which their factor is active: columns `line`, of that table,
+        `start` and `end`, in characters of the context, and `activation`. Two reports may be equal whatever these are:
+        of a document that was cut, what is beyond the cut is not known.
     totals, parameters : dict
         See :class:`FactorReport`.
     directions : DataFrame, default=None
@@ -35,6 +35,11 @@ class ReportTables:
         Where each factor lies on the map, by direction.
     saliency : dict, default={}
         Saliency of tokens by context, as :func:`~skfactors.reports.saliency.records.context_key` names it.
+    names : dict of int to str, default={}
+        Names that were given to factors.
+    samples : DataFrame, default=None
+        Active rows of each factor, drawn at random, and rows of all as those of a factor one beyond the last; None
+        where a report of an earlier version has none.
     origin : dict, default={}
         Fingerprints of what the tables were counted from; two tables may be equal whatever that was.
     """
@@ -45,17 +50,30 @@ class ReportTables:
     activation_sums: pd.DataFrame
     histogram: pd.DataFrame
     shades: pd.DataFrame
+    sample_shades: pd.DataFrame
     totals: dict
     parameters: dict
     directions: pd.DataFrame | None = None
     layout: pd.DataFrame | None = None
     saliency: dict = field(default_factory=dict)
+    names: dict = field(default_factory=dict)
+    samples: pd.DataFrame | None = None
     origin: dict = field(default_factory=dict)
 
     @classmethod
     def of(cls, tally, components=None):
         """Return the tables that were counted in a tally, and those that tell of the dictionary's components."""
-        counted = ("contexts", "importance", "active_rows", "activation_sums", "histogram", "shades", "totals")
+        counted = (
+            "contexts",
+            "importance",
+            "active_rows",
+            "activation_sums",
+            "histogram",
+            "totals",
+            "samples",
+            "shades",
+            "sample_shades",
+        )
         tables = {name: getattr(tally, name)() for name in counted}
         if components is not None:
             tables |= {"directions": nearest_directions(components), "layout": map_of_directions(components)}
@@ -74,7 +92,10 @@ class ReportTables:
             raise ValueError("it has other parameters or factors than what it was counted in")
 
     def __eq__(self, other):
-        mine, others = ({**vars(of), "saliency": _records(of), "origin": None, "shades": None} for of in (self, other))
+        mine, others = (
+            {**vars(of), "saliency": _records(of), "origin": None, "shades": None, "sample_shades": None}
+            for of in (self, other)
+        )
         return all(
             table.equals(others[name]) if isinstance(table, pd.DataFrame) else table == others[name]
             for name, table in mine.items()

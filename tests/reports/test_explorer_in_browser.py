@@ -683,6 +683,15 @@ def test_an_explained_text_comes_first_and_leads_to_its_factors(open_page, repor
     is_shown(page, 6)
 
 
+def test_contexts_from_the_whole_range_are_two_of_each_tenth_that_the_report_drew(open_page, file, report):
+    page = open_page(file, "#factor=5&range=all")
+    expected = report.sampled_contexts(5).query("draw <= 2")
+    assert marked_tokens(page) == expected["token"].tolist()
+    layers = page.locator("#contexts summary small").all_text_contents()
+    assert layers == [f"layer {layer}" for layer in expected["layer"]]
+    assert page.locator("#contexts .tenth").count() == expected["quantile"].nunique() == 10
+
+
 def test_a_bar_of_the_histogram_shows_contexts_of_its_range(open_page, file, report):
     page = open_page(file, "#factor=6&layer=0")
     tallest = report.histogram().query("factor == 6 and layer == 0").sort_values("count").iloc[-1]

@@ -1,7 +1,7 @@
-import copy
 import csv
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -167,7 +167,7 @@ def test_a_later_format_is_refused_by_its_number(report, tmp_path):
 
 def as_before(content, version=2):
     """Return a report as a version wrote it that had no checksum, or none of the files beside it."""
-    later = ("sha256", "origin", "files", "shades", "layout")
+    later = ("sha256", "origin", "files", "names", "samples", "shades", "sample_shades", "layout")
     old = {name: value for name, value in content.items() if name not in later}
     old |= {"format_version": version, "tally": None}
     return old if version == 2 else sealed(old)
@@ -175,9 +175,7 @@ def as_before(content, version=2):
 
 def without_later_tables(report):
     """Return a report with the tables that earlier versions had."""
-    tables = copy.copy(report._tables)
-    tables.layout = None
-    return FactorReport(tables)
+    return FactorReport(replace(report._tables, samples=None, layout=None))
 
 
 def altered(content, *path, value):
@@ -229,7 +227,9 @@ def test_a_report_without_a_checksum_loads_as_versions_before_saved_it(report, t
     report.save(tmp_path)
     file = tmp_path / "report.json"
     file.write_text(json.dumps(as_before(json.loads(file.read_text()))))
-    assert FactorReport.load(tmp_path) == without_later_tables(report)
+    loaded = FactorReport.load(tmp_path)
+    assert loaded == without_later_tables(report)
+    assert loaded.summary()["coverage"].isna().all() and loaded.sampled_contexts().empty and loaded.patterns().empty
 
 
 @pytest.mark.parametrize(
@@ -287,6 +287,14 @@ def test_a_report_that_was_only_laid_out_anew_loads(report, tmp_path):
         (["saliency"], {}),
         (["origin"], {"corpus": None}),
         (["files", "../tally.safetensors"], {"bytes": 1, "sha256": ""}),
+        (["samples", "factor", 0], 1),
+        (["samples", "activation", 0], 0.0),
+        (["samples", "met_before", 0], 1),
+        (["samples", "layer", 0], 99),
+        (["names", "factor"], [1]),
+        (["names"], {"factor": [1, 0], "name": ["a", "b"]}),
+        (["names"], {"factor": [99], "name": ["a"]}),
+        (["names"], {"factor": [0], "name": [""]}),
         (["new"], 1),
     ],
 )

@@ -4,16 +4,14 @@ Both classes hold a bounded number of entries for each group, a (factor, layer) 
 exceed to get in. Once the lists are full, that threshold turns most entries away before anything is sorted.
 """
 
-import json
-
 import numpy as np
 from sklearn.utils import gen_batches
 
-from skfactors.records import mismatch
 from skfactors.reports.contexts import cut_excerpts, strongest_contexts
 from skfactors.reports.counting.entries import largest_in_groups
+from skfactors.reports.counting.excerpts import excerpts_of, excerpts_to_bytes, woven
 from skfactors.reports.counting.groups import Gathered, grown
-from skfactors.reports.counting.surroundings import SHADE_COLUMNS, shade_table, shades_in
+from skfactors.reports.counting.surroundings import shades_apart, shades_together
 from skfactors.reports.importance import mean_of_largest
 
 GROUPS_AT_ONCE = 4096
@@ -74,9 +72,9 @@ class TopContexts(Gathered):
         new_rows, factors = rows[chosen[new] - n_held], groups[chosen[new]] % surroundings.n_components
         held = chosen[~new]
         excerpts = cut_excerpts(places, new_rows, texts, self.window)
-        self.excerpts = _woven(new, self.excerpts[held], excerpts)
-        self.shades = _woven(new, self.shades[held], surroundings.shades(new_rows, factors, excerpts))
-        self.positions = _woven(new, self.positions[held], places.position[new_rows])
+        self.excerpts = woven(new, self.excerpts[held], excerpts)
+        self.shades = woven(new, self.shades[held], surroundings.shades(new_rows, factors, excerpts))
+        self.positions = woven(new, self.positions[held], places.position[new_rows])
         self.groups, self.activations, self.documents = groups[chosen], activations[chosen], documents[chosen]
         self._raise_thresholds()
 
@@ -96,25 +94,13 @@ class TopContexts(Gathered):
 
     def state(self) -> dict[str, np.ndarray]:
         """Return everything there is to keep, as arrays; excerpts as the bytes of JSON."""
-        excerpts = json.dumps(self.excerpts.tolist(), ensure_ascii=True).encode()
-        state = super().state() | {"excerpts": np.frombuffer(excerpts, dtype=np.uint8)}
-        shades = shade_table(state.pop("shades"))
-        return state | {f"shades.{name}": column for name, column in shades.items()}
+        return shades_apart(super().state() | {"excerpts": excerpts_to_bytes(self.excerpts)})
 
     def restore(self, state):
         """Take the place of the contexts whose :meth:`state` this is."""
-        try:
-            held = json.loads(state["excerpts"].tobytes())
-        except (ValueError, RecursionError) as error:
-            raise ValueError("contexts.excerpts is not the bytes of JSON") from error
-        if mismatch(held, [_is_excerpt]) is not None or len(held) != len(state["groups"]):
-            raise ValueError("contexts.excerpts contradicts what else it holds")
-        excerpts = np.empty(len(held), dtype=object)
-        for number, sides in enumerate(held):
-            excerpts[number] = tuple(sides)
-        shades = {name: state[f"shades.{name}"] for name in SHADE_COLUMNS}
-        others = {name: array for name, array in state.items() if not name.startswith("shades.")}
-        super().restore(others | {"excerpts": excerpts, "shades": shades_in(shades, len(held))})
+        n_contexts = len(state["groups"])
+        excerpts = excerpts_of(state["excerpts"], n_contexts, "contexts")
+        super().restore(shades_together(state | {"excerpts": excerpts}, n_contexts))
 
     def _raise_thresholds(self):
         last = self.ranks == self.k - 1
@@ -171,14 +157,3 @@ class TopValues(Gathered):
         ordered = np.sort(self.table, axis=1)[:, ::-1]
         groups, places = np.nonzero(ordered)
         return mean_of_largest(groups, ordered[groups, places], len(self.table), self.top)
-
-
-def _is_excerpt(sides) -> bool:
-    return type(sides) is list and [*map(type, sides)] == [str, str, str]
-
-
-def _woven(new, held, fresh):
-    woven = np.empty(len(new), dtype=held.dtype)
-    woven[~new] = held
-    woven[new] = fresh
-    return woven

@@ -31,6 +31,20 @@ def shades_in(table, n_contexts):
     return shades
 
 
+def shades_apart(state) -> dict:
+    """Return a state with its array `shades` as columns of its own."""
+    columns = shade_table(state["shades"])
+    others = {name: array for name, array in state.items() if name != "shades"}
+    return others | {f"shades.{name}": column for name, column in columns.items()}
+
+
+def shades_together(state, n_contexts) -> dict:
+    """Return the state that :func:`shades_apart` took apart."""
+    columns = {name: state[f"shades.{name}"] for name in SHADE_COLUMNS}
+    others = {name: array for name, array in state.items() if not name.startswith("shades.")}
+    return others | {"shades": shades_in(columns, n_contexts)}
+
+
 def are_shades(table, n_contexts) -> bool:
     """Return whether columns, of right types, can be what :func:`shade_table` returns of so many contexts."""
     line, start, end, activation = (table[name] for name in SHADE_COLUMNS)
@@ -67,6 +81,7 @@ class Surroundings:
         Parameters
         ----------
         rows, factors : ndarray of int of shape (n_contexts,)
+            A factor that there is none of is active nowhere.
         excerpts : ndarray of object of shape (n_contexts,)
             Tuples (left, token, right).
 
@@ -109,6 +124,8 @@ class Surroundings:
 
     def _on(self, contexts, rows, factors):
         """Keep those contexts whose factor is active in a row, with the row and the activation."""
+        known = factors < self.n_components
+        contexts, rows, factors = contexts[known], rows[known], factors[known]
         activations = self._codes_at(rows, factors)
         active = activations > 0
         return contexts[active], rows[active], activations[active]

@@ -15,6 +15,7 @@ from skfactors.reports.counting.documents import DocumentsMet
 from skfactors.reports.counting.entries import by_number, check_places, positive_entries
 from skfactors.reports.counting.groups import LayerGroups
 from skfactors.reports.counting.histogram import ActivationHistogram
+from skfactors.reports.counting.samples import SampledRows
 from skfactors.reports.counting.strongest import TopContexts, TopValues
 from skfactors.reports.counting.sums import ActivitySums
 from skfactors.reports.counting.surroundings import Surroundings, shade_table
@@ -63,6 +64,7 @@ class Tally:
         self._contexts = TopContexts(k, window, unique_documents)
         self._values = TopValues(top)
         self._histogram = ActivationHistogram()
+        self._samples = SampledRows(n_components, window)
         self._activity = ActivitySums(n_components)
         self._variance = VarianceSums()
         self._documents = DocumentsMet()
@@ -129,6 +131,7 @@ class Tally:
             (self._histogram, other._histogram),
         ):
             mine.merge(others, groups, n_groups)
+        self._samples.merge(other._samples)
         self._activity.merge(other._activity, slots, groups, n_groups)
         self._variance.merge(other._variance)
         self._documents.merge(other._documents)
@@ -166,6 +169,7 @@ class Tally:
             "contexts": self._contexts,
             "values": self._values,
             "histogram": self._histogram,
+            "samples": self._samples,
             "activity": self._activity,
             "variance": self._variance,
             "documents": self._documents,
@@ -180,6 +184,7 @@ class Tally:
         self._contexts.add(groups, activations, batch.start + rows, surroundings, texts, n_groups)
         self._values.add(groups, activations, n_groups)
         self._histogram.add(groups, activations, n_groups)
+        self._samples.add(factors, activations, batch.start + rows, batch, surroundings, texts)
         self._activity.add(codes, slots, groups, activations, n_groups)
 
     def contexts(self):
@@ -193,6 +198,10 @@ class Tally:
         """Return what is known of the other tokens in the lines of the table of contexts."""
         return pd.DataFrame(shade_table(self._contexts.shades[self._order_of_contexts()]))
 
+    def sample_shades(self):
+        """Return what is known of the other tokens in the lines of the rows drawn at random."""
+        return pd.DataFrame(shade_table(self._samples.shades))
+
     def _order_of_contexts(self):
         factors, layers = self._groups.factors_and_layers(self._contexts.groups)
         return np.lexsort((self._contexts.ranks, layers, factors))
@@ -204,6 +213,10 @@ class Tally:
     def histogram(self):
         """Return how many activations of each factor and layer are how large, bin by bin."""
         return self._histogram.table(self._groups)
+
+    def samples(self):
+        """Return rows drawn at random, by factor; None where what was counted before has none."""
+        return self._samples.table()
 
     def active_rows(self):
         """Return in how many rows of each layer each factor is active."""

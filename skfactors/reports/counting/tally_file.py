@@ -13,6 +13,7 @@ from safetensors.numpy import load, save
 from skfactors.files import held_lock, is_read_only, read_plain, remove_leftovers, replaced_file
 from skfactors.records import check_schema, damaged
 from skfactors.reports.counting.checks import check_array
+from skfactors.reports.counting.samples import empty_samples
 from skfactors.reports.counting.sums import DIGIT_BITS
 from skfactors.reports.counting.surroundings import shade_table
 from skfactors.reports.counting.tally import ORIGIN, PARAMETERS, Tally
@@ -25,7 +26,7 @@ _TALLY = {"n_components": range(1, 2**62), "parameters": PARAMETERS, **ORIGIN}
 _OF_FIRST_VERSION = {name: schema for name, schema in _TALLY.items() if name != "corpus"}
 _SUMS_OF_FIRST_VERSION = ("sums", "squares", "squared_residual")
 _LARGEST_PLACE = 64
-_FIRST_WITH_SHADES = 3
+_FIRST_WITH_SAMPLES = 3
 
 
 def tally_bytes(tally, **facts) -> bytes:
@@ -108,7 +109,8 @@ def parsed_tally(path, content, *, remedy) -> tuple[Tally, dict, str]:
         if version == 1:
             described["tally"]["corpus"] = None
             arrays = _with_variance(arrays)
-        if version < _FIRST_WITH_SHADES:
+        if version < _FIRST_WITH_SAMPLES:
+            arrays |= {f"samples.{name}": array for name, array in empty_samples().items()}
             arrays |= {f"contexts.shades.{name}": column for name, column in shade_table([]).items()}
         return Tally.from_state(described["tally"], arrays), described["facts"], checksum
     except ValueError as error:

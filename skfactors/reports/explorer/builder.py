@@ -58,7 +58,9 @@ def write_page(path, report, *, about, layout, method, examples=()):
         raise IsADirectoryError(f"{path} is a folder; name a file, such as {path / 'factors.html'}.")
     if not os.path.isdir(path.parent):
         raise FileNotFoundError(f"{path} cannot be written: {path.parent} is not a folder; make it first.")
-    page = page_of(sections_of(report, about, layout, method) | {"examples": examples_section(examples)})
+    names = report.summary()["name"]
+    sections = sections_of(report, about, layout, method) | {"examples": examples_section(examples)}
+    page = page_of(sections, names[names != ""].to_dict())
     try:
         with replaced_file(path, text=True) as file:
             file.write(page)
@@ -67,7 +69,7 @@ def write_page(path, report, *, about, layout, method, examples=()):
     remove_leftovers(path.parent, f".{glob.escape(path.name)}")
 
 
-def page_of(sections):
+def page_of(sections, names):
     """
     Return the page that shows some data.
 
@@ -75,6 +77,8 @@ def page_of(sections):
     ----------
     sections : dict of str to object
         What JSON can hold, by name.
+    names : dict of int to str
+        Of factors, those that have one.
 
     Returns
     -------
@@ -96,6 +100,8 @@ def page_of(sections):
         "{{style}}": style,
         "{{data}}": data,
         "{{script}}": script,
+        # The last, since it may hold any text, marks of the template among them. It has no "<" either.
+        "{{names}}": json.dumps(names, ensure_ascii=True).replace("<", "\\u003c"),
     }
     page = folder.joinpath("template.html").read_text(encoding="utf-8")
     for mark, part in parts.items():

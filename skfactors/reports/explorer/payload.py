@@ -14,6 +14,7 @@ from skfactors.reports.naming import first_token
 MAP_SIZE = 2000
 # Characters beyond it are two of JavaScript's.
 _LAST_OF_ONE_UNIT = "\uffff"
+SAMPLES_A_QUANTILE = 2
 TEXT_COLUMNS = ["document", "position", "left", "token", "right"]
 
 
@@ -42,12 +43,14 @@ def sections_of(report, about, layout, method):
     layers, n_factors = report.totals["layers"], report.totals["n_components"]
     contexts = report.top_contexts()
     strongest = contexts.groupby(["factor", "layer"])["activation"]
+    samples, sample_shades = _few_of_each_tenth(report.sampled_contexts(), report.token_activations("samples"))
+    strongest_of_all = contexts.groupby("factor")["activation"].max().reindex(samples["factor"])
     sections = {
         "factors": _factors(report, about),
         "contexts": _contexts(contexts, layers, n_factors),
-        "samples": {"counts": [0] * n_factors, "document": [], "position": [], "texts": []},
+        "samples": _samples(samples, n_factors),
         "shades": _shades(contexts, report.token_activations(), strongest.transform("max")),
-        "sample-shades": {"counts": []},
+        "sample-shades": _shades(samples, sample_shades, strongest_of_all),
         "histogram": _histogram(report.histogram(), layers, n_factors),
         "near-direction": _neighbours(report.neighbours("direction"), n_factors),
         "near-contexts": _neighbours(report.neighbours("contexts"), n_factors),
@@ -123,19 +126,40 @@ def _factors(report, about):
         "frequency": _rounded(summary["frequency"]),
         "mean_activation": _rounded(summary["mean_activation"].fillna(0)),
         "top_tokens": summary["top_tokens"].tolist(),
+        **{name: _or_none(summary[name]) for name in ("emergence", "coverage", "activation_coverage")},
+        "pattern": summary["pattern"].tolist(),
         "said": [said_of(facts) for facts in summary.to_dict("records")] if "speaks_for" in summary else [],
         "importance": [_rounded(row) for row in report.importance_by_layer().to_numpy()],
         "clearest": report.clearest(report.totals["n_components"]).index.tolist(),
     }
 
 
+def _few_of_each_tenth(samples, shades):
+    """Return the first draws of each tenth, and their shades by the new line numbers."""
+    kept = (samples["draw"] <= SAMPLES_A_QUANTILE).to_numpy(dtype=bool)
+    shades = shades[kept[shades["line"]]]
+    return samples[kept], shades.assign(line=(np.cumsum(kept) - 1)[shades["line"]])
+
+
+def _samples(samples, n_factors):
+    return {
+        "counts": np.bincount(samples["factor"].to_numpy(dtype=np.int64), minlength=n_factors).tolist(),
+        "layer": samples["layer"].tolist(),
+        "quantile": samples["quantile"].tolist(),
+        **_texts(samples),
+    }
+
+
 def _contexts(contexts, layers, n_factors):
+    return {"counts": _group_counts(contexts, layers, n_factors), **_texts(contexts)}
+
+
+def _texts(contexts):
     # In the order of the corpus overlapping contexts are neighbours, which is what the compression lives on.
     texts = list(contexts[TEXT_COLUMNS].itertuples(index=False, name=None))
     distinct = sorted(set(texts))
     numbers = {text: number for number, text in enumerate(distinct)}
     return {
-        "counts": _group_counts(contexts, layers, n_factors),
         "activation": _rounded(contexts["activation"]),
         "text": [numbers[text] for text in texts],
         "document": [text[0] for text in distinct],
@@ -224,6 +248,10 @@ def _utf16_length(text):
 def _group_counts(table, layers, n_factors):
     groups = table["factor"].to_numpy() * len(layers) + np.searchsorted(layers, table["layer"].to_numpy())
     return np.bincount(groups, minlength=n_factors * len(layers)).tolist()
+
+
+def _or_none(values):
+    return [None if pd.isna(value) else float(f"{value:.4g}") for value in values]
 
 
 def _rounded(values):
