@@ -167,7 +167,8 @@ def test_a_later_format_is_refused_by_its_number(report, tmp_path):
 
 def as_before(content, version=2):
     """Return a report as a version wrote it that had no checksum, or none of the files beside it."""
-    old = {name: value for name, value in content.items() if name not in ("sha256", "origin", "files", "names", "samples")}
+    later = ("sha256", "origin", "files", "names", "samples")
+    old = {name: value for name, value in content.items() if name not in later}
     old |= {"format_version": version, "tally": None}
     return old if version == 2 else sealed(old)
 
