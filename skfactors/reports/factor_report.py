@@ -628,7 +628,7 @@ class FactorReport:
             Contexts for each factor and layer, the strongest first.
         texts : iterable of str, default=None
             What the report was made from; None takes those that :meth:`from_texts` was given.
-        method : {"lime", "occlusion", "gradient"}, default="lime"
+        method : {"lime", "occlusion", "group_occlusion", "gradient"}, default="lime"
             As in :func:`token_saliency`.
         n_samples : int, default=1000
             As in :func:`token_saliency`.

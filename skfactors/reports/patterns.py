@@ -46,15 +46,17 @@ def firing_patterns(codes, provenance, texts) -> pd.DataFrame:
 
         - "repetition": it fires on a token that was met before in the 2,000 characters before it, whatever the token
         - "position": it fires at a few positions of the text, whatever stands there
-        - "enumeration": it fires within lists, "red, green and blue"
         - "one token": always on the same
         - "numbers", "punctuation", "line breaks", "white space", "word pieces": on tokens of this kind
-        - empty: on nothing of these
+        - "enumeration": within lists, "red, green and blue"
+        - empty: nothing of these
 
-        The others are shares of its activation: `one_token` on its commonest token, `of_kind` on tokens of its
+        the first that is right.
+
+        The other columns are shares of its activation: `one_token` on its commonest token, `of_kind` on tokens of its
         commonest `kind` ("words" or one of those above), `met_before` on tokens met before, where each of its different
-        tokens counts once, `same_positions` at its three commonest positions, and `listed` within lists. NaN where it
-        is not active.
+        tokens counts by its mean activation, `same_positions` at its three commonest positions, and `listed` within
+        lists. NaN where it is not active.
 
     Raises
     ------
@@ -114,14 +116,15 @@ def patterns_of(samples, n_components) -> pd.DataFrame:
     kinds = samples.groupby(["factor", "kind"])["share"].sum()
     positions = samples.groupby(["factor", "position"])["share"].sum()
     commonest = positions.groupby("factor", group_keys=False).nlargest(_FIRST_POSITIONS)
-    of_name = samples.assign(met=samples["share"] * samples["met_before"]).groupby(["factor", "name"])[["share", "met"]]
-    of_name = of_name.sum()
+    by_name = samples.assign(met=samples["share"] * samples["met_before"]).groupby(["factor", "name"])
+    of_name = by_name[["share", "met"]].sum().assign(mean=by_name["share"].mean())
     table = pd.DataFrame(
         {
             "one_token": of_name["share"].groupby("factor").max(),
             "kind": kinds.groupby("factor").idxmax().map(lambda pair: pair[1]),
             "of_kind": kinds.groupby("factor").max(),
-            "met_before": (of_name["met"] / of_name["share"]).groupby("factor").mean(),
+            "met_before": (of_name["met"] / of_name["share"] * of_name["mean"]).groupby("factor").sum()
+            / of_name["mean"].groupby("factor").sum(),
             "same_positions": commonest.groupby("factor").sum(),
             "listed": (samples["share"] * samples["listed"]).groupby(samples["factor"]).sum(),
             "n_tokens": of_name.groupby("factor").size(),
@@ -142,10 +145,11 @@ def patterns_of(samples, n_components) -> pd.DataFrame:
         "position": (table["n_tokens"] >= _MANY_TOKENS)
         & (table["same_positions"] >= _NEARLY_ALL)
         & (2 * expected < table["same_positions"]),
-        "enumeration": (table["listed"] >= _MOST) & (2 * everywhere["listed"] < table["listed"]),
         "one token": table["one_token"] >= _NEARLY_ALL,
     }
-    table["pattern"] = np.select([*patterns.values(), is_kind], [*patterns, table["kind"]], default="")
+    in_lists = (table["listed"] >= _MOST) & (2 * everywhere["listed"] < table["listed"])
+    told = [*patterns.values(), is_kind, in_lists], [*patterns, table["kind"], "enumeration"]
+    table["pattern"] = np.select(*told, default="")
     table.loc[factors.size() < _FEWEST_ROWS, "pattern"] = ""
     table = table.reindex(pd.RangeIndex(n_components, name="factor"))[list(PATTERN_COLUMNS)]
     return table.fillna({"pattern": "", "kind": ""})

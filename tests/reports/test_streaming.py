@@ -207,7 +207,8 @@ def test_memory_does_not_grow_with_the_number_of_parts():
     finally:
         tracemalloc.stop()
     assert len(accumulator.contexts()) == 3 * 4
-    assert grown < 50_000
+    # The texts have 15 MB; of the 2,400 rows that are drawn at random, ever more are of documents of their own.
+    assert grown < 500_000
 
 
 @given(st.lists(st.lists(st.sampled_from([0.5, 1.0, 2.0, 3.5]), max_size=12), max_size=5), st.integers(1, 4))

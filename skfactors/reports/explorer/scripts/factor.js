@@ -1,5 +1,12 @@
 // One factor: its facts, curve and histogram, contexts and neighbours.
 
+// What it says of a factor that its tokens have a pattern in common.
+const PATTERNS = {
+  repetition: "fires on a token met before",
+  position: "fires at the same positions of texts",
+  enumeration: "fires in enumerations",
+  "one token": "fires on one token only",
+};
 const OF_A_FACTOR = ["contexts", "samples", "shades", "sample-shades", "histogram", "saliency", "near-direction", "near-contexts"];
 
 /** Return the sections that a factor is drawn from, by name. */
@@ -43,14 +50,26 @@ function drawFacts(factor) {
   byId("name").value = names[factor] ?? "";
   byId("tokens").textContent = shortened(factors.top_tokens[factor]);
   byId("said").textContent = factors.said[factor] ?? "";
-  byId("facts").replaceChildren(
-    levelBadge(factor),
-    fires
-      ? ` peak at layer ${factors.peak_layer[factor]} · strength ${factors.strength[factor].toPrecision(3)} · ` +
-          `active in ${percent(factors.frequency[factor])} of rows · ` +
-          `mean activation ${factors.mean_activation[factor].toPrecision(3)}`
-      : " never fires in this corpus",
-  );
+  byId("facts").replaceChildren(levelBadge(factor), ` ${fires ? factsOf(factor).join(" · ") : "never fires in this corpus"}`);
+}
+
+/** Return what is known of a factor that fires, in a few words each. */
+function factsOf(factor) {
+  const facts = [
+    `peak at layer ${factors.peak_layer[factor]}`,
+    `strength ${factors.strength[factor].toPrecision(3)}`,
+    `active in ${percent(factors.frequency[factor])} of rows`,
+    `mean activation ${factors.mean_activation[factor].toPrecision(3)}`,
+  ];
+  const emergence = factors.emergence[factor];
+  if (emergence !== null) facts.push(`emergence ${emergence.toFixed(2)}`);
+  if (factors.coverage[factor] !== null) {
+    const rows = Math.round(100 * factors.coverage[factor]);
+    const activation = Math.round(100 * factors.activation_coverage[factor]);
+    facts.push(`its top tokens are about ${rows} % of its rows, ${activation} % of its activation`);
+  }
+  if (factors.pattern[factor] !== "") facts.push(PATTERNS[factors.pattern[factor]] ?? factors.pattern[factor]);
+  return facts;
 }
 
 /** Tell those who do not see the page which factor it shows now. */

@@ -14,6 +14,7 @@ const SORT_KEYS = {
   number: (factor) => factor,
   strength: (factor) => -factors.strength[factor],
   frequency: (factor) => -factors.frequency[factor],
+  emergence: (factor) => -(factors.emergence[factor] ?? -1),
   level: (factor) => LEVEL_ORDER.indexOf(levelOf(factor)),
   peak: (factor) => factors.peak_layer[factor] ?? Infinity,
   name: (factor) => (names[factor] ? fold(names[factor]) : "\uffff"),
@@ -107,7 +108,7 @@ function listRow(factor, place) {
     element("b", {}, String(factor)),
     element("span", { class: names[factor] ? "label named" : "label", dir: "auto" }, shortened(labelOf(factor))),
     sparkline(curveOf(factor)),
-    element("small", {}, levelBadge(factor), ` ${foundText(factor)}${peakText(factor)}${percent(factors.frequency[factor])}`),
+    element("small", {}, levelBadge(factor), ...patternBadge(factor), ` ${foundText(factor)}${peakText(factor)}${percent(factors.frequency[factor])}`),
   );
   return row;
 }
@@ -123,6 +124,10 @@ function moveCursor(places) {
 function peakText(factor) {
   const peak = factors.peak_layer[factor];
   return peak === null ? "" : `layer ${peak} · ${factors.strength[factor].toPrecision(3)} · `;
+}
+
+function patternBadge(factor) {
+  return factors.pattern[factor] ? [" ", element("span", { class: "level" }, factors.pattern[factor])] : [];
 }
 
 function levelBadge(factor) {
