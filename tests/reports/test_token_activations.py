@@ -1,4 +1,4 @@
-"""Activations on the other tokens of a context against a search through all rows, and the map of factors."""
+"""Activations on the other tokens of a context, against a search through all rows."""
 
 import re
 from types import SimpleNamespace
@@ -10,7 +10,6 @@ from scipy import sparse
 from support.explorer_pages import report_of_words
 
 from skfactors.reports import FactorReport
-from skfactors.reports.layout import map_of_directions
 
 TEXTS = ["left of the park there is light", "the mind left the \N{GRINNING FACE} park by night", "light"]
 
@@ -72,27 +71,3 @@ def test_token_activations_of_a_loaded_report_are_those_of_the_saved_one(codes, 
         pd.testing.assert_frame_equal(FactorReport.load(tmp_path).token_activations(of), report.token_activations(of))
     with pytest.raises(ValueError, match="of='all' must be 'top' or 'samples'"):
         report.token_activations("all")
-
-
-def test_factors_of_like_directions_lie_near_each_other_on_the_map():
-    rng = np.random.default_rng(0)
-    components = np.repeat(np.eye(3, 8), 5, axis=0) + 0.05 * rng.normal(size=(15, 8))
-    places = map_of_directions(components * rng.uniform(1, 9, size=(15, 1))).to_numpy()
-    distances = np.linalg.norm(places[:, None] - places, axis=-1)
-    same = np.repeat(np.arange(3), 5)[:, None] == np.repeat(np.arange(3), 5)
-    assert distances[same].max() < distances[~same].min()
-
-
-@pytest.mark.parametrize("components", [np.ones((4, 3)), np.zeros((2, 2)), np.ones((1, 5)), np.array([[1.0], [-1.0]])])
-def test_a_map_of_hardly_anything_is_one_of_finite_places(components):
-    assert np.isfinite(map_of_directions(components).to_numpy()).all()
-
-
-def test_a_layout_that_is_none_is_refused(codes, tmp_path):
-    report = report_of_words(TEXTS, codes, (0, 1))
-    for layout in ("tsne", np.zeros((2, 2)), np.full((3, 2), np.nan)):
-        with pytest.raises(ValueError, match=r"layout must be 'pca', 'umap', or finite numbers of shape \(3, 2\)"):
-            report.to_html(tmp_path / "page.html", layout=layout)
-    with pytest.raises(ValueError, match="needs the dictionary, which this report does not know"):
-        report.to_html(tmp_path / "page.html", layout="umap")
-    assert not list(tmp_path.iterdir())
