@@ -22,14 +22,14 @@ WORD = "war"
 
 
 def overview(page):
-    """A text of one's own, and the factor that is found first for a word, with a name given to it."""
+    """Show a text of one's own, and the factor that is found first for a word, with a name given to it."""
     found(page)
     page.fill("#name", WORD)
     page.click("#what summary")
 
 
 def whole_range(page):
-    """What the factor does on its weaker tokens."""
+    """Show what the factor does on its weaker tokens."""
     found(page)
     page.click("#ranges >> text=whole range")
     page.locator("#ranges").scroll_into_view_if_needed()
@@ -37,20 +37,20 @@ def whole_range(page):
 
 
 def beside(page):
-    """Two factors side by side."""
+    """Show two factors side by side."""
     found(page)
     page.locator("#near-direction .tab").first.click()
     page.locator("main").evaluate("main => main.scrollTo(0, document.getElementById('title').offsetTop - 120)")
 
 
 def all_factors(page):
-    """The map."""
+    """Show the map."""
     page.click("#to-map")
     page.locator("main").evaluate("main => main.scrollTo(0, document.getElementById('map').offsetTop - 120)")
 
 
 def on_a_phone(page):
-    """The list, searched."""
+    """Show the list, searched."""
     page.click("#to-list")
     page.fill("[name=query]", WORD)
 
