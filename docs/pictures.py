@@ -18,7 +18,7 @@ from playwright.sync_api import sync_playwright
 FOLDER = Path(__file__).parent
 WIDE, PHONE = {"width": 1180, "height": 800}, {"width": 390, "height": 760}
 COLOURS = 128
-WORD = "war"
+WORD = "language"
 
 
 def overview(page):

@@ -18,7 +18,7 @@ from quickstart import read_texts
 from skfactors import FactorReport, SparseDictionary, TransformerFeatureExtractor
 from skfactors.datasets import demo_model
 
-SENTENCE = "The army left the city before the war ended."
+SENTENCE = "The army left the city, and its language stayed."
 
 
 def parse_arguments():

@@ -123,7 +123,8 @@ function contextItem(line, held, strongest, key) {
   activation.style.setProperty("--share", share);
   const excerpt = element("span", { class: "excerpt", dir: "auto" }, ...shadedParts(line, share));
   const layer = view.range === null ? [] : [element("small", {}, `layer ${line.layer}`)];
-  const details = element("details", {}, element("summary", { "data-key": key }, activation, excerpt, ...layer));
+  const measure = element("span", { class: "measure" }, activation, ...layer);
+  const details = element("details", {}, element("summary", { "data-key": key }, measure, excerpt));
   details.addEventListener("toggle", () => {
     if (details.children.length === 1) details.append(contextFacts(line, held));
   });

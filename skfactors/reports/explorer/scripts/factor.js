@@ -48,9 +48,16 @@ function drawFacts(factor) {
   byId("number").value = factor;
   byId("beside").value = view.beside ?? "";
   byId("name").value = names[factor] ?? "";
-  byId("tokens").textContent = shortened(factors.top_tokens[factor]);
+  byId("tokens").replaceChildren(shortened(factors.top_tokens[factor]), " ", element("small", {}, coverageOf(factor)));
   byId("said").textContent = factors.said[factor] ?? "";
   byId("facts").replaceChildren(levelBadge(factor), ` ${fires ? factsOf(factor).join(" · ") : "never fires in this corpus"}`);
+}
+
+/** Say how much of what a factor does its top tokens make up. */
+function coverageOf(factor) {
+  if (factors.coverage[factor] === null) return "";
+  const [rows, activation] = [factors.coverage[factor], factors.activation_coverage[factor]].map((share) => Math.round(100 * share));
+  return `about ${rows} % of its active rows, ${activation} % of its activation`;
 }
 
 /** Return what is known of a factor that fires, in a few words each. */
@@ -63,11 +70,6 @@ function factsOf(factor) {
   ];
   const emergence = factors.emergence[factor];
   if (emergence !== null) facts.push(`emergence ${emergence.toFixed(2)}`);
-  if (factors.coverage[factor] !== null) {
-    const rows = Math.round(100 * factors.coverage[factor]);
-    const activation = Math.round(100 * factors.activation_coverage[factor]);
-    facts.push(`its top tokens are about ${rows} % of its rows, ${activation} % of its activation`);
-  }
   if (factors.pattern[factor] !== "") facts.push(PATTERNS[factors.pattern[factor]] ?? factors.pattern[factor]);
   return facts;
 }

@@ -12,6 +12,7 @@ let pointed = null;
 async function drawMap() {
   byId("map").hidden = view.show !== "map";
   document.querySelector("article").hidden = view.show === "map";
+  byId("examples").classList.toggle("aside", view.show === "map");
   if (view.show !== "map") return;
   const map = await section("map");
   if (map === null) {

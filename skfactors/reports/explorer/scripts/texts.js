@@ -1,6 +1,7 @@
 // The texts that the page was made with: their factors, in all and token by token.
 
 const STRONGEST_SHOWN = 8;
+const TOKENS_NAMED = 2;
 
 function drawExamples(examples) {
   byId("examples").hidden = examples.length === 0;
@@ -41,7 +42,7 @@ function strongestOf(cells, what) {
   }
   const first = [...strongest].sort(([, one], [, other]) => other - one).slice(0, STRONGEST_SHOWN);
   const links = first.map(([factor, activation]) => {
-    const label = `${factor} ${shortened(labelOf(factor))}`;
+    const label = `${factor} ${shortened(labelOf(factor).split(", ").slice(0, TOKENS_NAMED).join(", "))}`;
     return element("a", { href: fragment(factor), class: "tab" }, label, element("small", {}, ` ${activation.toPrecision(3)}`));
   });
   return [`Strongest in ${what}: `, ...links.flatMap((link) => [link, " "])];
