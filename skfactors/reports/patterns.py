@@ -17,6 +17,7 @@ _NEARLY_ALL = 0.8
 _MOST = 0.6
 _MANY_TOKENS = 10
 _FEWEST_ROWS = 5
+_UNSEEN = ("line breaks", "white space")
 
 _PARTS = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[^\w\s]|\n")
 _COMMAS = frozenset(",;/|•·")
@@ -145,7 +146,8 @@ def patterns_of(samples, n_components) -> pd.DataFrame:
         "position": (table["n_tokens"] >= _MANY_TOKENS)
         & (table["same_positions"] >= _NEARLY_ALL)
         & (2 * expected < table["same_positions"]),
-        "one token": table["one_token"] >= _NEARLY_ALL,
+        # What cannot be seen is better told by its kind.
+        "one token": (table["one_token"] >= _NEARLY_ALL) & ~table["kind"].isin(_UNSEEN),
     }
     in_lists = (table["listed"] >= _MOST) & (2 * everywhere["listed"] < table["listed"])
     told = [*patterns.values(), is_kind, in_lists], [*patterns, table["kind"], "enumeration"]
