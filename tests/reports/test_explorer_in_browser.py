@@ -313,6 +313,12 @@ def test_a_fragment_that_leads_nowhere_opens_the_first_factor(open_page, file, r
     assert shown_factor(open_page(file, hash_)) == report.clearest(1).index[0]
 
 
+def test_an_address_with_a_range_and_a_second_factor_that_there_are_none_of_shows_the_first(open_page, file):
+    page = open_page(file, "#factor=1&range=999&beside=99")
+    assert shown_factor(page) == 1 and page.locator("#contexts section").count() == 1
+    assert "none lies in this range" in page.text_content("#contexts")
+
+
 def test_a_point_of_the_curve_leads_to_its_layer(open_page, file):
     page = open_page(file, "#factor=1")
     page.click("#importance a[aria-label='Layer 4']")

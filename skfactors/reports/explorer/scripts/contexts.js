@@ -58,7 +58,7 @@ function spansOf(shades, entry) {
 
 /** Return between which activations a bar of the histogram is; the first and the last count all beyond. */
 function boundsOf(bin, edges) {
-  return [bin === 0 ? 0 : edges[bin], bin === edges.length - 2 ? Infinity : (edges[bin + 1] ?? Infinity)];
+  return [bin === 0 ? 0 : (edges[bin] ?? Infinity), bin === edges.length - 2 ? Infinity : (edges[bin + 1] ?? Infinity)];
 }
 
 function drawContexts(held) {
@@ -136,7 +136,8 @@ function contextFacts(line, held) {
   const others = new Map();
   held.contexts.text.forEach((text, entry) => {
     if (held.contexts.document[text] !== line.document || held.contexts.position[text] !== line.position) return;
-    const factor = folded.factorOfEntry[entry];
+    // Until all texts are unpacked for the search, it is not known whose an entry is.
+    const factor = folded?.factorOfEntry[entry] ?? view.factor;
     if (factor !== view.factor) others.set(factor, Math.max(others.get(factor) ?? 0, held.contexts.activation[entry]));
   });
   const strongestFirst = [...others].sort(([, one], [, other]) => other - one).slice(0, FACTORS_NAMED);
