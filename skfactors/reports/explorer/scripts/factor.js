@@ -7,12 +7,14 @@ const PATTERNS = {
   enumeration: "fires in enumerations",
   "one token": "fires on one token only",
 };
-const OF_A_FACTOR = ["contexts", "samples", "shades", "sample-shades", "histogram", "saliency", "near-direction", "near-contexts"];
+const OF_A_FACTOR = ["contexts", "shades", "histogram", "saliency", "near-direction", "near-contexts"];
+const OF_ITS_RANGE = ["samples", "sample-shades"];
 
-/** Return the sections that a factor is drawn from, by name. */
+/** Return the sections that the view is drawn from, by name; what a first view does not need is unpacked later. */
 async function heldSections() {
-  const contents = await Promise.all(OF_A_FACTOR.map(section));
-  return Object.fromEntries(OF_A_FACTOR.map((name, place) => [name, contents[place]]));
+  const names = view.range === null ? OF_A_FACTOR : [...OF_A_FACTOR, ...OF_ITS_RANGE];
+  const contents = await Promise.all(names.map(section));
+  return Object.fromEntries(names.map((name, place) => [name, contents[place]]));
 }
 
 /** Draw what is known at once, and after it what has to be unpacked first. */
