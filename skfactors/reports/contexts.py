@@ -18,6 +18,8 @@ from skfactors.reports.counting.entries import (
 from skfactors.reports.naming import shortened, whole_letters
 
 CONTEXT_COLUMNS = ("factor", "layer", "rank", "activation", "token", "left", "right", "document", "position")
+QUANTILE_COLUMNS = ("factor", "layer", "quantile", "draw", *CONTEXT_COLUMNS[3:], "met_before")
+N_QUANTILES = 10
 CHARACTERS_A_WORD = 16
 
 _WORD = re.compile(r"\S+")
@@ -235,3 +237,30 @@ def context_table(factors, layers, ranks, activations, excerpts, documents, posi
         np.asarray(positions, dtype=np.int64),
     )
     return pd.DataFrame(dict(zip(CONTEXT_COLUMNS, columns, strict=True)))
+
+
+def quantile_contexts(samples, n_components) -> pd.DataFrame:
+    """
+    Sort rows drawn at random into the tenths of each factor's activations.
+
+    Parameters
+    ----------
+    samples : DataFrame or None
+        Of each factor in random order, as a tally has them; those of a factor beyond the last are left out.
+    n_components : int
+
+    Returns
+    -------
+    DataFrame
+        As :meth:`FactorReport.sampled_contexts` gives it.
+    """
+    if samples is None:
+        return pd.DataFrame(columns=QUANTILE_COLUMNS)
+    samples = samples[samples["factor"] < n_components]
+    factors = samples.groupby("factor")["activation"]
+    places = factors.rank(method="first") - 1
+    quantiles = (places * N_QUANTILES // factors.transform("size")).astype(np.int64) + 1
+    samples = samples.assign(quantile=quantiles)
+    samples["draw"] = samples.groupby(["factor", "quantile"]).cumcount() + 1
+    order = np.lexsort((-samples["activation"].to_numpy(), samples["factor"].to_numpy()))
+    return samples[list(QUANTILE_COLUMNS)].iloc[order]

@@ -6,6 +6,7 @@ Corpus text is put into `rich.text.Text` or escaped: it is never read as mark-up
 import html
 import math
 import re
+from pathlib import Path
 
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
@@ -72,6 +73,8 @@ class FactorView:
             heading.append(f"  active in {self.facts['frequency']:.2%} of rows")
             heading.append(f"  mean activation {self.facts['mean_activation']:.3g}")
         yield heading
+        if self.facts["name"]:
+            yield _one_line((_cut_right(self.facts["name"], width), "bold"))
         if fires:
             yield _one_line((_cut_right(visible(self.facts["top_tokens"]), width), "italic"))
         said = said_of(self.facts)
@@ -151,6 +154,13 @@ def coverage(totals):
     return line
 
 
+def model_name(extractor):
+    """Return the name of an extractor's model, of a path the last two folders; None where it has none."""
+    model = getattr(extractor, "model", None)
+    name = model if isinstance(model, (str, Path)) else getattr(getattr(model, "config", None), "name_or_path", "")
+    return visible("/".join(Path(name).parts[-2:])) or None
+
+
 def overview_html(totals, summary):
     """
     Return a report's overview as HTML.
@@ -166,7 +176,7 @@ def overview_html(totals, summary):
     -------
     str
     """
-    headings = ("factor", "level", "peak layer", "peak importance", "frequency", "top tokens")
+    headings = ("factor", "level", "peak layer", "peak importance", "frequency", "name", "top tokens")
     lines = [
         (
             row.Index,
@@ -174,6 +184,7 @@ def overview_html(totals, summary):
             row.peak_layer,
             f"{row.peak_importance:.3g}",
             f"{row.frequency:.2%}",
+            row.name,
             row.top_tokens[:200],
         )
         for row in summary.itertuples()

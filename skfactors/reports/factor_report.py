@@ -13,20 +13,24 @@ from skfactors.codes import check_codes
 from skfactors.dictionaries.adapters import as_factor_model, reconstruction_of
 from skfactors.fingerprints import fingerprint
 from skfactors.reports.arguments import check_known, check_parameters
+from skfactors.reports.contexts import quantile_contexts
 from skfactors.reports.counting.histogram import BIN_EDGES
 from skfactors.reports.counting.passes import check_shards, tally_store, tally_texts
 from skfactors.reports.counting.tally import Tally, merged
-from skfactors.reports.display import FactorView, coverage, overview_html, visible
+from skfactors.reports.display import FactorView, coverage, model_name, overview_html, visible
 from skfactors.reports.explanation import explain_text
 from skfactors.reports.explorer import write_page
+from skfactors.reports.layout import map_asked_for
 from skfactors.reports.logit_lens import output_tokens
+from skfactors.reports.names import names_by_factor
 from skfactors.reports.naming import first_token
-from skfactors.reports.neighbours import NEIGHBOUR_COLUMNS, nearest_by_contexts, nearest_directions
+from skfactors.reports.neighbours import NEIGHBOUR_COLUMNS, nearest_by_contexts
+from skfactors.reports.patterns import PATTERN_COLUMNS, patterns_of
 from skfactors.reports.persistence import TALLY_FILE, read_report, write_report
 from skfactors.reports.plots import plot_importance
 from skfactors.reports.saliency.computing import add_missing
 from skfactors.reports.saliency.records import saliency_table
-from skfactors.reports.summary import clearest_order, summarize
+from skfactors.reports.summary import clearest_order, name_column, summarize
 from skfactors.reports.tables import ReportTables, outputs_table
 
 
@@ -82,6 +86,7 @@ class FactorReport:
         self.totals, self.parameters = tables.totals, tables.parameters
         self._tables, self._tally = tables, tally
         self._sources = {"extractor": extractor, "dictionary": dictionary, "texts": texts}
+        self._patterns = None if tables.samples is None else patterns_of(tables.samples, self.totals["n_components"])
         self._summarize()
 
     @classmethod
@@ -285,9 +290,9 @@ class FactorReport:
         Returns
         -------
         FactorReport
-            Equal to the report made of the same codes in one pass, every table to the last bit. It has the saliency of
-            all reports, what :meth:`add_outputs` added to the first of them that has it, and knows no extractor,
-            dictionary or texts.
+            Equal to the report made of the same codes in one pass, every table to the last bit. It has the saliency and
+            the names of all reports, of a factor's names the last, what :meth:`add_outputs` added to the first of them
+            that has it, and knows no extractor, dictionary or texts.
 
         Raises
         ------
@@ -318,11 +323,12 @@ class FactorReport:
                     f"that it was loaded from had no {TALLY_FILE} of this report. Make the report again."
                 )
         total = cls._from_tally(merged([report._tally for report in reports]))
-        total._tables.directions = reports[0]._tables.directions
+        total._tables.directions, total._tables.layout = reports[0]._tables.directions, reports[0]._tables.layout
         added = (report._tables.outputs for report in reports)
         total._tables.outputs = next((outputs for outputs in added if outputs is not None), None)
         for report in reports:
             total._tables.saliency |= report._tables.saliency
+            total._tables.names |= report._tables.names
         total._summarize()
         return total
 
@@ -330,8 +336,7 @@ class FactorReport:
     def _from_tally(cls, tally, components=None, **sources):
         if tally is None:
             raise ValueError("there are no rows to report on: no text or shard has a token.")
-        directions = None if components is None else nearest_directions(components)
-        return cls(ReportTables.of(tally, directions), tally, **sources)
+        return cls(ReportTables.of(tally, components), tally, **sources)
 
     def top_contexts(self, factor=None, layer=None) -> pd.DataFrame:
         """
@@ -352,12 +357,83 @@ class FactorReport:
         TypeError, ValueError
             If there is no such factor or layer.
         """
-        contexts = self._tables.contexts
+        return self._chosen(self._tables.contexts, factor, layer)
+
+    def token_activations(self, of="top") -> pd.DataFrame:
+        """
+        Return on which other tokens of its contexts each factor is active.
+
+        Parameters
+        ----------
+        of : {"top", "samples"}, default="top"
+            Contexts of :meth:`top_contexts` or of :meth:`sampled_contexts`.
+
+        Returns
+        -------
+        DataFrame
+            Columns `line`, the line number of the contexts of all factors, `start` and `end`, a token in characters of
+            ``left + token + right``, and `activation`, to four digits. The context's own token is left out: its
+            activation is in that line.
+
+        Raises
+        ------
+        ValueError
+            If `of` is neither.
+
+        Notes
+        -----
+        Where a document was cut between shards or reports, tokens beyond the cut are missing. Contexts of reports saved
+        by earlier versions have none.
+        """
+        if of == "top":
+            return self._tables.shades.copy()
+        if of != "samples":
+            raise ValueError(f"of={of!r} must be 'top' or 'samples'.")
+        order = quantile_contexts(self._tables.samples, self.totals["n_components"]).index.to_numpy(dtype=np.int64)
+        shades = self._tables.sample_shades
+        lines = np.empty(len(order), dtype=np.int64)
+        lines[order] = np.arange(len(order))
+        return shades.assign(line=lines[shades["line"]]).sort_values("line", kind="stable", ignore_index=True)
+
+    def sampled_contexts(self, factor=None) -> pd.DataFrame:
+        """
+        Return contexts from the whole range of the activations of factors, not the strongest only.
+
+        Parameters
+        ----------
+        factor : int or sequence of int, default=None
+            Which to return; None returns all.
+
+        Returns
+        -------
+        DataFrame
+            Up to 100 active rows of each factor, drawn at random from those of all layers, the strongest first: columns
+            `factor`, `layer`, `quantile`, `draw`, `activation`, `token`, `left`, `right`, `document`, `position` and
+            `met_before`, whether the token was met before in the 2,000 characters before it. `quantile` is 10 for the
+            strongest tenth of the factor's activations, 1 for the weakest, and `draw` numbers the rows of a tenth, from
+            1, in random order: those with a draw of at most n are n drawn from each tenth. Empty for a report of an
+            earlier version.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such factor.
+        """
+        samples = quantile_contexts(self._tables.samples, self.totals["n_components"])
         if factor is not None:
-            contexts = contexts[contexts["factor"].isin(self._known_factors(factor))]
-        if layer is not None:
-            contexts = contexts[contexts["layer"].isin(check_known(layer, self.totals["layers"], "layer"))]
-        return contexts.reset_index(drop=True)
+            samples = samples[samples["factor"].isin(self._known_factors(factor))]
+        return samples.reset_index(drop=True)
+
+    def patterns(self) -> pd.DataFrame:
+        """
+        Return what the tokens on which factors fire have in common.
+
+        Returns
+        -------
+        DataFrame
+            As :func:`firing_patterns` has it; without rows for a report of an earlier version.
+        """
+        return pd.DataFrame(columns=PATTERN_COLUMNS) if self._patterns is None else self._patterns.copy()
 
     def importance_by_layer(self) -> pd.DataFrame:
         """
@@ -388,6 +464,12 @@ class FactorReport:
             - `span`: tokens of context that it depends on, the median of :func:`context_span` over its contexts with
               saliency (those at the peak layer, where there are any); NaN without saliency
             - `top_tokens`: up to five most common tokens of its top contexts at the peak layer, in lower case
+            - `emergence`: as :func:`emergence` has it, 0 where it is as strong in the embeddings as anywhere, 1 where
+              it is not there
+            - `coverage`, `activation_coverage`: about what share of its active rows, and of its activation, are on its
+              top tokens: of 100 rows drawn at random from all layers, and so right to a tenth
+            - `pattern`: what the tokens have in common where it is no word, as :func:`firing_patterns` tells it
+            - `name`: what :meth:`add_names` was given, empty by default
             - `speaks_for`, `speaks_against` and `loss_effect`, once :meth:`add_outputs` was called
 
             A factor that never fires is "flat", and has no peak layer and no mean activation.
@@ -461,10 +543,11 @@ class FactorReport:
 
         Notes
         -----
-        The more a factor's top contexts at its peak layer exceed its mean activation, the more it stands out. First
-        come factors whose contexts there are from five documents or more and mostly on tokens with a letter, and that
-        are active in at most a tenth of the rows; after them the others that fire at all. In either, every peak layer
-        in turn gives the factor that stands out most of those it has left, so that the first few come from all depths.
+        The more a factor's top contexts at its peak layer exceed its mean activation, the more it stands out; so it
+        does the more of its active rows its top tokens cover, or if all its tokens follow a pattern, and the more it
+        emerges in the layers. First come factors whose contexts are from five documents or more, and that are active in
+        at most a tenth of the rows; after them the others that fire at all. In either, every peak layer in turn gives
+        the factor that stands out most of those it has left, so that the first few come from all depths.
         """
         check_scalar(n, "n", Integral, min_val=0)
         return self._summary.loc[clearest_order(self._summary, self._tables.contexts, self.parameters["k"])[:n]]
@@ -485,12 +568,7 @@ class FactorReport:
             :meth:`top_contexts`; `token_position`, `token`, `start` and `end` (character offsets in the document) the
             token; `saliency` is its weight.
         """
-        table = saliency_table(self._tables.saliency)
-        if factor is not None:
-            table = table[table["factor"].isin(self._known_factors(factor))]
-        if layer is not None:
-            table = table[table["layer"].isin(check_known(layer, self.totals["layers"], "layer"))]
-        return table.reset_index(drop=True)
+        return self._chosen(saliency_table(self._tables.saliency), factor, layer)
 
     def show(self, factor, *, n=10, layer=None, console=None):
         """
@@ -554,7 +632,7 @@ class FactorReport:
             Contexts for each factor and layer, the strongest first.
         texts : iterable of str, default=None
             What the report was made from; None takes those that :meth:`from_texts` was given.
-        method : {"lime", "occlusion", "gradient"}, default="lime"
+        method : {"lime", "occlusion", "group_occlusion", "gradient"}, default="lime"
             As in :func:`token_saliency`.
         n_samples : int, default=1000
             As in :func:`token_saliency`.
@@ -599,6 +677,31 @@ class FactorReport:
             )
         finally:
             self._summarize()
+        return self
+
+    def add_names(self, names):
+        """
+        Give factors names, which the summary, the terminal and the page show.
+
+        Parameters
+        ----------
+        names : dict, Series, DataFrame or path-like
+            Names by factor: your own, those that :func:`skfactors.evaluations.name_factors` returned, or a file that
+            the page exported. An empty one takes the factor's name away.
+
+        Returns
+        -------
+        FactorReport
+            Itself. Names are saved with it.
+
+        Raises
+        ------
+        FileNotFoundError, TypeError, ValueError
+            If there is no such file or factor, or a name is no text, or longer than 200 characters.
+        """
+        given = self._tables.names | names_by_factor(names, self.totals["n_components"])
+        self._tables.names = {factor: name for factor, name in given.items() if name}
+        self._summary["name"] = name_column(self._tables.names, self._summary.index)
         return self
 
     def add_outputs(self, extractor=None, dictionary=None, *, k=5, effects=None):
@@ -693,7 +796,7 @@ class FactorReport:
         names = self._summary["top_tokens"].map(first_token)
         return plot_importance(self._tables.importance, self._known_factors(factor), names=names, ax=ax)
 
-    def to_html(self, path, examples=()):
+    def to_html(self, path, examples=(), *, model=None, corpus=None, layout="pca"):
         """
         Write the explorer: one HTML file with everything in it, to open from disk or to send to somebody.
 
@@ -702,27 +805,41 @@ class FactorReport:
         path : str or Path
             The file. It is replaced as a whole, or stays as it was.
         examples : sequence of str, Explanation or DataFrame, default=()
-            What to show below the factors. Texts are explained, as :meth:`explain` does, where the report knows its
+            What to show above the factors. Texts are explained, as :meth:`explain` does, where the report knows its
             extractor and dictionary; for one that was loaded pass what :meth:`explain` returned.
+        model, corpus : str, default=None
+            What to call them in the heading; None names the model where the report knows its extractor.
+        layout : {"pca", "umap"} or array-like of shape (n_components, 2), default="pca"
+            Where factors lie on the map: by the first two principal components of their directions, by umap-learn (an
+            extra, ``pip install "skfactors[umap]"``; only where the report knows its dictionary), or as given.
 
         Raises
         ------
+        ImportError
+            If umap-learn is asked for and not installed.
         OSError
             If the file cannot be written; the message names it.
         TypeError, ValueError
-            If an example is none of these, or holds no token.
+            If an example is none of these, or holds no token, or `layout` is none of these.
 
         Notes
         -----
-        Contexts that :meth:`add_saliency` was called for are shaded by it. The page runs no script but its own and
-        loads nothing from anywhere, and its browser is told to hold it to that. Corpus text is shown as text, whatever
-        it says. Numbers are rounded to four digits.
+        Tokens are shaded by how active the factor is on them, and contexts that :meth:`add_saliency` was called for by
+        their saliency. The page runs no script but its own and loads nothing from anywhere, and its browser is told to
+        hold it to that. Corpus text is shown as text, whatever it says. Numbers are rounded to four digits.
         """
         if isinstance(examples, (str, pd.DataFrame)):
             raise TypeError("examples must be a list of examples, even for a single one.")
-        if self._sources["extractor"] is not None and self._sources["dictionary"] is not None:
+        extractor, dictionary = self._sources["extractor"], self._sources["dictionary"]
+        if extractor is not None and dictionary is not None:
             examples = [self.explain(example) if isinstance(example, str) else example for example in examples]
-        write_page(path, self, examples=examples)
+        about = [
+            text
+            for text in (model or model_name(extractor), corpus, coverage(self.totals), f"L0 {self.totals['l0']:.3g}")
+            if text
+        ]
+        places, method = map_asked_for(layout, self._tables.layout, dictionary, self.totals["n_components"])
+        write_page(path, self, about=" · ".join(about), layout=places, method=method, examples=examples)
 
     def save(self, path):
         """
@@ -805,9 +922,19 @@ class FactorReport:
             tables.activation_sums,
             self.totals["n_rows"],
             tables.saliency,
+            tables.names,
+            tables.samples,
+            None if self._patterns is None else self._patterns["pattern"],
         )
         if tables.outputs is not None:
             self._summary = self._summary.join(tables.outputs)
+
+    def _chosen(self, table, factor, layer):
+        if factor is not None:
+            table = table[table["factor"].isin(self._known_factors(factor))]
+        if layer is not None:
+            table = table[table["layer"].isin(check_known(layer, self.totals["layers"], "layer"))]
+        return table.reset_index(drop=True)
 
     def _known_factors(self, factor):
         return check_known(factor, range(self.totals["n_components"]), "factor")

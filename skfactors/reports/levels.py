@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_scalar
 
+_TIMES_NOISE = 5
+
 
 def classify_levels(importance, span=None, *, low_depth=0.3, long_span=25, flat_tolerance=0.1) -> pd.Series:
     """
@@ -85,7 +87,46 @@ def classify_levels(importance, span=None, *, low_depth=0.3, long_span=25, flat_
     return pd.Series(levels, index=importance.index, name="level")
 
 
-def context_span(saliency, *, share=0.8, noise=0.2) -> int:
+def emergence(importance) -> pd.Series:
+    """
+    Tell how far factors emerge in the layers, rather than being in the embeddings already.
+
+    Parameters
+    ----------
+    importance : DataFrame of shape (n_components, n_layers)
+        As :func:`importance_by_layer` gives it.
+
+    Returns
+    -------
+    Series
+        Named "emergence", with the index of `importance`: 1 less the share of a factor's peak importance that it has at
+        layer 0. It is 0 for a factor as strong in the embeddings as anywhere, hence about tokens by themselves, and 1
+        for one that is not there at all, hence of the model's own making. NaN for a factor that never fires, and where
+        there is no layer 0 or no other.
+
+    See Also
+    --------
+    classify_levels : The levels of the paper.
+
+    Notes
+    -----
+    Where a curve peaks says little of this: a factor may peak late and be half as strong in the embeddings. Only of
+    hidden states is layer 0 the embeddings; at other sites it is the first block.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from skfactors.reports import emergence
+    >>> emergence(pd.DataFrame([[3.0, 4.0], [0.0, 6.0], [0.0, 0.0]], columns=[0, 6])).tolist()
+    [0.25, 1.0, nan]
+    """
+    peaks = importance.max(axis="columns")
+    if 0 not in importance.columns or importance.shape[1] == 1:
+        return pd.Series(np.nan, index=importance.index, name="emergence")
+    return (1 - importance[0] / peaks.where(peaks > 0)).rename("emergence")
+
+
+def context_span(saliency, *, share=0.8, noise=0.2, least=0.2) -> int:
     """
     Measure how far the context reaches that an activation depends on.
 
@@ -96,7 +137,10 @@ def context_span(saliency, *, share=0.8, noise=0.2) -> int:
     share : float, default=0.8
         Share of the other tokens' weight that the span holds.
     noise : float, default=0.2
-        Weights below this share of the largest count as zero.
+        Weights of other tokens below this share of the largest of them count as zero, as do those less than five times
+        as large as the median negative weight, which is noise.
+    least : float, default=0.2
+        Share of all positive weight that the others must hold together; where they hold less, the span is 1.
 
     Returns
     -------
@@ -114,9 +158,8 @@ def context_span(saliency, *, share=0.8, noise=0.2) -> int:
     Notes
     -----
     The span grows with how far weight lies from the token and with how widely it is spread: a weak influence from afar
-    does not reach the share and leaves the span as it is. The token's own weight sets what is noise and is otherwise
-    left out, since almost every activation depends on the token most. Negative weights, of tokens that hold the
-    activation down, do not count.
+    does not reach the share and leaves the span as it is. Almost every activation depends on the token most; how far
+    the rest reaches is measured without it. Negative weights, of tokens that hold the activation down, do not count.
 
     Examples
     --------
@@ -129,13 +172,18 @@ def context_span(saliency, *, share=0.8, noise=0.2) -> int:
     """
     check_scalar(share, "share", Real, min_val=0, max_val=1, include_boundaries="right")
     check_scalar(noise, "noise", Real, min_val=0, max_val=1)
+    check_scalar(least, "least", Real, min_val=0, max_val=1)
     positions = saliency.index.get_level_values(0)
     if saliency.attrs.get("position") not in positions:
         raise ValueError("saliency must have in attrs['position'] the position that it explains, one of its index.")
     own = positions.get_loc(saliency.attrs["position"])
-    weights = saliency.to_numpy(dtype=np.float64).clip(min=0)
-    weights = np.where(weights >= noise * weights.max(), weights, 0)
-    weights[own] = 0
+    weights = saliency.to_numpy(dtype=np.float64, copy=True)
+    of_token, weights[own] = max(weights[own], 0), 0
+    negative = -weights[weights < 0]
+    floor = _TIMES_NOISE * np.median(negative) if len(negative) else 0
+    weights = np.where(weights >= max(noise * weights.max(), floor), weights.clip(min=0), 0)
+    if weights.sum() < least * (weights.sum() + of_token):
+        return 1
     before = np.concatenate([[0], weights.cumsum()])
     starts, stops = np.arange(own + 1)[:, None], np.arange(own + 1, len(weights) + 1)
     # The sum of a stretch that holds all may fall short of the total by rounding.

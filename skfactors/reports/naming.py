@@ -82,7 +82,7 @@ def is_visible(token) -> bool:
     return any(unicodedata.category(character) not in _INVISIBLE for character in token)
 
 
-def top_tokens(contexts, n_components) -> list[str]:
+def top_tokens(contexts, n_components) -> list[list[str]]:
     """
     List the most common tokens of each factor.
 
@@ -94,14 +94,14 @@ def top_tokens(contexts, n_components) -> list[str]:
 
     Returns
     -------
-    list of str
-        By factor, the names of at most five tokens with commas between them; empty for a factor without contexts.
+    list of list of str
+        By factor, the names of at most five tokens; empty for a factor without contexts.
     """
     counts = [Counter() for _ in range(n_components)]
     for factor, token in zip(contexts["factor"].tolist(), contexts["token"], strict=True):
         counts[factor][token_name(token)] += 1
     # Of tokens that are equally common, the one met in a stronger context is first.
-    return [", ".join(token for token, _ in count.most_common(N_TOKENS_SHOWN)) for count in counts]
+    return [[token for token, _ in count.most_common(N_TOKENS_SHOWN)] for count in counts]
 
 
 def first_token(top_tokens: str) -> str:

@@ -13,9 +13,13 @@ from skfactors.files import read_member, replace_files
 from skfactors.records import ANY, NATURAL, check_schema, damaged, read_json, sealed, unsealed
 from skfactors.reports.contexts import CONTEXT_COLUMNS
 from skfactors.reports.counting.histogram import HISTOGRAM_COLUMNS, N_BINS
+from skfactors.reports.counting.samples import N_SAMPLED, N_SAMPLED_OF_ALL, SAMPLE_COLUMNS
+from skfactors.reports.counting.surroundings import SHADE_COLUMNS, are_shades
 from skfactors.reports.counting.tally import ORIGIN, PARAMETERS
 from skfactors.reports.counting.tally_file import parsed_tally, read_tally, tally_bytes
 from skfactors.reports.importance import factor_by_layer
+from skfactors.reports.layout import MAP_COLUMNS
+from skfactors.reports.names import names_by_factor
 from skfactors.reports.neighbours import NEIGHBOUR_COLUMNS
 from skfactors.reports.saliency.records import from_records, to_records
 from skfactors.reports.spreadsheets import as_csv
@@ -29,8 +33,9 @@ FORMAT_VERSION = 5
 _REMEDY = "Save the report again."
 _REMEDY_OF_TALLY = "Save the report again, or delete this file to load the report without being able to merge it."
 _BY_LAYER = {"importance": float, "active_rows": int, "activation_sums": float}
-_TEXT_COLUMNS = ("token", "left", "right")
-_FLOAT_COLUMNS = ("activation", "similarity")
+_KINDS = {str: ("token", "left", "right"), float: ("activation", "similarity", *MAP_COLUMNS), bool: ("met_before",)}
+_OF_DICTIONARY = ("directions", "layout")
+_SHADES = ("shades", "sample_shades")
 _INT64 = range(-(2**63), 2**63)
 _SPREADSHEETS = ("summary.csv", "importance.csv", "contexts.csv")
 _OF_FILE = {"bytes": NATURAL, "sha256": str}
@@ -53,14 +58,21 @@ _SCHEMA = {
     "histogram": dict.fromkeys(HISTOGRAM_COLUMNS, list),
     "directions": (None, dict.fromkeys(NEIGHBOUR_COLUMNS, list)),
 }
-_FILES = {"origin": ORIGIN, "files": {**dict.fromkeys(_SPREADSHEETS, _OF_FILE), f"{TALLY_FILE}?": _OF_FILE}}
+_WITH_FILES = {"origin": ORIGIN, "files": {**dict.fromkeys(_SPREADSHEETS, _OF_FILE), f"{TALLY_FILE}?": _OF_FILE}}
 _OUTPUTS = {"speaks_for": [str], "speaks_against": [str], "loss_effect?": [(None, float)]}
 # What each version has beside these.
 _ADDED = {
     2: {"tally?": (None, str)},
     3: {"tally": (None, str)},
-    4: _FILES,
-    FORMAT_VERSION: _FILES | {"outputs": (None, _OUTPUTS)},
+    4: _WITH_FILES,
+    FORMAT_VERSION: {
+        **_WITH_FILES,
+        "names": {"factor": [NATURAL], "name": [str]},
+        "samples": (None, dict.fromkeys(SAMPLE_COLUMNS, list)),
+        **dict.fromkeys(_SHADES, dict.fromkeys(SHADE_COLUMNS, list)),
+        "outputs": (None, _OUTPUTS),
+        "layout": (None, dict.fromkeys(MAP_COLUMNS, list)),
+    },
 }
 _FIRST_WITH_CHECKSUM = 3
 _OTHER_FOLDERS = {
@@ -96,9 +108,12 @@ def write_report(path, tables, tally, summary):
         "contexts": {name: tables.contexts[name].tolist() for name in CONTEXT_COLUMNS},
         **{name: getattr(tables, name).to_numpy().T.tolist() for name in _BY_LAYER},
         "saliency": to_records(tables.saliency),
+        "names": {"factor": sorted(tables.names), "name": [tables.names[factor] for factor in sorted(tables.names)]},
+        "samples": None if tables.samples is None else tables.samples.to_dict("list"),
         "histogram": tables.histogram.to_dict("list"),
-        "directions": None if tables.directions is None else tables.directions.to_dict("list"),
         "outputs": None if tables.outputs is None else _plain_outputs(tables.outputs),
+        **{name: getattr(tables, name).to_dict("list") for name in _SHADES},
+        **{name: None if (of := getattr(tables, name)) is None else of.to_dict("list") for name in _OF_DICTIONARY},
         "files": {name: {"bytes": len(of), "sha256": hashlib.sha256(of).hexdigest()} for name, of in files.items()},
     }
     record = json.dumps(sealed(content), ensure_ascii=True, allow_nan=False).encode("ascii")
@@ -225,9 +240,12 @@ def _tables_of(content):
         histogram=_table("histogram", content["histogram"]),
         totals=totals,
         parameters=content["parameters"],
-        directions=None if content["directions"] is None else _table("directions", content["directions"]),
         outputs=None if content.get("outputs") is None else _outputs_table(content["outputs"], shape[1]),
+        **{name: _table(name, content.get(name, dict.fromkeys(SHADE_COLUMNS, []))) for name in _SHADES},
+        **{name: None if content.get(name) is None else _table(name, content[name]) for name in _OF_DICTIONARY},
         saliency=from_records(content["saliency"], shape[1], layers),
+        samples=_table("samples", content["samples"]) if content.get("samples") else None,
+        names=_names(shape[1], **content.get("names", {"factor": [], "name": []})),
         origin=content.get("origin", dict.fromkeys(ORIGIN)),
     )
     _check_lists(tables, layers, shape[1])
@@ -246,6 +264,15 @@ def _outputs_table(columns, n_components):
     return outputs_table(**columns)
 
 
+def _names(n_components, factor, name):
+    names = dict(zip(factor, name, strict=False))
+    if names_by_factor(names, n_components) != names or len(factor) != len(name) or list(names) != sorted(set(factor)):
+        raise ValueError("the names are not such as a report gives")
+    if not all(name):
+        raise ValueError("a name is empty")
+    return names
+
+
 def _matrix(name, lines, n_layers, n_components):
     if len(lines) != n_layers or any(len(line) != n_components for line in lines):
         raise ValueError(f"{name} is not a table of {n_components} factors by {n_layers} layers")
@@ -256,9 +283,7 @@ def _matrix(name, lines, n_layers, n_components):
 
 
 def _table(name, columns):
-    kinds = {
-        column: str if column in _TEXT_COLUMNS else float if column in _FLOAT_COLUMNS else int for column in columns
-    }
+    kinds = {column: next((kind for kind, names in _KINDS.items() if column in names), int) for column in columns}
     if len({len(values) for values in columns.values()}) > 1:
         raise ValueError(f"the columns of {name} differ in length")
     of_columns = {column: _column(f"{name}: {column}", values, kinds[column]) for column, values in columns.items()}
@@ -276,7 +301,7 @@ def _column(name, values, kind):
         raise ValueError(f"{name} holds a number that is not finite")
     if kind is int and values and not (min(values) in _INT64 and max(values) in _INT64):
         raise ValueError(f"{name} holds a number that is too large")
-    return np.array(values, dtype=np.int64 if kind is int else np.float64)
+    return np.array(values, dtype=np.int64 if kind is int else kind)
 
 
 def _check_lists(tables, layers, n_components):
@@ -286,6 +311,8 @@ def _check_lists(tables, layers, n_components):
     _check_lines("histogram", histogram, ["factor", "layer", "bin"], layers, n_components)
     if not (histogram["bin"].between(0, N_BINS - 1) & (histogram["count"] > 0)).all():
         raise ValueError("the histogram names a bin that does not exist, or one that is empty")
+    if tables.samples is not None:
+        _check_samples(tables, layers, n_components)
     rows = tables.active_rows.stack()
     if not histogram.groupby(["factor", "layer"])["count"].sum().reindex(rows.index, fill_value=0).equals(rows):
         raise ValueError("the histogram counts other activations than active_rows")
@@ -302,6 +329,28 @@ def _check_lists(tables, layers, n_components):
         _check_lines("directions", directions, ["factor"], layers, n_components)
         if not (directions["similarity"].between(0, 1) & (directions["factor"] != directions["neighbour"])).all():
             raise ValueError("directions holds a similarity that is none of two factors")
+
+    if tables.layout is not None and len(tables.layout) != n_components:
+        raise ValueError("the map has not one place for each factor")
+    for shades, lines in ((tables.shades, contexts), (tables.sample_shades, tables.samples)):
+        _check_shades(shades, contexts[:0] if lines is None else lines)
+
+
+def _check_shades(shades, lines):
+    lengths = sum(lines[column].str.len().to_numpy(dtype=np.int64) for column in _KINDS[str])
+    if not are_shades(shades, len(lines)) or (shades["end"].to_numpy() > lengths[shades["line"]]).any():
+        raise ValueError("shades names a token that is not within a context")
+
+
+def _check_samples(tables, layers, n_components):
+    samples = tables.samples
+    _check_lines("samples", samples, ["factor"], layers, n_components + 1)
+    if (samples["activation"] <= 0).any():
+        raise ValueError("samples holds a row in which its factor is not active")
+    active = np.append(tables.active_rows.to_numpy().sum(axis=1), tables.totals["n_rows"])
+    sizes = np.append(np.full(n_components, N_SAMPLED), N_SAMPLED_OF_ALL)
+    if not np.array_equal(np.bincount(samples["factor"], minlength=n_components + 1), np.minimum(active, sizes)):
+        raise ValueError("samples holds more or fewer rows of a factor than are drawn")
 
 
 def _check_lines(name, table, order, layers, n_components):

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from skfactors.reports.layout import map_of_directions
+from skfactors.reports.neighbours import nearest_directions
 from skfactors.reports.saliency.records import to_records
 
 
@@ -22,6 +24,10 @@ class ReportTables:
         its activations.
     histogram : DataFrame
         Counts of activations by factor, layer and bin.
+    shades, sample_shades : DataFrame
+        The other tokens of contexts, and of samples, on which their factor is active: columns `line`, of that table,
+        `start` and `end`, in characters of the context, and `activation`. Two reports may be equal whatever these are:
+        of a document that was cut, what is beyond the cut is not known.
     totals, parameters : dict
         See :class:`FactorReport`.
     directions : DataFrame, default=None
@@ -29,8 +35,15 @@ class ReportTables:
     outputs : DataFrame, default=None
         What each factor does to a decoder's output, where that was added: `speaks_for`, `speaks_against`, and perhaps
         `loss_effect`, which may be NaN.
+    layout : DataFrame of shape (n_components, 2), default=None
+        Where each factor lies on the map, by direction.
     saliency : dict, default={}
         Saliency of tokens by context, as :func:`~skfactors.reports.saliency.records.context_key` names it.
+    names : dict of int to str, default={}
+        Names that were given to factors.
+    samples : DataFrame, default=None
+        Active rows of each factor, drawn at random, and rows of all as those of a factor one beyond the last; None
+        where a report of an earlier version has none.
     origin : dict, default={}
         Fingerprints of what the tables were counted from; two tables may be equal whatever that was.
     """
@@ -40,19 +53,36 @@ class ReportTables:
     active_rows: pd.DataFrame
     activation_sums: pd.DataFrame
     histogram: pd.DataFrame
+    shades: pd.DataFrame
+    sample_shades: pd.DataFrame
     totals: dict
     parameters: dict
     directions: pd.DataFrame | None = None
     outputs: pd.DataFrame | None = None
+    layout: pd.DataFrame | None = None
     saliency: dict = field(default_factory=dict)
+    names: dict = field(default_factory=dict)
+    samples: pd.DataFrame | None = None
     origin: dict = field(default_factory=dict)
 
     @classmethod
-    def of(cls, tally, directions):
-        """Return the tables that were counted in a tally."""
-        counted = ("contexts", "importance", "active_rows", "activation_sums", "histogram", "totals")
+    def of(cls, tally, components=None):
+        """Return the tables that were counted in a tally, and those that tell of the dictionary's components."""
+        counted = (
+            "contexts",
+            "importance",
+            "active_rows",
+            "activation_sums",
+            "histogram",
+            "totals",
+            "samples",
+            "shades",
+            "sample_shades",
+        )
         tables = {name: getattr(tally, name)() for name in counted}
-        return cls(**tables, parameters=dict(tally.parameters), directions=directions, origin=tally.origin)
+        if components is not None:
+            tables |= {"directions": nearest_directions(components), "layout": map_of_directions(components)}
+        return cls(**tables, parameters=dict(tally.parameters), origin=tally.origin)
 
     def check_counted_in(self, tally):
         """
@@ -67,7 +97,8 @@ class ReportTables:
             raise ValueError("it has other parameters or factors than what it was counted in")
 
     def __eq__(self, other):
-        mine, others = ({**vars(of), "saliency": _records(of), "origin": None} for of in (self, other))
+        alike = {"origin": None, "shades": None, "sample_shades": None}
+        mine, others = ({**vars(of), "saliency": _records(of), **alike} for of in (self, other))
         return all(_same(table, others[name]) for name, table in mine.items())
 
 

@@ -132,7 +132,7 @@ def test_contexts_are_those_of_the_report_with_activations_and_the_token_marked(
     expected = report.top_contexts(5, 4)
     assert marked_tokens(page) == expected["token"].tolist()
     assert (
-        page.locator("#contexts p").all_text_contents()
+        page.locator("#contexts .excerpt").all_text_contents()
         == (expected["left"] + expected["token"] + expected["right"]).tolist()
     )
     shown = [float(text) for text in page.locator("#contexts .activation").all_text_contents()]
@@ -162,14 +162,46 @@ def test_search_in_contexts_finds_what_stands_beside_a_token(open_page, file, re
     assert page.text_content("#count") == "0 of 8 factors"
 
 
-def test_what_a_search_finds_most_often_comes_first(open_page, file, report):
-    page = open_page(file)
+def report_of_words_on(planted):
+    """Report on factors that each fire on single words of single texts, given as (text, word, factor, activation)."""
+    texts = [text for text, *_ in planted]
+    words = [(number, word) for number, text in enumerate(texts) for word in text.split()]
+    codes = np.zeros((1, len(words), 1 + max(factor for *_, factor, _ in planted)))
+    for number, (_, word, factor, activation) in enumerate(planted):
+        codes[0, words.index((number, word)), factor] = activation
+    return report_of_words(texts, codes, window=6, unique_documents=False)
+
+
+def test_five_planted_words_are_found_as_whole_words_in_names_then_tokens_then_contexts(open_page, tmp_path):
+    planted = ["war", "sun", "art", "ice", "oak"]
+    within = ["onwards", "sunday", "artful", "office", "cloak"]
+    lines = []
+    for word_number, (word, longer) in enumerate(zip(planted, within, strict=True)):
+        of_part, of_context, of_token = 3 * word_number, 3 * word_number + 1, 3 * word_number + 2
+        # What the word is only a part of fires most and most often: it is still found last.
+        lines += [(f"they went {longer} that day", longer, of_part, 9.0)] * 4
+        lines += [(f"before {word} ended", "ended", of_context, 5.0)]
+        lines += [(f"there was {word} then", word, of_token, 1.0)]
+    report_of_words_on(lines).to_html(tmp_path / "planted.html")
+    page = open_page(tmp_path / "planted.html", "#factor=0")
+    for number, word in enumerate(planted):
+        page.fill("[name=query]", word)
+        assert listed_factors(page) == [3 * number + 2, 3 * number + 1, 3 * number]
+        page.keyboard.press("Enter")
+        is_shown(page, 3 * number + 2)
+    # A name comes before all tokens.
+    go_to(page, 4)
+    page.fill("#name", "war and peace")
+    page.fill("[name=query]", "war")
+    assert listed_factors(page)[:2] == [4, 2]
+
+
+def test_of_factors_found_alike_the_one_that_is_found_more_often_comes_first(open_page, tmp_path):
+    lines = [("a light here", "light", 0, 9.0), ("a light there", "light", 1, 1.0), ("one light more", "light", 1, 1.0)]
+    report_of_words_on(lines).to_html(tmp_path / "light.html")
+    page = open_page(tmp_path / "light.html")
     page.fill("[name=query]", "light")
-    page.select_option("[name=scope]", "tokens")
-    tokens = report.top_contexts()[["factor", "token"]]
-    expected = tokens[tokens["token"].str.contains("light")].groupby("factor").size()
-    assert expected.nunique() > 1
-    assert [expected[factor] for factor in listed_factors(page)] == sorted(expected, reverse=True)
+    assert listed_factors(page) == [1, 0]
 
 
 def test_search_finds_a_factor_by_its_name_and_its_number(open_page, file):
@@ -279,6 +311,12 @@ def test_a_fragment_restores_factor_and_layer(open_page, file, report):
 )
 def test_a_fragment_that_leads_nowhere_opens_the_first_factor(open_page, file, report, hash_):
     assert shown_factor(open_page(file, hash_)) == report.clearest(1).index[0]
+
+
+def test_an_address_with_a_range_and_a_second_factor_that_there_are_none_of_shows_the_first(open_page, file):
+    page = open_page(file, "#factor=1&range=999&beside=99")
+    assert shown_factor(page) == 1 and page.locator("#contexts section").count() == 1
+    assert "none lies in this range" in page.text_content("#contexts")
 
 
 def test_a_point_of_the_curve_leads_to_its_layer(open_page, file):
@@ -414,9 +452,129 @@ def test_nothing_is_wider_than_a_phone(open_page, file):
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     assert page.is_visible("#title") and not page.is_visible("#list")
     page.click("#to-list")
-    assert page.is_visible("#list") and not page.is_visible("#title")
+    expect(page.locator("#list")).to_be_visible()
+    assert not page.is_visible("#title")
     page.locator("#list a").first.click()
-    assert page.is_visible("#title")
+    expect(page.locator("#title")).to_be_visible()
+
+
+def test_back_on_a_phone_leads_from_a_factor_to_the_list_and_forward_again(open_page, file):
+    page = open_page(file, viewport={"width": 390, "height": 844})
+    assert page.is_visible("#list")
+    page.fill("[name=query]", "light")
+    page.locator("#list a").nth(1).click()
+    expect(page.locator("#title")).to_be_visible()
+    opened = page.text_content("#title")
+    page.go_back()
+    expect(page.locator("#list")).to_be_visible()
+    assert page.input_value("[name=query]") == "light"
+    page.go_forward()
+    expect(page.locator("#title")).to_have_text(opened)
+    expect(page.locator("#title")).to_be_visible()
+
+
+def test_search_filters_theme_and_view_are_in_the_address(open_page, file):
+    page = open_page(file, "#factor=2")
+    page.fill("[name=query]", "light & <b>")
+    page.fill("[name=query]", "light")
+    page.select_option("[name=scope]", "contexts")
+    page.select_option("[name=sort]", "number")
+    page.check("[name=reversed]")
+    page.click("#theme")
+    page.locator("#histogram a").last.click()
+    page.wait_for_selector("#contexts .placed")
+    again = open_page(file, "#" + page.url.partition("#")[2])
+    assert again.url == page.url
+    for what in ("#list", "#ranges [aria-current]", "#contexts"):
+        assert again.inner_text(what) == page.inner_text(what)
+    for page in (page, again):
+        assert page.input_value("[name=query]") == "light" and page.is_checked("[name=reversed]")
+        assert page.get_attribute("html", "data-theme") == "dark"
+    again.click("#to-map")
+    expect(again.locator("#map")).to_be_visible()
+    expect(open_page(file, "#" + again.url.partition("#")[2]).locator("#map canvas")).to_be_visible()
+
+
+def test_500_tab_presses_reach_main_and_leave_it(open_page, tmp_path):
+    codes = np.random.default_rng(0).uniform(size=(2, 12, 300))
+    report_of_words(["a few words to fire on", "and six more words of another"], codes, (0, 2)).to_html(
+        tmp_path / "many.html"
+    )
+    page = open_page(tmp_path / "many.html")
+    inside = []
+    for _ in range(500):
+        page.keyboard.press("Tab")
+        inside.append(page.evaluate("Boolean(document.activeElement.closest('main'))"))
+        if inside[-2:] == [True, False]:
+            break
+    assert any(inside) and not inside[-1]
+
+
+def test_a_reader_without_a_mouse_searches_opens_reads_and_keeps_the_focus(open_page, file, report):
+    page = open_page(file, "#factor=7")
+    focused = "document.activeElement.{}"
+    page.keyboard.press("/")
+    page.keyboard.type("zebras")
+    page.keyboard.press("Enter")
+    is_shown(page, 5)
+    expect(page.locator("#announcement")).to_contain_text("Factor 5, ")
+    page.fill("[name=query]", "")
+    page.keyboard.press("Escape")
+    assert page.evaluate(focused.format("id")) == "title"
+    # Through the list with arrows; the row that has the focus opens with Enter and keeps it.
+    page.locator("#list a[tabindex='0']").focus()
+    for key, place in (("End", -1), ("Home", 0), ("ArrowDown", 1)):
+        page.keyboard.press(key)
+        assert int(page.evaluate(focused.format("dataset.factor"))) == listed_factors(page)[place]
+    page.keyboard.press("Enter")
+    is_shown(page, listed_factors(page)[1])
+    assert int(page.evaluate(focused.format("dataset.factor"))) == listed_factors(page)[1]
+    # What is drawn anew keeps the focus: layers, bars, contexts.
+    for within in ("#layers a:not([aria-current])", "#histogram a", "#ranges a"):
+        link = page.locator(within).first
+        key = link.get_attribute("data-key")
+        link.focus()
+        page.keyboard.press("Enter")
+        drawn(page)
+        page.wait_for_function("key => document.activeElement.dataset.key === key", arg=key)
+    page.locator("#contexts summary").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#contexts details p").first).to_contain_text("Document")
+    # Where a link has gone, the heading has the focus.
+    page.locator("#near-direction a").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.activeElement.id === 'title' || document.activeElement.closest('#near-direction')")
+
+
+@pytest.mark.parametrize("width", [1360, 390])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(open_page, report, tmp_path, width, scheme):
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
+    ).Axe()
+    path = tmp_path / "factors.html"
+    shade(report, 5, 0, [(0, 4, -0.5), (9, 11, 1.0)], target=1)
+    report.to_html(path, examples=[explained()])
+    report._tables.saliency.clear()
+    for hash_ in (
+        "#factor=5&layer=0&query=of",
+        "#factor=2&beside=3&range=all",
+        "#factor=2&layer=all",
+        "#view=list",
+        "#view=map",
+    ):
+        page = open_page(path, hash_, viewport={"width": width, "height": 844}, color_scheme=scheme)
+        if hash_ == "#view=list":
+            page.click("#filters summary")
+            page.click("#menu summary")
+        if "layer=0" in hash_:
+            page.locator("#contexts summary").first.click()
+            page.locator("#examples button").first.click()
+        results = axe.run(page)
+        assert [
+            (one["id"], one["nodes"][0]["html"][:200], one["nodes"][0]["any"][:1])
+            for one in results.response["violations"]
+        ] == []
 
 
 def test_hostile_text_is_shown_and_executes_nothing(open_page, tmp_path):
@@ -430,7 +588,7 @@ def test_hostile_text_is_shown_and_executes_nothing(open_page, tmp_path):
         shown = page.text_content("#contexts mark").replace("\ufffd", "?")
         assert shown.startswith(expected[:79]) or re.sub(r"[^ a-z]", "", shown) == " lone "
     assert page.evaluate("window.executed") is None
-    assert page.locator("img, iframe, object, main script, aside script, [onerror]").count() == 0
+    assert page.locator("img, iframe, object, main script, #aside script, [onerror]").count() == 0
 
 
 def test_hostile_text_widens_nothing(open_page, tmp_path):
@@ -482,7 +640,7 @@ def test_tokens_are_shaded_by_saliency_where_there_is_some(open_page, report, tm
     report.to_html(tmp_path / "shaded.html")
     page = open_page(tmp_path / "shaded.html", "#factor=5&layer=0")
     assert page.locator("#contexts .shaded").all_text_contents() == ["of", "zebras"]
-    assert page.text_content("#contexts p") == TEXTS[1]
+    assert page.text_content("#contexts .excerpt") == TEXTS[1]
     colours = page.locator("#contexts .shaded").evaluate_all(
         "all => all.map(one => getComputedStyle(one).backgroundColor)"
     )
@@ -513,12 +671,72 @@ def test_the_page_of_the_demo_model_is_searched_for_a_word_of_its_corpus(open_pa
     assert page.text_content("#count") == f"{expected} of 64 factors"
 
 
-def test_an_explained_text_links_to_its_factors(open_page, report, tmp_path):
+def explained():
     frame = pd.DataFrame({"position": [0], "token": ["park"], "layer": [2], "factor": [6], "activation": [1.5]})
     frame["top_tokens"] = ["<b>park</b>, parks"]
     states = pd.DataFrame({"position": [0], "token": ["park"], "layer": [2], "unexplained": [0.25]})
-    report.to_html(tmp_path / "explained.html", examples=[Explanation("park", frame, states)])
+    return Explanation("park", frame, states)
+
+
+def test_an_explained_text_comes_first_and_leads_to_its_factors(open_page, report, tmp_path):
+    report.to_html(tmp_path / "explained.html", examples=[explained()])
     page = open_page(tmp_path / "explained.html", "#factor=1")
     expect(page.locator("#examples td").nth(1)).to_have_text("6 1.5 <b>park</b>25% left")
-    page.click("#examples td a")
+    assert page.locator("main > *").first.get_attribute("id") == "examples"
+    page.click("#examples button")
+    expect(page.locator("#examples .answer")).to_contain_text("Strongest in this token: 6 ")
+    page.click("#examples .answer a")
     is_shown(page, 6)
+
+
+def test_contexts_from_the_whole_range_are_two_of_each_tenth_that_the_report_drew(open_page, file, report):
+    page = open_page(file, "#factor=5&range=all")
+    expected = report.sampled_contexts(5).query("draw <= 2")
+    assert marked_tokens(page) == expected["token"].tolist()
+    layers = page.locator("#contexts summary small").all_text_contents()
+    assert layers == [f"layer {layer}" for layer in expected["layer"]]
+    assert page.locator("#contexts .tenth").count() == expected["quantile"].nunique() == 10
+
+
+def test_a_bar_of_the_histogram_shows_contexts_of_its_range(open_page, file, report):
+    page = open_page(file, "#factor=6&layer=0")
+    tallest = report.histogram().query("factor == 6 and layer == 0").sort_values("count").iloc[-1]
+    page.locator(f"#histogram a[aria-label$=': {int(tallest['count'])} rows']").first.click()
+    page.wait_for_selector("#contexts .placed")
+    shown = [float(text) for text in page.locator("#contexts .activation").all_text_contents()]
+    assert shown and all(tallest["lower"] * 0.99 <= activation <= tallest["upper"] * 1.01 for activation in shown)
+
+
+def test_two_factors_are_shown_side_by_side(open_page, file, report):
+    page = open_page(file, "#factor=2")
+    page.fill("#beside", "5")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#contexts.side-by-side")
+    peaks = report.summary()["peak_layer"]
+    expected = [token for factor in (2, 5) for token in report.top_contexts(factor, peaks[factor])["token"]]
+    assert marked_tokens(page) == expected
+    page.click("text=Close")
+    page.wait_for_selector("#contexts:not(.side-by-side)")
+
+
+def test_tokens_beside_the_marked_one_are_shaded_by_how_active_the_factor_is_on_them(open_page, tmp_path):
+    codes = np.array([0, 1.0, 4.0, 0, 2.0]).reshape(1, 5, 1)
+    report_of_words(["none weak strong none half"], codes).to_html(tmp_path / "shaded.html")
+    page = open_page(tmp_path / "shaded.html")
+    assert page.text_content("#contexts mark") == "strong"
+    shaded = page.locator("#contexts .shaded")
+    assert shaded.all_text_contents() == ["weak", "half"]
+    assert [one.get_attribute("title") for one in shaded.all()] == ["25 %", "50 %"]
+
+
+def test_a_point_of_the_map_leads_to_its_factor(open_page, file):
+    page = open_page(file, "#view=map")
+    page.locator("#map canvas").focus()
+    before = page.text_content("#map-label")
+    for key in ("ArrowLeft", "ArrowUp", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    assert page.text_content("#map-label") != before
+    factor = int(page.text_content("#map-label").split()[0])
+    page.keyboard.press("Enter")
+    is_shown(page, factor)
+    expect(page.locator("article")).to_be_visible()

@@ -6,6 +6,7 @@ from sklearn.exceptions import NotFittedError
 
 from skfactors.metrics import dead_fraction, explained_variance, l0
 from skfactors.reports import FactorReport, classify_levels, importance_by_layer, top_contexts
+from skfactors.reports.summary import clearest_order
 
 TEXTS = [
     "He left the park and she left too.",
@@ -219,7 +220,7 @@ def lexical_corpus():
     return codes, provenance, texts * 2
 
 
-def test_the_clearest_factors_are_worded_supported_and_rare_and_from_every_peak_layer():
+def test_the_clearest_factors_are_supported_and_rare_and_from_every_peak_layer():
     codes, provenance, texts = lexical_corpus()
 
     class Acts:
@@ -230,10 +231,33 @@ def test_the_clearest_factors_are_worded_supported_and_rare_and_from_every_peak_
 
     order = report.clearest().index.tolist()
 
-    # Layer 0's clearest, then layer 6's in turn; then what is punctuation, from one document, or always active.
-    assert order[:3] == [0, 4, 6]
-    assert set(order[3:]) == {1, 2, 3}
+    # Layer 0's and layer 6's in turn, punctuation among them; then what is from one document, or always active.
+    assert order[:4] == [0, 4, 1, 6]
+    assert set(order[4:]) == {2, 3}
     pd.testing.assert_frame_equal(report.clearest(2), report.summary().loc[[0, 4]])
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ({"coverage": 0.9}, {"coverage": 0.1}),
+        ({"emergence": 0.9}, {"emergence": 0.1}),
+        ({"pattern": "repetition", "coverage": 0.1}, {"coverage": 0.8}),
+        ({"emergence": 0.9}, {"emergence": np.nan}),
+    ],
+)
+def test_of_two_factors_that_stand_out_alike_the_one_that_is_told_or_emerges_is_first(better, worse):
+    same = {
+        "peak_layer": 6,
+        "frequency": 0.01,
+        "mean_activation": 1.0,
+        "coverage": 0.5,
+        "emergence": 0.5,
+        "pattern": "",
+    }
+    summary = pd.DataFrame([same | worse, same | better])
+    contexts = pd.DataFrame({"factor": [0] * 5 + [1] * 5, "layer": 6, "document": [*range(5)] * 2, "activation": 2.0})
+    assert clearest_order(summary, contexts, 5) == [1, 0]
 
 
 def test_a_dictionary_whose_factors_never_fire_has_no_clearest_ones(make_corpus):

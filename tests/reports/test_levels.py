@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skfactors.reports import classify_levels
+from skfactors.reports import classify_levels, emergence
 
 LAYERS = [0, 2, 4, 6, 8, 10]
 
@@ -59,6 +59,16 @@ def test_a_series_of_spans_goes_by_factor_and_unknown_spans_leave_mid():
     importance = curves(curve_with_peak(10), curve_with_peak(10), curve_with_peak(10))
     spans = pd.Series({2: 60.0, 1: np.nan})
     assert classify_levels(importance, span=spans).tolist() == ["mid", "mid", "high"]
+
+
+def test_emergence_is_what_the_embeddings_lack_of_the_peak():
+    importance = curves([4.0, 1, 1, 1, 1, 1], [1.0, 1, 4, 1, 1, 1], [0.0, 0, 0, 0, 0, 5], [0.0] * 6)
+    np.testing.assert_array_equal(emergence(importance), [0, 0.75, 1, np.nan])
+
+
+@pytest.mark.parametrize("layers", [[2, 4], [0]])
+def test_there_is_no_emergence_without_embeddings_or_without_other_layers(layers):
+    assert emergence(pd.DataFrame([[1.0] * len(layers)], columns=layers)).isna().all()
 
 
 def test_limits_can_be_set():

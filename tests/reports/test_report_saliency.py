@@ -10,6 +10,7 @@ from skfactors import FactorReport, SparseDictionary, TransformerFeatureExtracto
 from skfactors.extraction.probe import ModelProbe
 from skfactors.records import sealed
 from skfactors.reports import classify_levels, context_span, token_saliency
+from skfactors.reports.saliency import METHODS
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def report(planted):
     return FactorReport.from_texts(*planted, k=4, top=5)
 
 
-@pytest.mark.parametrize("method", ["lime", "occlusion", "gradient"])
+@pytest.mark.parametrize("method", sorted(METHODS))
 def test_planted_factors_are_low_mid_and_high(report, method):
     assert report.summary()["level"].tolist() == ["low", "mid", "mid"]
     summary = report.add_saliency(method=method, n_samples=500).summary()
@@ -194,7 +195,22 @@ def test_the_span_is_the_shortest_stretch_around_the_token_that_holds_the_weight
 def test_span_thresholds_can_be_set():
     assert context_span(salient([2, 2, 2, 2, 2], 104), share=0.5) == 3
     assert context_span(salient([1, 0, 0, 0, 9], 104)) == 1
-    assert context_span(salient([1, 0, 0, 0, 9], 104), noise=0.05) == 5
+    assert context_span(salient([1, 0, 0, 0, 9], 104), least=0.05) == 5
+    assert context_span(salient([1, 0, 0, 6, 9], 104)) == 2
+    assert context_span(salient([1, 0, 0, 6, 9], 104), noise=0.1, share=1) == 5
+
+
+def test_a_strong_token_does_not_hide_the_context_that_it_needs():
+    assert context_span(salient([4, 0, 0, 0, 0, 0, 12], 106)) == 7
+    assert context_span(salient([2, 0, 2, 0, 2, 0, 12], 106)) == 7
+
+
+def test_weights_no_larger_than_noise_are_none():
+    noise = np.tile([1.0, -1.0], 20)
+    noise[0] = 3
+    assert context_span(salient([*noise, 9], 140)) == 1
+    noise[0] = 9
+    assert context_span(salient([*noise, 9], 140)) == 41
 
 
 def test_a_span_needs_to_know_the_token():

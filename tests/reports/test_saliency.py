@@ -1,7 +1,10 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import pairwise_distances
 from transformers import AutoModel, AutoTokenizer
@@ -9,7 +12,7 @@ from transformers import AutoModel, AutoTokenizer
 from skfactors import SparseDictionary, TransformerFeatureExtractor
 from skfactors.datasets import demo_model, load_wikipedia
 from skfactors.extraction.forward import HiddenStateRunner
-from skfactors.reports import token_saliency
+from skfactors.reports import context_span, token_saliency
 from skfactors.reports.saliency import METHODS, iter_saliency
 
 TEXT = "She left the park by the left gate, and the bank of the river was muddy."
@@ -95,6 +98,60 @@ def test_occlusion_is_the_drop_without_each_token(extractor, dictionary, tiny_mo
         expected.append(whole - slow.activation(without, dictionary, factor, 1, 3))
     np.testing.assert_allclose(saliency, expected, atol=1e-6)
     assert saliency.attrs["activation"] == pytest.approx(whole, abs=1e-6)
+
+
+def test_group_occlusion_is_the_drop_without_all_tokens_of_a_kind(extractor, dictionary, tiny_model):
+    position = 7
+    factor = strongest_factor(extractor, dictionary, TEXT, layer=1, position=position)
+    saliency = token_saliency(extractor, dictionary, TEXT, factor, 1, position, method="group_occlusion")
+    slow, tokens = SlowModel(tiny_model), saliency.index.get_level_values("token").str.lower().tolist()
+    ids = slow.tokenizer(TEXT)["input_ids"]
+
+    def drop(places):
+        hidden = [slow.tokenizer.mask_token_id if number - 1 in places else id for number, id in enumerate(ids)]
+        return whole - slow.activation(hidden, dictionary, factor, 1, 1 + position)
+
+    whole = slow.activation(ids, dictionary, factor, 1, 1 + position)
+    for place, token in enumerate(tokens):
+        alike = [other for other, text in enumerate(tokens) if text == token and other != position]
+        expected = drop([position]) if place == position else drop(alike) / len(alike)
+        assert saliency.iloc[place] == pytest.approx(expected, abs=1e-6)
+    assert max(map(tokens.count, tokens)) > 1
+
+
+class RepetitionProbe:
+    """A model whose one state is 1 at a word that was met before and not hidden, and 0 elsewhere."""
+
+    masking, n_hidden_states, batch_size = "mask_token", 1, 4
+
+    def probe(self):
+        return self
+
+    def windows(self, text):
+        words = text.split()
+        offsets = np.array([(2 * place, 2 * place + 1) for place in range(len(words))])
+        whole = slice(0, len(words))
+        of_words = {"input_ids": words, "position": 0, "n_rows": len(words), "offsets": offsets}
+        return [SimpleNamespace(**of_words, rows=whole, of_text=whole)]
+
+    def masked(self, window, kept):
+        return [word if is_kept else None for word, is_kept in zip(window.input_ids, kept, strict=True)]
+
+    def states_at(self, windows, reads):
+        places = [(windows[window], token) for window, _, token in reads.tolist()]
+        met = [words[token] is not None and words[token] in words[:token] for words, token in places]
+        return np.array(met, dtype=float)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("method", "weights", "span"), [("occlusion", [0, 0, 0, 0, 1], 1), ("group_occlusion", [0.5, 0, 0.5, 0, 1], 5)]
+)
+def test_what_was_mentioned_twice_before_is_seen_by_groups_alone(method, weights, span):
+    dictionary = PCA(1).fit([[-1.0], [1.0]])
+    dictionary.components_ = np.ones((1, 1))
+    saliency = token_saliency(RepetitionProbe(), dictionary, "b x B y b".lower(), 0, 0, 4, method=method)
+    assert saliency.tolist() == weights
+    assert context_span(saliency) == span
 
 
 def test_the_gradient_is_what_small_steps_towards_the_mask_change(extractor, dictionary, tiny_model):

@@ -508,6 +508,9 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
 
     def _learn(self, X, weight, random_state, going_on, schedule):
         parameters = {name: value for name, value in self.get_params().items() if name not in _NO_EFFECT_ON_FIT}
+        # Checkpoints of earlier versions know of no groups.
+        if self.group_sizes is None:
+            del parameters["group_sizes"]
         step, standing = learn(
             X,
             weight,

@@ -3,6 +3,8 @@
 import numpy as np
 
 from skfactors.reports.counting.histogram import N_BINS
+from skfactors.reports.counting.samples import N_SAMPLED, N_SAMPLED_OF_ALL
+from skfactors.reports.counting.surroundings import SHADE_COLUMNS, are_shades
 
 # 32 bits each: no number of float64 needs a digit beyond.
 _MOST_DIGITS = 80
@@ -26,13 +28,16 @@ def check_state(description, arrays):
     _check_shapes(description, arrays)
     _check_counts(description["n_components"], arrays)
     _check_contexts(description["parameters"], arrays)
+    _check_samples(description["n_components"], arrays)
     _check_documents(arrays)
 
 
 def _check_shapes(description, arrays):
     """Compare with what the description and the lengths of a few arrays lead to; None is any length."""
     n_components = description["n_components"]
-    n_layers, n_contexts = (len(np.atleast_1d(arrays.get(name, 0))) for name in ("groups.layers", "contexts.groups"))
+    n_layers, n_contexts, n_samples = (
+        len(np.atleast_1d(arrays.get(name, 0))) for name in ("groups.layers", "contexts.groups", "samples.factors")
+    )
     n_groups = n_layers * n_components
     whole, real = np.dtype("i8"), np.dtype("f8")
     expected = {
@@ -44,6 +49,13 @@ def _check_shapes(description, arrays):
         "values.table": (real, (n_groups, description["parameters"]["top"])),
         "values.thresholds": (real, (n_groups,)),
         "histogram.counts": (whole, (n_groups, N_BINS)),
+        **{
+            f"samples.{name}": (whole, (n_samples,)) for name in ("factors", "layers", "lots", "documents", "positions")
+        },
+        "samples.activations": (real, (n_samples,)),
+        "samples.met_before": (np.dtype(bool), (n_samples,)),
+        "samples.excerpts": (np.dtype("u1"), (None,)),
+        "samples.is_whole": (np.dtype(bool), (1,)),
         "activity.rows_by_slot": (whole, (n_layers,)),
         "activity.active_rows": (whole, (n_groups,)),
         "activity.n_nonzero": (whole, (1,)),
@@ -58,6 +70,9 @@ def _check_shapes(description, arrays):
         "documents.ends": (whole, (None, 4)),
         "documents.stretch": (whole, (None,)),
     }
+    for part in ("contexts", "samples"):
+        expected |= {f"{part}.shades.{name}": (whole, (None,)) for name in ("line", "start", "end")}
+        expected |= {f"{part}.shades.activation": (real, (None,))}
     if set(arrays) != set(expected):
         raise ValueError(f"it lacks, or has besides, {', '.join(sorted(set(arrays) ^ set(expected)))}")
     for name, (dtype, shape) in expected.items():
@@ -109,9 +124,32 @@ def _check_contexts(parameters, arrays):
         "contexts.ranks": np.array_equal(ranks, expected_ranks) and (ranks < parameters["k"]).all(),
         "contexts.activations": (activations > 0).all() and not ((np.diff(activations) > 0) & ~opens[1:]).any(),
         "contexts.thresholds": (thresholds >= 0).all(),
+        "contexts.shades": _are_shades("contexts", len(groups), arrays),
         "contexts.documents": (n_held <= arrays["activity.active_rows"]).all(),
     }
     _raise_where_not(fits)
+
+
+def _check_samples(n_components, arrays):
+    factors, lots = arrays["samples.factors"], arrays["samples.lots"]
+    follows = (np.diff(factors) > 0) | ((np.diff(factors) == 0) & (np.diff(lots) > 0))
+    known = ((factors >= 0) & (factors <= n_components)).all()
+    _raise_where_not({"samples.factors": known and follows.all()})
+    active = arrays["activity.active_rows"].reshape(-1, n_components).sum(axis=0)
+    n_rows = np.append(np.minimum(active, N_SAMPLED), min(arrays["activity.rows_by_slot"].sum(), N_SAMPLED_OF_ALL))
+    n_drawn = np.bincount(factors, minlength=n_components + 1)
+    fits = {
+        "samples.is_whole": not arrays["samples.is_whole"][0] or np.array_equal(n_drawn, n_rows),
+        "samples.layers": np.isin(arrays["samples.layers"], arrays["groups.layers"]).all(),
+        "samples.lots": (lots >= 0).all(),
+        "samples.shades": _are_shades("samples", len(factors), arrays),
+        "samples.activations": (arrays["samples.activations"] > 0).all(),
+    }
+    _raise_where_not(fits)
+
+
+def _are_shades(part, n_contexts, arrays):
+    return are_shades({name: arrays[f"{part}.shades.{name}"] for name in SHADE_COLUMNS}, n_contexts)
 
 
 def _check_documents(arrays):

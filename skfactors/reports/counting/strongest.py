@@ -4,19 +4,18 @@ Both classes hold a bounded number of entries for each group, a (factor, layer) 
 exceed to get in. Once the lists are full, that threshold turns most entries away before anything is sorted.
 """
 
-import json
-
 import numpy as np
 from sklearn.utils import gen_batches
 
-from skfactors.records import mismatch
 from skfactors.reports.contexts import cut_excerpts, strongest_contexts
 from skfactors.reports.counting.entries import largest_in_groups
+from skfactors.reports.counting.excerpts import excerpts_of, excerpts_to_bytes, woven
 from skfactors.reports.counting.groups import Gathered, grown
+from skfactors.reports.counting.surroundings import shades_apart, shades_together
 from skfactors.reports.importance import mean_of_largest
 
 GROUPS_AT_ONCE = 4096
-CONTEXT_ARRAYS = ("groups", "activations", "documents", "positions", "excerpts")
+CONTEXT_ARRAYS = ("groups", "activations", "documents", "positions", "excerpts", "shades")
 
 
 class TopContexts(Gathered):
@@ -51,10 +50,12 @@ class TopContexts(Gathered):
         self.documents = np.empty(0, dtype=np.int64)
         self.positions = np.empty(0, dtype=np.int64)
         self.excerpts = np.empty(0, dtype=object)
+        self.shades = np.empty(0, dtype=object)
         self.thresholds = np.empty(0)
 
-    def add(self, groups, activations, rows, places, texts, n_groups):
-        """Take in the positive entries of one part, in whose `rows` they are; `places` and `texts` are of the part."""
+    def add(self, groups, activations, rows, surroundings, texts, n_groups):
+        """Take in positive entries of one part, in whose `rows` they are; the others are of the part as a whole."""
+        places = surroundings.places
         self.thresholds = grown(self.thresholds, n_groups)
         fresh = activations > self.thresholds[groups]
         if not fresh.any():
@@ -68,10 +69,12 @@ class TopContexts(Gathered):
         documents = np.concatenate([self.documents, documents])
         chosen, self.ranks = strongest_contexts(groups, activations, documents, self.k, self.unique_documents)
         new = chosen >= n_held
-        new_rows = rows[chosen[new] - n_held]
+        new_rows, factors = rows[chosen[new] - n_held], groups[chosen[new]] % surroundings.n_components
         held = chosen[~new]
-        self.excerpts = _woven(new, self.excerpts[held], cut_excerpts(places, new_rows, texts, self.window))
-        self.positions = _woven(new, self.positions[held], places.position[new_rows])
+        excerpts = cut_excerpts(places, new_rows, texts, self.window)
+        self.excerpts = woven(new, self.excerpts[held], excerpts)
+        self.shades = woven(new, self.shades[held], surroundings.shades(new_rows, factors, excerpts))
+        self.positions = woven(new, self.positions[held], places.position[new_rows])
         self.groups, self.activations, self.documents = groups[chosen], activations[chosen], documents[chosen]
         self._raise_thresholds()
 
@@ -91,21 +94,13 @@ class TopContexts(Gathered):
 
     def state(self) -> dict[str, np.ndarray]:
         """Return everything there is to keep, as arrays; excerpts as the bytes of JSON."""
-        excerpts = json.dumps(self.excerpts.tolist(), ensure_ascii=True).encode()
-        return super().state() | {"excerpts": np.frombuffer(excerpts, dtype=np.uint8)}
+        return shades_apart(super().state() | {"excerpts": excerpts_to_bytes(self.excerpts)})
 
     def restore(self, state):
         """Take the place of the contexts whose :meth:`state` this is."""
-        try:
-            held = json.loads(state["excerpts"].tobytes())
-        except (ValueError, RecursionError) as error:
-            raise ValueError("contexts.excerpts is not the bytes of JSON") from error
-        if mismatch(held, [_is_excerpt]) is not None or len(held) != len(state["groups"]):
-            raise ValueError("contexts.excerpts contradicts what else it holds")
-        excerpts = np.empty(len(held), dtype=object)
-        for number, sides in enumerate(held):
-            excerpts[number] = tuple(sides)
-        super().restore(state | {"excerpts": excerpts})
+        n_contexts = len(state["groups"])
+        excerpts = excerpts_of(state["excerpts"], n_contexts, "contexts")
+        super().restore(shades_together(state | {"excerpts": excerpts}, n_contexts))
 
     def _raise_thresholds(self):
         last = self.ranks == self.k - 1
@@ -162,14 +157,3 @@ class TopValues(Gathered):
         ordered = np.sort(self.table, axis=1)[:, ::-1]
         groups, places = np.nonzero(ordered)
         return mean_of_largest(groups, ordered[groups, places], len(self.table), self.top)
-
-
-def _is_excerpt(sides) -> bool:
-    return type(sides) is list and [*map(type, sides)] == [str, str, str]
-
-
-def _woven(new, held, fresh):
-    woven = np.empty(len(new), dtype=held.dtype)
-    woven[~new] = held
-    woven[new] = fresh
-    return woven

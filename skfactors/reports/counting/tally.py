@@ -3,6 +3,7 @@
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 from sklearn.utils import gen_batches
 
 from skfactors.codes import check_codes
@@ -14,8 +15,10 @@ from skfactors.reports.counting.documents import DocumentsMet
 from skfactors.reports.counting.entries import by_number, check_places, positive_entries
 from skfactors.reports.counting.groups import LayerGroups
 from skfactors.reports.counting.histogram import ActivationHistogram
+from skfactors.reports.counting.samples import SampledRows
 from skfactors.reports.counting.strongest import TopContexts, TopValues
 from skfactors.reports.counting.sums import ActivitySums
+from skfactors.reports.counting.surroundings import Surroundings, shade_table
 from skfactors.reports.importance import factor_by_layer
 
 ROWS_AT_ONCE = 32_768
@@ -61,6 +64,7 @@ class Tally:
         self._contexts = TopContexts(k, window, unique_documents)
         self._values = TopValues(top)
         self._histogram = ActivationHistogram()
+        self._samples = SampledRows(n_components, window)
         self._activity = ActivitySums(n_components)
         self._variance = VarianceSums()
         self._documents = DocumentsMet()
@@ -101,8 +105,9 @@ class Tally:
         if len(places) == 0:
             return
         self._documents.add(places, follows=follows)
+        surroundings = Surroundings(codes, places)
         for batch in gen_batches(len(places), ROWS_AT_ONCE):
-            self._add_batch(codes[batch], places[batch], texts)
+            self._add_batch(codes, batch, surroundings, texts)
         if reconstruct is not None:
             for batch in gen_batches(len(places), ROWS_RECONSTRUCTED_AT_ONCE):
                 self._variance.add(X[batch], reconstruct(X[batch], codes[batch]))
@@ -126,6 +131,7 @@ class Tally:
             (self._histogram, other._histogram),
         ):
             mine.merge(others, groups, n_groups)
+        self._samples.merge(other._samples)
         self._activity.merge(other._activity, slots, groups, n_groups)
         self._variance.merge(other._variance)
         self._documents.merge(other._documents)
@@ -163,28 +169,42 @@ class Tally:
             "contexts": self._contexts,
             "values": self._values,
             "histogram": self._histogram,
+            "samples": self._samples,
             "activity": self._activity,
             "variance": self._variance,
             "documents": self._documents,
         }
 
-    def _add_batch(self, codes, places, texts):
-        slots = self._groups.slots(places.layer)
+    def _add_batch(self, codes, batch, surroundings, texts):
+        slots = self._groups.slots(surroundings.places.layer[batch])
+        codes = codes[batch]
         rows, factors, activations = positive_entries(codes)
         groups = self._groups.number(factors, slots[rows])
         n_groups = len(self._groups)
-        self._contexts.add(groups, activations, rows, places, texts, n_groups)
+        self._contexts.add(groups, activations, batch.start + rows, surroundings, texts, n_groups)
         self._values.add(groups, activations, n_groups)
         self._histogram.add(groups, activations, n_groups)
+        self._samples.add(factors, activations, batch.start + rows, batch, surroundings, texts)
         self._activity.add(codes, slots, groups, activations, n_groups)
 
     def contexts(self):
         """Return the table of contexts, by factor, layer and rank."""
-        held = self._contexts
+        held, order = self._contexts, self._order_of_contexts()
         factors, layers = self._groups.factors_and_layers(held.groups)
-        order = np.lexsort((held.ranks, layers, factors))
         columns = (factors, layers, held.ranks, held.activations, held.excerpts, held.documents, held.positions)
         return context_table(*(column[order] for column in columns))
+
+    def shades(self):
+        """Return what is known of the other tokens in the lines of the table of contexts."""
+        return pd.DataFrame(shade_table(self._contexts.shades[self._order_of_contexts()]))
+
+    def sample_shades(self):
+        """Return what is known of the other tokens in the lines of the rows drawn at random."""
+        return pd.DataFrame(shade_table(self._samples.shades))
+
+    def _order_of_contexts(self):
+        factors, layers = self._groups.factors_and_layers(self._contexts.groups)
+        return np.lexsort((self._contexts.ranks, layers, factors))
 
     def importance(self):
         """Return importance scores, factors by layers."""
@@ -193,6 +213,10 @@ class Tally:
     def histogram(self):
         """Return how many activations of each factor and layer are how large, bin by bin."""
         return self._histogram.table(self._groups)
+
+    def samples(self):
+        """Return rows drawn at random, by factor; None where what was counted before has none."""
+        return self._samples.table()
 
     def active_rows(self):
         """Return in how many rows of each layer each factor is active."""

@@ -13,17 +13,20 @@ from safetensors.numpy import load, save
 from skfactors.files import held_lock, is_read_only, read_plain, remove_leftovers, replaced_file
 from skfactors.records import check_schema, damaged
 from skfactors.reports.counting.checks import check_array
+from skfactors.reports.counting.samples import empty_samples
 from skfactors.reports.counting.sums import DIGIT_BITS
+from skfactors.reports.counting.surroundings import shade_table
 from skfactors.reports.counting.tally import ORIGIN, PARAMETERS, Tally
 
 FORMAT = "skfactors report tally"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 _FACTS = ({}, {"run": str, "n_shards_done": range(1, 2**62)})
 _TALLY = {"n_components": range(1, 2**62), "parameters": PARAMETERS, **ORIGIN}
 _OF_FIRST_VERSION = {name: schema for name, schema in _TALLY.items() if name != "corpus"}
 _SUMS_OF_FIRST_VERSION = ("sums", "squares", "squared_residual")
 _LARGEST_PLACE = 64
+_FIRST_WITH_SAMPLES = 3
 
 
 def tally_bytes(tally, **facts) -> bytes:
@@ -94,18 +97,21 @@ def parsed_tally(path, content, *, remedy) -> tuple[Tally, dict, str]:
     except (ValueError, RecursionError) as error:
         raise damaged(path, repr(error), remedy) from error
     version = described.get("format_version") if isinstance(described, dict) else None
-    if type(version) is not int or version not in (1, FORMAT_VERSION) or described.get("format") != FORMAT:
+    if type(version) is not int or version not in range(1, FORMAT_VERSION + 1) or described.get("format") != FORMAT:
         raise ValueError(
             f"{str(path)!r} is no {FORMAT!r} of a version up to {FORMAT_VERSION}, which this version of skfactors "
             f"reads. {remedy}"
         )
-    of_tally = _TALLY if version == FORMAT_VERSION else _OF_FIRST_VERSION
+    of_tally = _OF_FIRST_VERSION if version == 1 else _TALLY
     schema = {"format": str, "format_version": int, "tally": of_tally, "facts": _FACTS}
     check_schema(path, described, schema, remedy=remedy)
     try:
         if version == 1:
             described["tally"]["corpus"] = None
             arrays = _with_variance(arrays)
+        if version < _FIRST_WITH_SAMPLES:
+            arrays |= {f"samples.{name}": array for name, array in empty_samples().items()}
+            arrays |= {f"contexts.shades.{name}": column for name, column in shade_table([]).items()}
         return Tally.from_state(described["tally"], arrays), described["facts"], checksum
     except ValueError as error:
         raise damaged(path, str(error), remedy) from error

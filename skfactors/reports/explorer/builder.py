@@ -13,10 +13,22 @@ from skfactors.files import remove_leftovers, replaced_file
 from skfactors.reports.explorer.payload import examples_section, sections_of
 
 # In the order in which they are run; they share one scope.
-SCRIPTS = ("data.js", "state.js", "search.js", "list.js", "charts.js", "factor.js", "names.js", "main.js")
+SCRIPTS = (
+    "data.js",
+    "state.js",
+    "search.js",
+    "list.js",
+    "charts.js",
+    "contexts.js",
+    "factor.js",
+    "map.js",
+    "texts.js",
+    "names.js",
+    "main.js",
+)
 
 
-def write_page(path, report, *, examples=()):
+def write_page(path, report, *, about, layout, method, examples=()):
     """
     Write the explorer of a report.
 
@@ -25,8 +37,14 @@ def write_page(path, report, *, examples=()):
     path : str or Path
         The file. It is replaced as a whole, or stays as it was.
     report : FactorReport
+    about : str
+        What the report is of, for the heading.
+    layout : DataFrame of shape (n_components, 2) or None
+        Where each factor lies on the map.
+    method : str
+        What the map was made by.
     examples : sequence of str, DataFrame or Explanation, default=()
-        What to show below the factors.
+        What to show above the factors.
 
     Raises
     ------
@@ -40,7 +58,9 @@ def write_page(path, report, *, examples=()):
         raise IsADirectoryError(f"{path} is a folder; name a file, such as {path / 'factors.html'}.")
     if not os.path.isdir(path.parent):
         raise FileNotFoundError(f"{path} cannot be written: {path.parent} is not a folder; make it first.")
-    page = page_of(sections_of(report) | {"examples": examples_section(examples)})
+    names = report.summary()["name"]
+    sections = sections_of(report, about, layout, method) | {"examples": examples_section(examples)}
+    page = page_of(sections, names[names != ""].to_dict())
     try:
         with replaced_file(path, text=True) as file:
             file.write(page)
@@ -49,7 +69,7 @@ def write_page(path, report, *, examples=()):
     remove_leftovers(path.parent, f".{glob.escape(path.name)}")
 
 
-def page_of(sections):
+def page_of(sections, names):
     """
     Return the page that shows some data.
 
@@ -57,6 +77,8 @@ def page_of(sections):
     ----------
     sections : dict of str to object
         What JSON can hold, by name.
+    names : dict of int to str
+        Of factors, those that have one.
 
     Returns
     -------
@@ -78,6 +100,8 @@ def page_of(sections):
         "{{style}}": style,
         "{{data}}": data,
         "{{script}}": script,
+        # The last, since it may hold any text, marks of the template among them. It has no "<" either.
+        "{{names}}": json.dumps(names, ensure_ascii=True).replace("<", "\\u003c"),
     }
     page = folder.joinpath("template.html").read_text(encoding="utf-8")
     for mark, part in parts.items():

@@ -35,7 +35,7 @@ def token_saliency(
         Index into the model's hidden states: 0 is the embeddings, negative ones count from the end.
     position : int
         The token whose activation is explained, counted in the text's tokens from 0, as provenance counts them.
-    method : {"lime", "occlusion", "gradient"}, default="lime"
+    method : {"lime", "occlusion", "group_occlusion", "gradient"}, default="lime"
         See the notes. "lime" is the paper's, the others cost a tenth to a hundredth of it.
     n_samples : int, default=1000
         For "lime": versions of the text, the whole one included.
@@ -73,6 +73,10 @@ def token_saliency(
     the tokens kept, versions close to the whole text weighing most.
 
     "occlusion" hides one token at a time: its weight is the drop in activation.
+
+    "group_occlusion" hides together all tokens that are the same but for upper and lower case, and shares the drop
+    among them: of what was mentioned twice before, where either mention suffices, "occlusion" sees neither. The token
+    itself is hidden alone, and then the others like it.
 
     "gradient" is the gradient of the product of the hidden state with the factor's direction,
     ``state @ components_[factor]``, with respect to each token's input embedding, times that embedding less the mask's:

@@ -13,15 +13,18 @@ RIDGE_ALPHA = 1.0
 def lime(probe, model, groups, *, n_samples, seed):
     """Yield the number and the saliency of each context; versions are drawn anew from the seed for each window."""
 
-    def versions_of(n_tokens):
-        return draw_versions(n_tokens, n_samples, np.random.RandomState(seed))
+    def versions_of(group):
+        return draw_versions(len(group.tokens), n_samples, np.random.RandomState(seed))
+
+    def weights_of(group, target, kept, responses):
+        return local_weights(kept, responses)
 
     return by_perturbation(
         probe,
         model,
         groups,
         versions_of=versions_of,
-        weights_of=local_weights,
+        weights_of=weights_of,
         n_versions=n_samples,
         method="lime",
     )

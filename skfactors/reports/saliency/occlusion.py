@@ -12,11 +12,12 @@ def occlusion(probe, model, groups, **_):
     )
 
 
-def versions_without_each(n_tokens) -> np.ndarray:
+def versions_without_each(group) -> np.ndarray:
     """Return the whole text and, for every token, the text without it: kept, of shape (1 + n_tokens, n_tokens)."""
+    n_tokens = len(group.tokens)
     return np.concatenate([np.ones((1, n_tokens), dtype=bool), ~np.eye(n_tokens, dtype=bool)])
 
 
-def drops(kept, responses) -> np.ndarray:
+def drops(group, target, kept, responses) -> np.ndarray:
     """Return how far the response drops without each token, ndarray of shape (n_tokens,)."""
     return responses[0] - responses[1:]

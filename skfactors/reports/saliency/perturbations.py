@@ -21,11 +21,12 @@ def by_perturbation(probe, model, groups, *, versions_of, weights_of, n_versions
     model : FactorModel
     groups : list of Group
     versions_of : callable
-        From the number of tokens to `kept`.
+        From a Group to `kept`.
     weights_of : callable
-        From `kept` and ndarray of responses, one for each version, to a weight for each token.
+        From a Group, one of its targets, `kept` and ndarray of responses, one for each version, to a weight for each
+        token.
     n_versions : int, default=None
-        How many `versions_of` gives; None where it is one for each token and the whole text.
+        How many `versions_of` gives, where that is the same for all.
     method : str
         What the saliencies are to say of themselves.
 
@@ -34,14 +35,14 @@ def by_perturbation(probe, model, groups, *, versions_of, weights_of, n_versions
     number : int
     saliency : Series
     """
-    for chunk in chunks(probe, groups, lambda group: n_versions or len(group.tokens) + 1):
-        drawn = [versions_of(len(group.tokens)) for group in chunk]
+    for chunk in chunks(probe, groups, lambda group: n_versions or len(group.tokens) + 2 * len(group.targets)):
+        drawn = [versions_of(group) for group in chunk]
         responses = _responses(probe, model, chunk, drawn)
         for group, kept in zip(chunk, drawn, strict=True):
             for target in group.targets:
                 response = responses[target.number]
                 facts = {"activation": float(response[0]), "method": method, "n_samples": n_versions}
-                yield group.saliency(target, weights_of(kept, response), **facts, masking=probe.masking)
+                yield group.saliency(target, weights_of(group, target, kept, response), **facts, masking=probe.masking)
 
 
 def _responses(probe, model, groups, drawn) -> dict[int, np.ndarray]:

@@ -4,13 +4,17 @@ const LEVEL_ORDER = ["low", "mid", "high", "flat"];
 const ROW_HEIGHT = 58;
 let listed = [];
 let clearestRank;
+// The rows that are drawn, by factor; and the one that the Tab key leads to, whose row is always drawn.
+const rows = new Map();
+let cursor = null;
 
-/** Smaller keys come first. Of factors that a search has found equally often, the clearest is first. */
+/** Smaller keys come first. A search puts first what it has found best, and of factors found alike the clearest. */
 const SORT_KEYS = {
-  best: (factor) => clearestRank[factor] - (found.asked ? found.factors[factor] * factors.n_factors : 0),
+  best: (factor) => clearestRank[factor] + (found.asked ? searchKey(factor) * (factors.n_factors + 1) : 0),
   number: (factor) => factor,
   strength: (factor) => -factors.strength[factor],
   frequency: (factor) => -factors.frequency[factor],
+  emergence: (factor) => -(factors.emergence[factor] ?? -1),
   level: (factor) => LEVEL_ORDER.indexOf(levelOf(factor)),
   peak: (factor) => factors.peak_layer[factor] ?? Infinity,
   name: (factor) => (names[factor] ? fold(names[factor]) : "\uffff"),
@@ -30,6 +34,7 @@ function refreshList() {
   listed = sorted(Array.from({ length: factors.n_factors }, (_, factor) => factor).filter(wantedBy(form)), form);
   byId("count").textContent = `${listed.length.toLocaleString("en")} of ${factors.n_factors.toLocaleString("en")} factors`;
   byId("list").scrollTop = 0;
+  cursor = listed.includes(view.factor) ? view.factor : (listed[0] ?? null);
   drawList();
 }
 
@@ -45,7 +50,7 @@ function wantedBy(form) {
     isFrequent(100 * factors.frequency[factor]) &&
     isStrong(factors.strength[factor]) &&
     (!form.has("named") || Boolean(names[factor])) &&
-    (!found.asked || found.factors[factor] > 0);
+    (!found.asked || found.ways[factor] < NOT_FOUND);
 }
 
 function between(least, most) {
@@ -63,31 +68,57 @@ function compare(one, other) {
   return one < other ? -1 : one > other ? 1 : 0;
 }
 
-/** Draw the rows that can be seen, and some beyond either end. */
+/** Draw the rows that can be seen, some beyond either end, and the cursor's. Rows that stay keep the focus. */
 function drawList() {
   const box = byId("list");
-  const rows = box.firstElementChild;
+  const list = box.firstElementChild;
   const first = Math.max(0, Math.floor(box.scrollTop / ROW_HEIGHT) - 5);
   const last = Math.min(listed.length, Math.ceil((box.scrollTop + box.clientHeight) / ROW_HEIGHT) + 5);
-  rows.style.height = `${listed.length * ROW_HEIGHT}px`;
-  rows.replaceChildren(...listed.slice(first, last).map((factor, place) => listRow(factor, first + place)));
+  const places = Array.from({ length: Math.max(0, last - first) }, (_, place) => first + place);
+  const ofCursor = listed.indexOf(cursor);
+  if (ofCursor >= 0 && ofCursor < first) places.unshift(ofCursor);
+  if (ofCursor >= last) places.push(ofCursor);
+  const wanted = new Set(places.map((place) => listed[place]));
+  for (const [factor, row] of rows) {
+    if (wanted.has(factor)) continue;
+    row.remove();
+    rows.delete(factor);
+  }
+  list.style.height = `${listed.length * ROW_HEIGHT}px`;
+  places.forEach((place, number) => {
+    const row = listRow(listed[place], place);
+    if (list.children[number] !== row) list.insertBefore(row, list.children[number] ?? null);
+  });
 }
 
+/** Return the row of a factor, the one that is drawn already where there is one, as it is to be now. */
 function listRow(factor, place) {
-  const label = names[factor] || factors.top_tokens[factor] || "never fires";
-  const matches = found.asked && found.factors[factor] > 1 ? `${found.factors[factor]} matches · ` : "";
-  const link = element(
-    "a",
-    { href: fragment(factor, view.layer === ALL_LAYERS ? ALL_LAYERS : null) },
-    element("b", {}, String(factor)),
-    element("span", { class: names[factor] ? "label named" : "label", dir: "auto" }, shortened(label)),
-    sparkline(curveOf(factor)),
-    element("small", {}, levelBadge(factor), ` ${matches}${peakText(factor)}${percent(factors.frequency[factor])}`),
-  );
-  if (factor === view.factor) link.setAttribute("aria-current", "true");
-  const row = element("li", {}, link);
+  const row = rows.get(factor) ?? element("li", {}, element("a"));
+  rows.set(factor, row);
   row.style.top = `${place * ROW_HEIGHT}px`;
+  row.setAttribute("aria-setsize", listed.length);
+  row.setAttribute("aria-posinset", place + 1);
+  const link = row.firstElementChild;
+  link.href = linkToFactor(factor);
+  link.tabIndex = factor === cursor ? 0 : -1;
+  link.dataset.factor = factor;
+  link.toggleAttribute("aria-current", false);
+  if (factor === view.factor) link.setAttribute("aria-current", "true");
+  link.replaceChildren(
+    element("b", {}, String(factor)),
+    element("span", { class: names[factor] ? "label named" : "label", dir: "auto" }, shortened(labelOf(factor))),
+    sparkline(curveOf(factor)),
+    element("small", {}, levelBadge(factor), ...patternBadge(factor), ` ${foundText(factor)}${peakText(factor)}${percent(factors.frequency[factor])}`),
+  );
   return row;
+}
+
+/** Move the cursor through the list, and the focus with it. */
+function moveCursor(places) {
+  const place = listed.indexOf(cursor);
+  cursor = listed[Math.min(listed.length - 1, Math.max(0, place + places))] ?? null;
+  bringIntoSight(cursor);
+  rows.get(cursor)?.firstElementChild.focus({ preventScroll: true });
 }
 
 function peakText(factor) {
@@ -95,13 +126,24 @@ function peakText(factor) {
   return peak === null ? "" : `layer ${peak} · ${factors.strength[factor].toPrecision(3)} · `;
 }
 
+function patternBadge(factor) {
+  return factors.pattern[factor] ? [" ", element("span", { class: "level" }, factors.pattern[factor])] : [];
+}
+
 function levelBadge(factor) {
   return element("span", { class: `level ${levelOf(factor)}` }, levelOf(factor));
 }
 
-/** Bring the row of the factor that is shown into sight. */
+/** Bring the row of the factor that is shown into sight; where the focus is in the list, it goes there. */
 function scrollToFactor() {
-  const place = listed.indexOf(view.factor);
+  const hasFocus = byId("list").contains(document.activeElement);
+  if (listed.includes(view.factor)) cursor = view.factor;
+  bringIntoSight(cursor);
+  if (hasFocus) rows.get(cursor)?.firstElementChild.focus({ preventScroll: true });
+}
+
+function bringIntoSight(factor) {
+  const place = listed.indexOf(factor);
   const box = byId("list");
   if (place >= 0) {
     const top = place * ROW_HEIGHT;

@@ -1,16 +1,29 @@
 // What follows on what the reader does.
 
+// As wide as a phone is at most, where the list and the factor take turns.
+const NARROW = 800;
+
 const KEYS = {
   ArrowRight: () => step(1),
   n: () => step(1),
   ArrowLeft: () => step(-1),
   p: () => step(-1),
   r: () => goToRandom(byId("random-level").value),
-  s: () => goTo(view.factor, view.layer === ALL_LAYERS ? null : ALL_LAYERS),
+  s: () => (location.hash = linkTo({ layer: view.layer === ALL_LAYERS ? null : ALL_LAYERS, range: null })),
+  m: () => (location.hash = view.show === "map" ? linkTo({}) : "view=map"),
   e: () => byId("name").focus(),
   "/": () => searchBox().focus(),
 };
-const KEYS_IN_SEARCH = { ArrowDown: () => step(1), ArrowUp: () => step(-1) };
+const KEYS_IN_SEARCH = { ArrowDown: () => step(1), ArrowUp: () => step(-1), Enter: openFirst };
+const ROWS_A_PAGE = 8;
+const KEYS_IN_LIST = {
+  ArrowDown: () => moveCursor(1),
+  ArrowUp: () => moveCursor(-1),
+  PageDown: () => moveCursor(ROWS_A_PAGE),
+  PageUp: () => moveCursor(-ROWS_A_PAGE),
+  Home: () => moveCursor(-listed.length),
+  End: () => moveCursor(listed.length),
+};
 
 function searchBox() {
   return byId("filters").elements.query;
@@ -18,28 +31,60 @@ function searchBox() {
 
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const isTyping = event.target.matches("input, select, textarea");
-  if (event.key === "Escape") event.target.blur();
-  const keys = event.target === searchBox() ? KEYS_IN_SEARCH : isTyping ? {} : KEYS;
-  if (!Object.hasOwn(keys, event.key)) return;
+  const { target, key } = event;
+  const isTyping = target.matches("input, select, textarea");
+  if (key === "Escape" && isTyping) byId("title").focus({ preventScroll: true });
+  if (key === "Escape" && byId("menu").open) {
+    byId("menu").open = false;
+    byId("menu").firstElementChild.focus();
+  }
+  const inList = byId("list").contains(target) ? KEYS_IN_LIST : {};
+  const keys = target === searchBox() ? KEYS_IN_SEARCH : isTyping ? {} : { ...KEYS, ...inList };
+  if (!Object.hasOwn(keys, key)) return;
   event.preventDefault();
-  keys[event.key]();
+  keys[key]();
 }
 
-/** Show what the address asks for; without a factor in it, the first of the list. */
-function followAddress() {
+/** Show what the address asks for; without a factor in it, the one before it, or the first of the list. */
+async function followAddress() {
+  if (history.state === WHOLE) {
+    fillFromAddress();
+    refreshList();
+  }
   const asked = viewInAddress();
-  if (asked.factor !== null) document.body.dataset.view = "factor";
-  Object.assign(view, asked, { factor: asked.factor ?? view.factor ?? listed[0] ?? 0 });
+  const before = view.factor;
+  Object.assign(view, asked.factor === null ? { show: asked.show } : asked);
+  view.factor ??= listed[0] ?? 0;
+  document.body.dataset.view = view.show;
+  markMain();
   say("");
+  keepInAddress();
   scrollToFactor();
-  return showFactor();
+  if (before !== null && before !== view.factor) announce();
+  keepFocus();
+  await Promise.all([drawMap(), showFactor()]);
+}
+
+/** On a phone the list, while it alone is shown, is the main part of the page. */
+function markMain() {
+  const isAlone = view.show === "list" && innerWidth <= NARROW;
+  byId("aside").setAttribute("role", isAlone ? "main" : "complementary");
+}
+
+/** Where what had the focus has gone, as the list has on a phone, give it to what took its place. */
+function keepFocus() {
+  const focused = document.activeElement;
+  if (focused === document.body || focused.checkVisibility()) return;
+  if (view.show === "list") rows.get(cursor)?.firstElementChild.focus({ preventScroll: true });
+  else byId("title").focus({ preventScroll: true });
 }
 
 function toggleTheme() {
   const root = document.documentElement;
   const isDark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = isDark ? "light" : "dark";
+  keepInAddress();
+  drawMap();
 }
 
 function fillChoices() {
@@ -56,7 +101,6 @@ function listen() {
     previous: () => step(-1),
     next: () => step(1),
     random: () => goToRandom(byId("random-level").value),
-    "to-list": () => (document.body.dataset.view = "list"),
     theme: toggleTheme,
     "save-page": savePage,
     "export-names": exportNames,
@@ -69,18 +113,38 @@ function listen() {
   // A form is cleared only after this event.
   byId("filters").addEventListener("reset", () => setTimeout(refreshAll));
   byId("list").addEventListener("scroll", drawList);
-  byId("list").addEventListener("click", openOnPhone);
+  byId("list").addEventListener("focusin", (event) => {
+    cursor = Number(event.target.dataset.factor);
+    drawList();
+  });
   byId("number").addEventListener("change", goToNumber);
+  byId("beside").addEventListener("change", showBeside);
+  byId("shade").addEventListener("change", (event) => {
+    view.shade = event.target.value;
+    keepInAddress();
+    showFactor();
+  });
   byId("name").addEventListener("input", (event) => nameFactor(view.factor, event.target.value));
   byId("import-names").addEventListener("change", (event) => importNames(event.target.files[0]));
   addEventListener("keydown", onKey);
   addEventListener("hashchange", followAddress);
-  addEventListener("resize", drawList);
+  addEventListener("resize", () => {
+    markMain();
+    drawList();
+    drawMap();
+  });
+  listenToMap();
 }
 
-/** On a phone the list and the factor take turns; a row that is shown already changes no address. */
-function openOnPhone(event) {
-  if (event.target.closest("a")) document.body.dataset.view = "factor";
+/** Open the first of the list. */
+function openFirst() {
+  if (listed.length > 0) goTo(listed[0]);
+}
+
+function showBeside(event) {
+  const beside = event.target.value === "" ? null : knownFactor(event.target.value);
+  if (beside === null && event.target.value !== "") say(`There are factors from 0 to ${factors.n_factors - 1}.`);
+  else location.hash = linkTo({ beside, layer: null, range: null });
 }
 
 function goToNumber(event) {
@@ -89,22 +153,32 @@ function goToNumber(event) {
   else goTo(factor);
 }
 
-function refreshAll() {
+async function refreshAll() {
   refreshList();
-  return showFactor();
+  keepInAddress();
+  await Promise.all([drawMap(), showFactor()]);
 }
 
 async function start() {
-  factors = await section("factors");
-  byId("coverage").textContent = factors.coverage;
+  const [ofFactors, examples] = await Promise.all([section("factors"), section("examples")]);
+  factors = ofFactors;
+  byId("about").textContent = factors.about;
+  byId("what").open = innerWidth > NARROW;
   byId("number").max = factors.n_factors - 1;
+  byId("beside").max = factors.n_factors - 1;
   rankClearest();
   loadNames();
   fillChoices();
   listen();
+  drawExamples(examples);
+  fillFromAddress();
   refreshList();
+  const asked = new URLSearchParams(location.hash.slice(1));
+  if (["light", "dark"].includes(asked.get("theme"))) document.documentElement.dataset.theme = asked.get("theme");
+  if (["saliency", "activation"].includes(asked.get("shade"))) view.shade = asked.get("shade");
+  // On a phone the list comes first, unless there are texts of one's own or the address asks for a factor.
+  if (viewInAddress().factor === null && !asked.has("view") && examples.length === 0) history.replaceState(null, "", "#view=list");
   await followAddress();
-  drawExamples(await section("examples"));
   foldTexts(await section("contexts"));
   if (searchBox().value !== "") refreshAll();
 }
