@@ -56,7 +56,6 @@ html_sidebars = {
         "changelog",
         "comparison",
         "contributing",
-        "experiments",
         "getting_started",
         "index",
         "performance",
