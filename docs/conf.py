@@ -56,7 +56,9 @@ html_sidebars = {
         "changelog",
         "comparison",
         "contributing",
+        "faq",
         "getting_started",
+        "gpu",
         "index",
         "performance",
         "plots",
@@ -65,6 +67,7 @@ html_sidebars = {
         "scaling",
         "troubleshooting",
         "user_guide",
+        "your_model",
     )
 }
 html_context = {"default_mode": "auto"}

@@ -9,6 +9,7 @@ somebody. Without arguments it takes the demo model and the openings of Wikipedi
     python examples/explore_factors.py --report factors-report
 """
 
+# sphinx_gallery_thumbnail_path = "explorer.png"
 import argparse
 from pathlib import Path
 

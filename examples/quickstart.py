@@ -11,6 +11,7 @@ factors respond to. Without arguments it reads the demo model and Wikipedia arti
 where each line of the file is a document.
 """
 
+# sphinx_gallery_thumbnail_path = "_static/getting_started_importance.png"
 import argparse
 from pathlib import Path
 

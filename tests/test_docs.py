@@ -36,10 +36,12 @@ def code_blocks(page):
     return [(text.count("\n", 0, block.start(1)), block[1]) for block in blocks]
 
 
-def run_blocks(page, **given):
-    """Run a page's blocks in one namespace, as a reader would who pastes them one after the other."""
+def run_blocks(page, n_components=None, **given):
+    """Run a page's blocks in one namespace, as a reader would who pastes them; on request with fewer factors."""
     namespace = {"__name__": "__main__"} | given
     for lines_above, block in code_blocks(page):
+        if n_components is not None:
+            block = re.sub(r"(?<=SparseDictionary\()\d+", str(n_components), block)
         # Empty lines in front make a traceback name the line of the page.
         exec(compile("\n" * lines_above + block, str(DOCS / page), "exec"), namespace)
     return namespace
@@ -110,11 +112,11 @@ def models_of_the_hub(tmp_path, monkeypatch):
 @pytest.fixture
 def texts_of_words():
     draw = random.Random(0)
-    return [" ".join(draw.choices(WORDS, k=100)) for _ in range(45)]
+    return [" ".join(draw.choices(WORDS, k=30)) for _ in range(20)]
 
 
 def test_the_blocks_about_your_own_model_run_as_printed(models_of_the_hub, texts_of_words, capsys):
-    namespace = run_blocks("your_model.md", texts=texts_of_words)
+    namespace = run_blocks("your_model.md", n_components=16, texts=texts_of_words)
     by_path, by_name = (namespace[name].extract(texts_of_words).X for name in ("by_path", "by_name"))
     np.testing.assert_array_equal(by_path, by_name)
     assert Path("gpt2.html").exists()
@@ -122,11 +124,13 @@ def test_the_blocks_about_your_own_model_run_as_printed(models_of_the_hub, texts
 
 
 def test_the_blocks_about_gpus_run_as_printed(models_of_the_hub, texts_of_words):
-    namespace = run_blocks("gpu.md", texts=texts_of_words)
-    assert namespace["codes"].shape == (len(namespace["acts"]), 4096)
+    namespace = run_blocks("gpu.md", n_components=16, texts=texts_of_words)
+    assert namespace["codes"].shape == (len(namespace["acts"]), 16)
 
 
-@pytest.mark.parametrize("page", sorted(page.relative_to(DOCS).as_posix() for page in (DOCS / "experiments").glob("*.md")))
+@pytest.mark.parametrize(
+    "page", sorted(page.relative_to(DOCS).as_posix() for page in (DOCS / "experiments").glob("*.md"))
+)
 def test_pages_of_experiments_are_reached_from_the_claims(page):
     assert f"]({page}#" in (DOCS / "experiments.md").read_text(encoding="utf-8")
 
