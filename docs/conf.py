@@ -56,8 +56,9 @@ html_sidebars = {
         "changelog",
         "comparison",
         "contributing",
-        "experiments",
+        "faq",
         "getting_started",
+        "gpu",
         "index",
         "performance",
         "plots",
@@ -66,6 +67,7 @@ html_sidebars = {
         "scaling",
         "troubleshooting",
         "user_guide",
+        "your_model",
     )
 }
 html_context = {"default_mode": "auto"}

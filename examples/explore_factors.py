@@ -10,6 +10,7 @@ cores; of a report that ``examples/quickstart.py`` saved:
     python examples/explore_factors.py --report factors-report
 """
 
+# sphinx_gallery_thumbnail_path = "explorer.png"
 import argparse
 from pathlib import Path
 

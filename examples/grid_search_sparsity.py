@@ -7,6 +7,8 @@ sides. Three figures tell what a sparsity buys: explained variance, the number o
 description length, in bits per row, which is shortest somewhere in between.
 """
 
+# sphinx_gallery_thumbnail_path = "_static/frontier.png"
+
 from rich.console import Console
 from rich.table import Table
 from sklearn.model_selection import GridSearchCV

@@ -8,6 +8,8 @@ report that ``examples/quickstart.py`` saved:
     python examples/plot_factors.py --report factors-report
 """
 
+# sphinx_gallery_thumbnail_path = "plots.png"
+
 import argparse
 from pathlib import Path
 

@@ -2,11 +2,15 @@
 
 import importlib.util
 import inspect
+import random
 import re
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
+from support.tiny_kinds import WORDS, save
+from support.tiny_sites import KINDS
 
 DOCS = Path(__file__).parents[1] / "docs"
 MODULES = (
@@ -32,10 +36,12 @@ def code_blocks(page):
     return [(text.count("\n", 0, block.start(1)), block[1]) for block in blocks]
 
 
-def run_blocks(page):
-    """Run a page's blocks in one namespace, as a reader would who pastes them one after the other."""
-    namespace = {"__name__": "__main__"}
+def run_blocks(page, n_components=None, **given):
+    """Run a page's blocks in one namespace, as a reader would who pastes them; on request with fewer factors."""
+    namespace = {"__name__": "__main__"} | given
     for lines_above, block in code_blocks(page):
+        if n_components is not None:
+            block = re.sub(r"(?<=SparseDictionary\()\d+", str(n_components), block)
         # Empty lines in front make a traceback name the line of the page.
         exec(compile("\n" * lines_above + block, str(DOCS / page), "exec"), namespace)
     return namespace
@@ -92,6 +98,41 @@ def test_the_blocks_of_getting_started_run_as_printed(tmp_path, monkeypatch):
     namespace = run_blocks("getting_started.md")
     assert namespace["report"].totals["n_components"] == 256
     assert {path.name for path in tmp_path.iterdir()} == {"importance.png", "factors.html", "factors", "dictionary"}
+
+
+@pytest.fixture
+def models_of_the_hub(tmp_path, monkeypatch):
+    """Work in a folder where random models have the names that pages give to models of the hub."""
+    monkeypatch.chdir(tmp_path)
+    save("gpt2", "GPT2", **KINDS["GPT2"] | {"n_layer": 12})
+    for name, kind in (("meta-llama/Llama-3.2-1B", "Llama"), ("google/gemma-2-2b", "Gemma2")):
+        save(name, kind, **KINDS[kind] | {"num_hidden_layers": 16})
+
+
+@pytest.fixture
+def texts_of_words():
+    draw = random.Random(0)
+    return [" ".join(draw.choices(WORDS, k=30)) for _ in range(20)]
+
+
+def test_the_blocks_about_your_own_model_run_as_printed(models_of_the_hub, texts_of_words, capsys):
+    namespace = run_blocks("your_model.md", n_components=16, texts=texts_of_words)
+    by_path, by_name = (namespace[name].extract(texts_of_words).X for name in ("by_path", "by_name"))
+    np.testing.assert_array_equal(by_path, by_name)
+    assert Path("gpt2.html").exists()
+    assert re.search(r"\d+ tokens left out, \d+ rows kept", capsys.readouterr().out)
+
+
+def test_the_blocks_about_gpus_run_as_printed(models_of_the_hub, texts_of_words):
+    namespace = run_blocks("gpu.md", n_components=16, texts=texts_of_words)
+    assert namespace["codes"].shape == (len(namespace["acts"]), 16)
+
+
+@pytest.mark.parametrize(
+    "page", sorted(page.relative_to(DOCS).as_posix() for page in (DOCS / "experiments").glob("*.md"))
+)
+def test_pages_of_experiments_are_reached_from_the_claims(page):
+    assert f"]({page}#" in (DOCS / "experiments.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("module", MODULES)
