@@ -123,10 +123,11 @@ def main():
     parser.add_argument(
         "--characters", type=int, default=8000, help="of a document that are learned from (default: %(default)s)"
     )
+    parser.add_argument("--examples", help="file .csv with columns of load_wordnet_examples (default: WordNet's files)")
     parser.add_argument("--n-forms", type=int, help="word forms to look at, drawn at random (default: all)")
     parser.set_defaults(epochs={"SparseDictionary": 1, "SparseAutoencoder": 3})
     arguments = parser.parse_args()
-    examples = load_wordnet_examples()
+    examples = pd.read_csv(arguments.examples, keep_default_na=False) if arguments.examples else load_wordnet_examples()
     examples["form"] = examples["word"].str.lower()
     forms = np.random.default_rng(0).permutation(ambiguous_forms(examples))[: arguments.n_forms]
     examples = examples[examples["form"].isin(forms)].reset_index(drop=True)
