@@ -10,6 +10,7 @@ somebody. Without arguments it takes the demo model and the openings of Wikipedi
 """
 
 # sphinx_gallery_thumbnail_path = "explorer.png"
+
 import argparse
 from pathlib import Path
 
