@@ -11,6 +11,7 @@ cores; of a report that ``examples/quickstart.py`` saved:
 """
 
 # sphinx_gallery_thumbnail_path = "explorer.png"
+
 import argparse
 from pathlib import Path
 

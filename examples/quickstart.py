@@ -12,6 +12,7 @@ where each line of the file is a document.
 """
 
 # sphinx_gallery_thumbnail_path = "_static/getting_started_importance.png"
+
 import argparse
 from pathlib import Path
 
