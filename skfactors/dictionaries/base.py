@@ -15,7 +15,7 @@ from skfactors._version import __version__
 from skfactors.callers import warn_caller
 from skfactors.codes import check_codes
 from skfactors.dictionaries.learned_from import SOURCE, joined, source_of
-from skfactors.dictionaries.persistence import REMEDY, mismatch_of_arrays, read_dictionary, write_dictionary
+from skfactors.dictionaries.persistence import FORMAT, REMEDY, mismatch_of_arrays, read_dictionary, write_dictionary
 from skfactors.dictionaries.rows import as_numbers, batches_of, check_rows
 from skfactors.files import replaced_file
 from skfactors.fingerprints import fingerprint, name_of
@@ -431,7 +431,7 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         """Make a model that is not fitted, of parameters that a folder holds."""
         missing = sorted(set(cls._get_param_names()) - cls._not_saved - set(parameters))
         # Another class may have gained a parameter since; those of this package do so with a new format.
-        if missing and config["format"] >= 3 and cls.__name__ in MODELS:
+        if missing and config["format"] == FORMAT and cls.__name__ in MODELS:
             raise damaged(path, f"it lacks the parameter {', '.join(missing)}", REMEDY)
         try:
             validate_parameter_constraints(getattr(cls, "_parameter_constraints", {}), parameters, cls.__name__)

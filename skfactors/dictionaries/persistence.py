@@ -25,8 +25,9 @@ _SCHEMA_1 = {
 }
 _SCHEMA_2 = _SCHEMA_1 | {"module?": str}
 _SCHEMA_3 = _SCHEMA_1 | {"module": str, "size": NATURAL, "arrays": {...: {"shape": [NATURAL], "dtype": str}}}
-_SCHEMAS = {1: _SCHEMA_1, 2: _SCHEMA_2, 3: _SCHEMA_3}
-_FORMAT = max(_SCHEMAS)
+# A model may have gained a parameter from one format to the next: the fourth is that of group_sizes and alpha_.
+_SCHEMAS = {1: _SCHEMA_1, 2: _SCHEMA_2, 3: _SCHEMA_3, 4: _SCHEMA_3}
+FORMAT = max(_SCHEMAS)
 FILES = (CONFIG, _TENSORS)
 
 
@@ -44,7 +45,7 @@ def write_dictionary(path, config: dict, arrays: dict[str, np.ndarray]) -> None:
     """
     tensors = save({name: np.asarray(array, order="C") for name, array in arrays.items()})
     record = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "sha256": hashlib.sha256(tensors).hexdigest(),
         "size": len(tensors),
         "arrays": _described(arrays),
@@ -122,8 +123,8 @@ def _read_config(folder: Path) -> dict:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{str(folder)!r} is not a saved dictionary: it holds no {CONFIG}.") from error
     version = config.get("format") if isinstance(config, dict) else None
-    if type(version) is int and version > _FORMAT:
-        raise ValueError(f"{str(folder)!r} has format {version}; this version reads {_FORMAT}: update skfactors.")
+    if type(version) is int and version > FORMAT:
+        raise ValueError(f"{str(folder)!r} has format {version}; this version reads {FORMAT}: update skfactors.")
     # Format 1 had no checksum of the configuration itself.
     if version != 1:
         unsealed(path, config, name=_SEAL, remedy=REMEDY)

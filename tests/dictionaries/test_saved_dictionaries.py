@@ -209,6 +209,20 @@ def test_a_folder_of_the_format_before_opens_and_chooses_no_way_to_run(folder):
     assert opened.fingerprint() == expected and opened.n_steps_ == 1
 
 
+def test_a_folder_from_before_a_parameter_was_added_opens_with_its_default(folder):
+    expected = FactorModel.load(folder)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    del config["sha256_of_this"], config["parameters"]["group_sizes"], config["fitted"]["alpha_"]
+    path.write_text(json.dumps(sealed(config | {"format": 3}, "sha256_of_this")))
+    opened = FactorModel.load(folder)
+    assert (opened.group_sizes, opened.alpha_) == (None, expected.alpha)
+    assert opened.fingerprint() == expected.fingerprint()
+    path.write_text(json.dumps(sealed(config, "sha256_of_this")))
+    with pytest.raises(ValueError, match="lacks the parameter group_sizes"):
+        FactorModel.load(folder)
+
+
 def test_an_older_format_with_what_only_a_newer_one_has_is_refused(folder):
     path = folder / "config.json"
     config = json.loads(path.read_text())
