@@ -1,6 +1,7 @@
 """Binary tasks on texts, by which probes are compared."""
 
 import importlib.util
+from io import BytesIO
 
 import numpy as np
 import pandas as pd
@@ -64,6 +65,13 @@ def load_probing_tasks() -> dict[str, tuple[list[str], np.ndarray]]:
 
 
 def _read(name: str, columns: list[str]) -> pd.DataFrame:
+    import zstandard
+
     file = file_in_package("sae_probes", name, _INSTALL)
     with named_damage(file, f"{_INSTALL} --force-reinstall"):
-        return pd.read_csv(file, usecols=columns, dtype={"prompt": str}, keep_default_na=False)
+        # Of a file cut short, pandas would read as much as there is.
+        stream = zstandard.ZstdDecompressor().decompressobj()
+        content = stream.decompress(file.read_bytes())
+        if not stream.eof:
+            raise ValueError("the end is missing")
+        return pd.read_csv(BytesIO(content), usecols=columns, dtype={"prompt": str}, keep_default_na=False)
