@@ -71,8 +71,8 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         what those before it leave of a row, and so the first are not bent by the later ones. A group lets in, at once,
         the factors whose correlation with the rest of the row is above their threshold, and all codes are refitted by
         (non-negative) least squares. The threshold is `alpha` for a factor that is active in every second row, and
-        more for rarer ones; `n_nonzero_coefs` steers it instead, such that rows have so many active factors in the
-        mean. `solver`, `tol`, `max_solver_iter` and `debias` have no effect.
+        more for rarer ones, as it was learned; `n_nonzero_coefs` steers it instead, such that rows have so many active
+        factors in the mean. `solver`, `tol`, `max_solver_iter` and `debias` have no effect.
     solver : {"auto", "active_set", "batched_active_set", "fista"}, default="auto"
         How rows are coded, all to the same gap. "active_set" solves for each row's few active factors, on the CPU;
         "batched_active_set" does so for many rows at once, on any device; "fista" is accelerated gradient descent on
