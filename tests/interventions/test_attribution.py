@@ -329,7 +329,7 @@ def test_a_report_shows_what_factors_do_to_the_output(extractor, dictionaries, t
     text = console.export_text()
     assert f"speaks for {summary.loc[2, 'speaks_for']}".rstrip() in text and "without it the loss rises by" in text
     report.to_html(tmp_path / "page.html")
-    assert sections_of(report)["factors"]["said"][3].startswith("speaks for")
+    assert sections_of(report, "", None, "")["factors"]["said"][3].startswith("speaks for")
     report.save(tmp_path)
     opened = FactorReport.load(tmp_path)
     assert opened == report == FactorReport.merge([opened])
