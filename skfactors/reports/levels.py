@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_scalar
 
-_TIMES_NOISE = 5
+_TIMES_NOISE, _ENOUGH_NOISE = 5, 10
 
 
 def classify_levels(importance, span=None, *, low_depth=0.3, long_span=25, flat_tolerance=0.1) -> pd.Series:
@@ -138,7 +138,7 @@ def context_span(saliency, *, share=0.8, noise=0.2, least=0.2) -> int:
         Share of the other tokens' weight that the span holds.
     noise : float, default=0.2
         Weights of other tokens below this share of the largest of them count as zero, as do those less than five times
-        as large as the median negative weight, which is noise.
+        as large as the median negative weight, which is noise where there are ten such or more.
     least : float, default=0.2
         Share of all positive weight that the others must hold together; where they hold less, the span is 1.
 
@@ -180,7 +180,7 @@ def context_span(saliency, *, share=0.8, noise=0.2, least=0.2) -> int:
     weights = saliency.to_numpy(dtype=np.float64, copy=True)
     of_token, weights[own] = max(weights[own], 0), 0
     negative = -weights[weights < 0]
-    floor = _TIMES_NOISE * np.median(negative) if len(negative) else 0
+    floor = _TIMES_NOISE * np.median(negative) if len(negative) >= _ENOUGH_NOISE else 0
     weights = np.where(weights >= max(noise * weights.max(), floor), weights.clip(min=0), 0)
     if weights.sum() < least * (weights.sum() + of_token):
         return 1

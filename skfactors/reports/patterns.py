@@ -15,6 +15,8 @@ _FIRST_POSITIONS = 3
 # Where a share counts as all: some activations of any factor are noise.
 _NEARLY_ALL = 0.8
 _MOST = 0.6
+# Of a token that is everywhere it says nothing that it was met before.
+_FEW = 1 / 3
 _MANY_TOKENS = 10
 _FEWEST_ROWS = 5
 _UNSEEN = ("line breaks", "white space")
@@ -48,8 +50,8 @@ def firing_patterns(codes, provenance, texts) -> pd.DataFrame:
         - "repetition": it fires on a token that was met before in the 2,000 characters before it, whatever the token
         - "position": it fires at a few positions of the text, whatever stands there
         - "one token": always on the same
-        - "numbers", "punctuation", "line breaks", "white space", "word pieces": on tokens of this kind
         - "enumeration": within lists, "red, green and blue"
+        - "numbers", "punctuation", "line breaks", "white space", "word pieces": on tokens of this kind
         - empty: nothing of these
 
         the first that is right.
@@ -68,9 +70,9 @@ def firing_patterns(codes, provenance, texts) -> pd.DataFrame:
     -----
     Shares are those of 100 active rows of each factor, drawn at random, and therefore right to a tenth. A pattern is
     told where it holds four fifths of the activation, for lists three fifths, and where the share among 2,000 rows
-    drawn from all is less than half of that. For "repetition" the share of tokens that are new must be less than a
-    third of what it is among all rows. Of a factor with fewer than 5 active rows nothing is told, and repetition and
-    position only of those with 10 different tokens or more.
+    drawn from all is less than half of that. For "repetition" no token holds a third of the activation, and the share
+    of tokens that are new must be less than a third of what it is among all rows. Of a factor with fewer than 5 active
+    rows nothing is told, and repetition and position only of those with 10 different tokens or more.
 
     Examples
     --------
@@ -141,6 +143,7 @@ def patterns_of(samples, n_components) -> pd.DataFrame:
     is_kind = (table["of_kind"] >= _NEARLY_ALL) & (table["kind"] != "words") & (2 * usual_kind < table["of_kind"])
     patterns = {
         "repetition": (table["n_tokens"] >= _MANY_TOKENS)
+        & (table["one_token"] < _FEW)
         & (table["met_before"] >= _NEARLY_ALL)
         & (3 * (1 - table["met_before"]) < 1 - everywhere["met_before"]),
         "position": (table["n_tokens"] >= _MANY_TOKENS)
@@ -150,7 +153,7 @@ def patterns_of(samples, n_components) -> pd.DataFrame:
         "one token": (table["one_token"] >= _NEARLY_ALL) & ~table["kind"].isin(_UNSEEN),
     }
     in_lists = (table["listed"] >= _MOST) & (2 * everywhere["listed"] < table["listed"])
-    told = [*patterns.values(), is_kind, in_lists], [*patterns, table["kind"], "enumeration"]
+    told = [*patterns.values(), in_lists, is_kind], [*patterns, "enumeration", table["kind"]]
     table["pattern"] = np.select(*told, default="")
     table.loc[factors.size() < _FEWEST_ROWS, "pattern"] = ""
     table = table.reindex(pd.RangeIndex(n_components, name="factor"))[list(PATTERN_COLUMNS)]
@@ -175,7 +178,7 @@ def is_listed(left, token, right) -> bool:
     Examples
     --------
     >>> from skfactors.reports.patterns import is_listed
-    >>> is_listed("of red, light ", "green", ", blue and white"), is_listed("He, too, was ", "there", " and left.")
+    >>> is_listed("of red, light ", "green", ", blue and white"), is_listed("He was ", "there", ", and left.")
     (True, False)
     """
     own = [part for part in _PARTS.findall(token.lower()) if part in _SEPARATORS]

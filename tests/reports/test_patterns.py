@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
+from skfactors import SparseDictionary
 from skfactors.reports import FactorReport, firing_patterns
 from skfactors.reports.counting.tally import Tally
+from skfactors.reports.naming import token_name
 from skfactors.reports.patterns import is_listed
 from skfactors.reports.repetition import is_met_before
 
@@ -22,11 +24,12 @@ def planted():
     random = np.random.default_rng(0)
     texts, rows, codes = [], [], []
     for document in range(60):
-        words = [f"w{number}" for number in random.zipf(1.4, 40) % 900]
+        words = [f"w{number}" for number in random.integers(0, 40, 40)]
         first = random.integers(5, 15)
         words[first : first + 7] = ["red", ",", f"w{document}", ",", "blue", "and", "white"]
-        for word in (str(document), ".", "the", "\n"):
-            words[random.integers(25, 40)] = word
+        places = random.choice(np.arange(23, 40), 7, replace=False)
+        for place, word in zip(places, (str(document), "the", "\n", ".", ".", ".", "."), strict=True):
+            words[place] = word
         text = " ".join(words)
         texts.append(text)
         for position, match in enumerate(re.finditer(r"\S+|(?<= )\n", text)):
@@ -182,3 +185,26 @@ def test_coverage_is_the_share_of_the_drawn_rows_on_top_tokens(large):
     weighted = contexts["activation"][is_top].sum() / contexts["activation"].sum()
     assert summary["activation_coverage"][0] == pytest.approx(weighted)
     assert np.isnan(summary["coverage"][4])
+
+
+def test_what_is_told_of_real_factors_by_drawn_rows_is_near_what_all_rows_say(demo_activations):
+    acts = demo_activations
+    dictionary = SparseDictionary(48, n_nonzero_coefs=6, max_iter=1, random_state=0).fit(acts.X)
+    codes = dictionary.transform(acts.X).toarray()
+    report = FactorReport.from_codes(codes, acts, dictionary=dictionary)
+    names = [token_name(token) for token in acts.tokens()]
+    errors, n_told = [], 0
+    for factor, row in report.summary().iterrows():
+        weights = codes[:, factor]
+        is_top = np.isin(names, row["top_tokens"].split(", "))
+        if 0 < (weights > 0).sum():
+            errors.append(row["coverage"] - is_top[weights > 0].mean())
+        if row["pattern"] == "punctuation":
+            without_letters = [not any(map(str.isalnum, name)) for name in names]
+            assert weights[without_letters].sum() > 0.65 * weights.sum()
+            n_told += 1
+        if row["pattern"] == "one token":
+            assert pd.Series(weights).groupby(names).sum().max() > 0.65 * weights.sum()
+            n_told += 1
+    assert np.abs(errors).max() < 0.2 and np.abs(errors).mean() < 0.05
+    assert n_told > 0
