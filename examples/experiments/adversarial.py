@@ -13,8 +13,8 @@ For a word the degrees are: 5 the word in a sentence of the kind that the corpus
 inflection or derived word, 2 a synonym, 1 the same letters in another sense or a word of the same field, 0 an unrelated
 word.
 
-In patterns, the marks went around one word at first and around the whole pattern after a first run (docs/experiments.md
-says why); sentences and degrees are as they were first written.
+In patterns, the marks went around one word at first and around the whole pattern after a first run
+(docs/experiments/patterns.md says why); sentences and degrees are as they were first written.
 """
 
 import re

@@ -5,9 +5,9 @@ Why not mwparserfromhell? It parses markup, but what to leave out, what a templa
 still be told here; links, tags, tables and quotes, which it would take over, are some hundred lines, of which half
 would come back as the walk through its nodes. On the 106 pages of the demo dump such a walk (version 0.7.2) took 5.9 s
 of CPU time where this takes 1.5 s. 83 pages came out the same. Of 2.83 million characters it lost 1.2 %, nearly all in
-two pages, where a table or a reference that was never closed swallowed the paragraphs after it; and it added 0.2 %, the
-source of tables, references and pictures that it could not parse. It was better in one page, with stray apostrophes
-around templates. Its own `strip_code` keeps tables, captions and sections of sources: 19 % more characters.
+two pages, where markup that was never closed swallowed the paragraphs after it; and it added 0.2 %, the source of
+tables, references and pictures that it could not parse. It was better in one page, with stray apostrophes around
+templates. Its own `strip_code` keeps tables, captions and sections of sources: 19 % more characters.
 """
 
 import html
