@@ -22,10 +22,10 @@ def test_sparse_dictionary_passes_every_check_of_scikit_learn(estimator, check):
 class HalvedDictionary(SparseDictionary):
     """Nested, with as many components as a check sets: one cannot be halved."""
 
-    def _coding(self):
+    def _coding(self, alpha=None):
         n_components = self.n_components or self.n_features_in_
         ends = (n_components // 2, n_components) if n_components > 1 else ()
-        return replace(super()._coding(), group_ends=ends, debias=False)
+        return replace(super()._coding(alpha), group_ends=ends, debias=False)
 
 
 @parametrize_with_checks([HalvedDictionary(), HalvedDictionary(n_nonzero_coefs=1, sparse_output=False)])

@@ -328,7 +328,7 @@ def test_a_report_shows_what_factors_do_to_the_output(extractor, dictionaries, t
     report.show(2, console=console)
     text = console.export_text()
     assert f"speaks for {summary.loc[2, 'speaks_for']}".rstrip() in text and "without it the loss rises by" in text
-    report.to_html(tmp_path / "page.html")
+    report.to_html(tmp_path / "page.html", model="tiny")
     assert sections_of(report, "", None, "")["factors"]["said"][3].startswith("speaks for")
     report.save(tmp_path)
     opened = FactorReport.load(tmp_path)
@@ -336,7 +336,7 @@ def test_a_report_shows_what_factors_do_to_the_output(extractor, dictionaries, t
     pd.testing.assert_frame_equal(opened.summary(), summary, check_exact=True)
     opened.show(2, console=console)
     assert console.export_text() == text
-    opened.to_html(tmp_path / "again.html")
+    opened.to_html(tmp_path / "again.html", model="tiny")
     assert (tmp_path / "again.html").read_bytes() == (tmp_path / "page.html").read_bytes()
 
 
