@@ -13,6 +13,7 @@ from skfactors.evaluations.controls import make_controls
 from skfactors.evaluations.figures import DICTIONARY, Figures
 from skfactors.extraction.hooks import hooked, twin
 from skfactors.extraction.models import Headless
+from skfactors.extraction.text.corpus import held
 from skfactors.progress import progress_bar
 
 MEAN, ZERO, CLEAN = "mean row", "zeros", "the model's own states"
@@ -97,7 +98,7 @@ def loss_recovered(
     >>> table["scored"].unique().tolist()
     ['dictionary', 'random factors', 'mean row', 'zeros', "the model's own states"]
     """
-    texts, factor_model = list(texts), as_factor_model(dictionary)
+    texts, factor_model = list(held(texts)), as_factor_model(dictionary)
     model, tokenizer, task = _task_of(extractor)
     acts = extractor.extract(texts).at(site, layer)
     X, (place,) = np.asarray(acts.X), acts.places

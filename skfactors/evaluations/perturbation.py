@@ -12,6 +12,7 @@ from skfactors.dictionaries import as_factor_model
 from skfactors.evaluations.controls import make_controls
 from skfactors.evaluations.figures import DICTIONARY, Figures
 from skfactors.evaluations.probes import STATES, additions, dense_probes, halved, left_out
+from skfactors.extraction.text.corpus import held
 
 CLASS_MEANS = "difference of class means"
 _FEWEST_CLASSES, _FEWEST_TEXTS = 3, 4
@@ -103,7 +104,7 @@ def targeted_perturbation(
     >>> table["scored"].unique().tolist()
     ['hidden states', 'dictionary', 'random factors', 'difference of class means']
     """
-    texts, labels = list(texts), np.asarray(list(labels))
+    texts, labels = list(held(texts)), np.asarray(list(labels))
     for number in n_ablated:
         check_scalar(number, "n_ablated", Integral, min_val=1)
     if len(labels) != len(texts):

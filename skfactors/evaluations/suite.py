@@ -9,6 +9,7 @@ from skfactors.dictionaries import as_factor_model
 from skfactors.evaluations.controls import CONTROLS, check_names
 from skfactors.evaluations.evaluation_report import EvaluationReport
 from skfactors.evaluations.registry import EVALUATIONS
+from skfactors.extraction.text.corpus import held
 
 _LEARNED = "frozen decoder"
 # Without it, an evaluation does with something else.
@@ -94,7 +95,7 @@ def evaluate(
     >>> report.table["measure"].unique().tolist()
     ['explained_variance', 'l0', 'dead_fraction']
     """
-    texts, suite = list(texts), [suite] if isinstance(suite, str) else list(suite)
+    texts, suite = list(held(texts)), [suite] if isinstance(suite, str) else list(suite)
     unknown = [name for name in suite if name not in EVALUATIONS]
     if unknown:
         raise ValueError(f"There is no evaluation {unknown[0]!r}; there are {', '.join(map(repr, EVALUATIONS))}.")

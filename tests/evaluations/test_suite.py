@@ -3,7 +3,7 @@ import pytest
 from support.planted_states import Encoder, Extractor
 
 from skfactors import SparseAutoencoder, SparseDictionary
-from skfactors.evaluations import EVALUATIONS, evaluate, stability
+from skfactors.evaluations import EVALUATIONS, evaluate, loss_recovered, stability, targeted_perturbation
 
 WIDTH = 8
 LABELS = ["sea"] * 8 + ["law"] * 8 + ["art"] * 8
@@ -84,3 +84,17 @@ def test_of_few_texts_figures_say_how_many_an_interval_needs(extractor):
     report = evaluate(extractor, Encoder(np.eye(WIDTH), np.eye(WIDTH)), TEXTS[:3])
     notes = report.table.set_index(["measure", "scored"])["note"]
     assert notes["explained_variance", "dictionary"] == "3 units; an interval needs 5"
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: evaluate(None, None, "a text"),
+        lambda: loss_recovered(None, None, "a text"),
+        lambda: targeted_perturbation(None, None, "a text", [0]),
+    ],
+    ids=["evaluate", "loss_recovered", "targeted_perturbation"],
+)
+def test_a_text_in_place_of_texts_is_refused_before_anything_runs(ask):
+    with pytest.raises(TypeError, match=r"single str; put it into a list"):
+        ask()
