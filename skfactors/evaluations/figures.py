@@ -10,6 +10,9 @@ COLUMNS = ("measure", "scored", "value", "low", "high", "n_units", "inside", "no
 DICTIONARY = "dictionary"
 # What controls are made equal in, or what is no merit: to be like them in it says nothing.
 _MADE_EQUAL = {"answered", "l0"}
+# A dictionary without factors of letters absorbs none, and fails at nothing: less of these is not better.
+_UNRANKED = _MADE_EQUAL | {"absorbed", "failed"}
+_BETTER_IF_LESS = {"dead_fraction", "kl", "loss"}
 FEWEST_UNITS = 5
 _SHARES = (0.025, 0.975)
 
@@ -76,6 +79,8 @@ class Figures:
         order = {measure: number for number, measure in enumerate(table["measure"].unique())}
         table = table.sort_values("measure", key=lambda names: names.map(order), kind="stable", ignore_index=True)
         table["inside"] = [_inside(table, row) for row in table.itertuples()]
+        behind = [_behind(table, row) for row in table.itertuples()]
+        table["note"] = ["; ".join(filter(None, notes)) for notes in zip(table["note"], behind, strict=True)]
         return table[list(COLUMNS)]
 
 
@@ -92,6 +97,15 @@ def _inside(table, row):
     controls = table[(table["measure"] == row.measure) & (table["scored"] != DICTIONARY)]
     holds = (controls["low"] <= row.value) & (row.value <= controls["high"])
     return ", ".join(controls["scored"][holds])
+
+
+def _behind(table, row) -> str:
+    """Say which of the others are better than the dictionary by all of their interval."""
+    if row.scored != DICTIONARY or row.measure in _UNRANKED:
+        return ""
+    others = table[(table["measure"] == row.measure) & (table["scored"] != DICTIONARY)]
+    is_better = others["high"] < row.value if row.measure in _BETTER_IF_LESS else others["low"] > row.value
+    return f"behind {', '.join(others['scored'][is_better])}" if is_better.any() else ""
 
 
 def sums_by(groups: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -59,7 +59,8 @@ def ground_truth(
         A line for each measure and what is scored by it: `measure`, `scored` ("dictionary", a control, or "true
         features", the features themselves coded by pursuit, as a ceiling), `value`, the 95 % interval `low` and `high`,
         `n_units`, the rows or pairs it is over, `inside`, the controls whose intervals hold the dictionary's
-        figure, and `note`, what else a reader must know of it, such as that there are too few units for an interval.
+        figure, and `note`, what else a reader must know of it, such as that there are too few units for an interval, or
+        which controls it is behind.
         Measures are `explained_variance`, `l0`, `mcc` (mean absolute cosine of pairs) and `f1` (mean over pairs
         of the F1 by which a factor's activity tells the feature's).
 

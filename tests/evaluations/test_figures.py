@@ -42,6 +42,15 @@ def test_a_figure_within_a_controls_interval_says_so(figures):
     assert figures.table()["inside"].tolist() == ["near", "", ""]
 
 
+@pytest.mark.parametrize(("measure", "behind"), [("mean", "high"), ("loss", "low"), ("l0", None)])
+def test_a_figure_that_a_control_surpasses_says_so(figures, measure, behind):
+    noise = np.random.default_rng(2).standard_normal(50)
+    figures.add(measure, "dictionary", 3 + noise, note="of all")
+    figures.add(measure, "low", 1 + noise)
+    figures.add(measure, "high", 5 + noise)
+    assert figures.table()["note"].tolist() == [f"of all; behind {behind}" if behind else "of all", "", ""]
+
+
 def test_sums_are_by_group():
     np.testing.assert_array_equal(sums_by(np.array([4, 2, 4]), np.array([1.0, 2.0, 3.0])), [2, 4])
 
