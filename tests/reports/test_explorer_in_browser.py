@@ -10,10 +10,11 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from support.explorer_pages import HOSTILE, report_of_tokens, report_of_words, shade
+from support.explorer_pages import HOSTILE, page_data, report_of_tokens, report_of_words, shade
 
 from skfactors.reports import FactorReport
 from skfactors.reports.explanation import Explanation
+from skfactors.reports.explorer.builder import page_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = playwright.expect
@@ -48,8 +49,9 @@ def open_page(browser):
     """Return a function that opens a file as a reader would; the test fails on any request, error or dialog."""
     contexts, complaints = [], []
 
-    def open_page(path, hash_="", **options):
+    def open_page(path, hash_="", script="", **options):
         context = browser.new_context(**options)
+        context.add_init_script(script)
         contexts.append(context)
         page = context.new_page()
         page.on("request", lambda request: _note_request(request.url, path, complaints))
@@ -740,3 +742,47 @@ def test_a_point_of_the_map_leads_to_its_factor(open_page, file):
     page.keyboard.press("Enter")
     is_shown(page, factor)
     expect(page.locator("article")).to_be_visible()
+
+
+def test_a_page_without_a_map_says_so(open_page, file, tmp_path):
+    (tmp_path / "none.html").write_text(page_of(page_data(file) | {"map": None}, {}), encoding="utf-8")
+    page = open_page(tmp_path / "none.html", "#view=map")
+    expect(page.locator("#map-legend")).to_have_text("There is no map: the report was made without the dictionary.")
+
+
+@pytest.fixture(scope="module")
+def large_file(file, tmp_path_factory):
+    """A page of 1,600 factors and more than 5,000 texts: those of the small one again and again."""
+    sections, times = page_data(file), 200
+    of_all = ("layers", "level_names", "edges")
+    for name in sections.keys() - {"map", "saliency", "examples"}:
+        sections[name] = {
+            key: column * times if isinstance(column, list) and key not in of_all else column
+            for key, column in sections[name].items()
+        }
+    n_factors = N_FACTORS * times
+    sections["factors"] |= {"n_factors": n_factors, "clearest": list(range(n_factors))}
+    assert len(sections["contexts"]["document"]) > 5000
+    path = tmp_path_factory.mktemp("explorer") / "large.html"
+    path.write_text(page_of(sections | {"map": None}, {}), encoding="utf-8")
+    return path
+
+
+def test_of_many_factors_only_rows_near_those_in_sight_are_drawn(open_page, large_file):
+    page = open_page(large_file)
+    assert page.text_content("#count") == "1,600 of 1,600 factors"
+    assert 5 < page.locator("#list li").count() < 50
+
+
+def test_a_factor_is_shown_before_many_texts_can_be_searched(open_page, large_file):
+    # What the page puts off waits here until the test lets it go on.
+    script = """
+        window.waiting = [];
+        const later = setTimeout;
+        window.setTimeout = (run, time) => (time === undefined ? waiting.push(run) : later(run, time));
+    """
+    page = open_page(large_file, "#query=wanders&scope=contexts", script=script)
+    assert len(marked_tokens(page)) > 0
+    expect(page.locator("#count")).to_have_text("0 of 1,600 factors")
+    page.evaluate("waiting.splice(0).forEach(run => run())")
+    expect(page.locator("#count")).not_to_have_text("0 of 1,600 factors")

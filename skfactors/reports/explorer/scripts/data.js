@@ -1,7 +1,8 @@
 "use strict";
 
-// The page as it was delivered, before anything is drawn: what is saved again with names in it.
-const pageAsOpened = document.documentElement.outerHTML;
+// The page as it was delivered, before anything is drawn: what is saved again with names in it. A copy shares its texts
+// with the page, and is there at once; as markup it would be written out at every opening.
+const pageAsOpened = document.documentElement.cloneNode(true);
 
 const sections = new Map();
 
@@ -15,9 +16,10 @@ async function unpacked(id) {
   const packed = atob(document.getElementById(id).textContent);
   const bytes = new Uint8Array(packed.length);
   for (let place = 0; place < packed.length; place++) bytes[place] = packed.charCodeAt(place);
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  // A Blob would take the bytes through another process and back.
+  const stream = new Response(bytes).body.pipeThrough(new DecompressionStream("gzip"));
   const content = await new Response(stream).json();
-  return content.counts ? withStarts(content) : content;
+  return content?.counts ? withStarts(content) : content;
 }
 
 /** Add where each group's entries start in the columns. */

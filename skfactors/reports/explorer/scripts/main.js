@@ -179,7 +179,7 @@ async function start() {
   // On a phone the list comes first, unless there are texts of one's own or the address asks for a factor.
   if (viewInAddress().factor === null && !asked.has("view") && examples.length === 0) history.replaceState(null, "", "#view=list");
   await followAddress();
-  foldTexts(await section("contexts"));
+  await foldTexts(await section("contexts"));
   if (searchBox().value !== "") refreshAll();
 }
 

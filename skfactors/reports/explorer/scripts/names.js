@@ -52,9 +52,8 @@ function nameFactor(factor, name) {
 
 /** Save the page as it was delivered, with the names of now in it. */
 function savePage() {
-  const inside = JSON.stringify(names).replaceAll("<", "\\u003c");
-  const page = pageAsOpened.replace(/(<script[^>]*id="names"[^>]*>)[^<]*/, (_, opening) => opening + inside);
-  download(`<!doctype html>\n${page}\n`, "factors.html", "text/html");
+  pageAsOpened.querySelector("#names").textContent = JSON.stringify(names).replaceAll("<", "\\u003c");
+  download(`<!doctype html>\n${pageAsOpened.outerHTML}\n`, "factors.html", "text/html");
 }
 
 function exportNames() {

@@ -10,6 +10,9 @@ const WHOLE_CONTEXT = 4;
 const CONTEXT = 8;
 const PLACES = 8;
 const MOST_COUNTED = 4095;
+// What NFC leaves as it is, and how many parts of texts are folded in a few hundredths of a second.
+const ONLY_ASCII = /^[\0-\x7f]*$/;
+const FOLDED_AT_ONCE = 3 * 5000;
 let folded = null;
 let found = nothingAsked();
 
@@ -19,14 +22,19 @@ function nothingAsked() {
 
 /** Return text in which case and ways to write the same character make no difference. */
 function fold(text) {
-  return text.normalize("NFC").toLowerCase();
+  return (ONLY_ASCII.test(text) ? text : text.normalize("NFC")).toLowerCase();
 }
 
-/** Fold all texts once, when the contexts have arrived. */
-function foldTexts(contexts) {
-  const parts = contexts.texts.map(fold);
+/** Fold all texts once, when the contexts have arrived; between some of many, the page draws and answers. */
+async function foldTexts(contexts) {
+  const parts = [];
   const whole = [];
-  for (let place = 0; place < parts.length; place += 3) whole.push(parts[place] + parts[place + 1] + parts[place + 2]);
+  for (let place = 0; place < contexts.texts.length; place += 3) {
+    if (place > 0 && place % FOLDED_AT_ONCE === 0) await new Promise((resolve) => setTimeout(resolve));
+    const [left, token, right] = contexts.texts.slice(place, place + 3).map(fold);
+    parts.push(left, token, right);
+    whole.push(left + token + right);
+  }
   const factorOfEntry = new Uint32Array(contexts.text.length);
   contexts.counts.forEach((count, group) => {
     const factor = Math.floor(group / factors.layers.length);
