@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import math
+import sys
 from pathlib import Path
 
 from skfactors.files import read_plain
@@ -171,7 +171,8 @@ def _fits(value, schema) -> bool:
     if schema is None:
         return value is None
     if schema is float:
-        return type(value) in (int, float) and math.isfinite(value)
+        # Of an integer too large for a float, Python cannot say whether it is finite.
+        return type(value) in (int, float) and abs(value) <= sys.float_info.max
     if isinstance(schema, type):
         return type(value) is schema
     if isinstance(schema, range):

@@ -117,6 +117,7 @@ def test_what_fits_a_schema_has_no_mismatch(value, schema):
         (True, float, "it is True"),
         (float("nan"), float, "it is nan"),
         (float("inf"), float, "it is inf"),
+        pytest.param(10**400, float, f"it is {10**39}…", id="an integer that no float holds"),
         (-1, NATURAL, "it is -1"),
         (2**62, NATURAL, "it is 4611686018427387904"),
         (1.0, range(3), "it is 1.0"),

@@ -8,6 +8,7 @@ import pandas as pd
 from skfactors.codes import check_codes
 from skfactors.reports.counting.entries import by_number, check_places, positive_entries
 from skfactors.reports.counting.samples import SampledRows
+from skfactors.reports.counting.surroundings import Surroundings
 from skfactors.reports.naming import is_visible, token_name
 
 PATTERN_COLUMNS = ("pattern", "one_token", "kind", "of_kind", "met_before", "same_positions", "listed")
@@ -88,7 +89,8 @@ def firing_patterns(codes, provenance, texts) -> pd.DataFrame:
     places = check_places(provenance, codes.shape[0])
     rows, factors, activations = positive_entries(codes)
     sampled = SampledRows(codes.shape[1], window=_WORDS_AN_ITEM * _FEWEST_SEPARATORS)
-    sampled.add(factors, activations, rows, places, by_number(texts))
+    every = slice(0, len(places))
+    sampled.add(factors, activations, rows, every, Surroundings(codes, places), by_number(texts))
     return patterns_of(sampled.table(), codes.shape[1])
 
 

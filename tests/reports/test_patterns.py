@@ -189,7 +189,7 @@ def test_coverage_is_the_share_of_the_drawn_rows_on_top_tokens(large):
 
 def test_what_is_told_of_real_factors_by_drawn_rows_is_near_what_all_rows_say(demo_activations):
     acts = demo_activations
-    dictionary = SparseDictionary(48, n_nonzero_coefs=6, max_iter=1, random_state=0).fit(acts.X)
+    dictionary = SparseDictionary(128, n_nonzero_coefs=6, max_iter=1, random_state=0).fit(acts.X)
     codes = dictionary.transform(acts.X).toarray()
     report = FactorReport.from_codes(codes, acts, dictionary=dictionary)
     names = [token_name(token) for token in acts.tokens()]

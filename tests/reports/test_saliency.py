@@ -307,7 +307,7 @@ def _offsets(saliency):
         ({"position": 900}, ValueError, "there is no position 900"),
         ({"text": ""}, ValueError, "there is no position 0"),
         ({"text": [TEXT]}, TypeError, "text is of type list"),
-        ({"method": "magic"}, ValueError, "'magic' is not one of 'lime', 'occlusion', 'gradient'"),
+        ({"method": "magic"}, ValueError, "'magic' is not one of 'lime', 'occlusion', 'group_occlusion', 'gradient'"),
         ({"n_samples": 1}, ValueError, "n_samples == 1"),
         ({"extractor": "bert"}, TypeError, "extractor is of type str"),
         ({"dictionary": SparseDictionary()}, NotFittedError, "not fitted"),
