@@ -1,6 +1,7 @@
 """What must be set before anything is imported, and the real and tiny models that tests share."""
 
 import os
+import shutil
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -73,3 +74,18 @@ def demo_rows(demo_activations):
     """Shuffled rows of real hidden states, as an array."""
     order = np.random.default_rng(0).permutation(len(demo_activations))
     return demo_activations.X[order]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Return the Chromium that is installed."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if executable is None:
+        pytest.skip("no Chromium is installed: apt-get install chromium")
+    # Chromium has no sandbox for root.
+    arguments = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=executable, args=arguments)
+        yield browser
+        browser.close()

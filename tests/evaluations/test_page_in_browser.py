@@ -1,8 +1,5 @@
 """The page of an evaluation in Chromium, opened from disk. Where there is no browser, every test skips and says so."""
 
-import os
-import shutil
-
 import pandas as pd
 import pytest
 from support.explorer_pages import HOSTILE
@@ -15,19 +12,6 @@ NAMES = ("evaluation", "measure", "scored", "value", "low", "high", "n_units", "
 NAN = float("nan")
 # Columns of pandas hold no lone surrogates.
 TEXTS = [text for text in HOSTILE if "\ud800" not in text]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if executable is None:
-        pytest.skip("no Chromium is installed: apt-get install chromium")
-    # Chromium has no sandbox for root.
-    arguments = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=executable, args=arguments)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
