@@ -81,6 +81,7 @@ def _fit(options) -> None:
         options.n_components,
         alpha=options.alpha,
         n_nonzero_coefs=options.n_nonzero_coefs,
+        group_sizes=options.group_sizes,
         max_iter=options.max_iter,
         batch_size=options.batch_size,
         random_state=options.random_state,
@@ -294,6 +295,11 @@ def _penalty(value: str) -> float | str:
     return value if value == "auto" else float(value)
 
 
+def _sizes(value: str) -> list[int] | list[float]:
+    sizes = value.split(",")
+    return [*map(int, sizes)] if all(size.strip().isdecimal() for size in sizes) else [*map(float, sizes)]
+
+
 def _sites(value: str):
     sites = value.split(",")
     return sites if len(sites) > 1 else value
@@ -373,6 +379,12 @@ def _parser() -> argparse.ArgumentParser:
         "--alpha", type=_penalty, default="auto", help="sparsity penalty; auto is a tenth of the rows' length"
     )
     fit.add_argument("--n-nonzero-coefs", type=int, help="code by pursuit, with at most so many factors per row")
+    fit.add_argument(
+        "--group-sizes",
+        type=_sizes,
+        metavar="N,N,...",
+        help="nested groups of so many factors, or of such shares of them",
+    )
     fit.add_argument("--max-iter", type=int, default=2, help="epochs (%(default)s)")
     fit.add_argument("--batch-size", type=int, default=1024, help="rows in a minibatch, of all processes (%(default)s)")
     fit.add_argument("--random-state", type=int, default=0, help="seed (%(default)s)")

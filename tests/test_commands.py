@@ -50,6 +50,20 @@ def test_the_commands_do_what_the_python_api_does(folder, corpus, tiny_model):
     assert "<html" in (folder / "factors.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(("written", "group_sizes"), [("2,6", [2, 6]), ("0.25,0.75", [0.25, 0.75])])
+def test_fit_learns_nested_groups(folder, tmp_path, capsys, written, group_sizes):
+    store = ActivationStore(folder / "store")
+    assert run("fit", folder / "store", tmp_path / "nested", *FIT, "--group-sizes", written) == 0
+    nested = SparseDictionary(8, alpha=0.5, group_sizes=group_sizes, max_iter=1, random_state=0, device="cpu")
+    nested.fit(store, sample_weight=store.sample_weight)
+    saved = SparseDictionary.load(tmp_path / "nested")
+    assert saved.group_sizes == group_sizes
+    np.testing.assert_array_equal(saved.components_, nested.components_)
+    np.testing.assert_array_equal(saved.threshold_, nested.threshold_)
+    assert run("fit", folder / "store", tmp_path / "other", *FIT, "--group-sizes", "2,5") == 1
+    assert "group_sizes add up to 7, not to n_components=8" in capsys.readouterr().err
+
+
 def test_extract_reads_the_sites_that_are_asked_for_without_outliers(folder, corpus, tiny_model, tmp_path, capsys):
     extract = ["extract", folder / "corpus.txt", tmp_path / "store", "--model", tiny_model, "--layers", "1"]
     with pytest.warns(UserWarning, match="tokens are left out as outliers"):
