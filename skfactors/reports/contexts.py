@@ -1,6 +1,5 @@
 """Top contexts: where in the texts a factor is most active."""
 
-import re
 from numbers import Integral
 
 import numpy as np
@@ -21,8 +20,6 @@ CONTEXT_COLUMNS = ("factor", "layer", "rank", "activation", "token", "left", "ri
 QUANTILE_COLUMNS = ("factor", "layer", "quantile", "draw", *CONTEXT_COLUMNS[3:], "met_before")
 N_QUANTILES = 10
 CHARACTERS_A_WORD = 16
-
-_WORD = re.compile(r"\S+")
 
 
 def top_contexts(codes, provenance, texts, *, k=20, by_layer=True, window=10, unique_documents=True) -> pd.DataFrame:
@@ -182,28 +179,26 @@ def _left_bound(text, start, window):
     if window == 0:
         return start
     limit = max(0, start - CHARACTERS_A_WORD * window)
-    starts = [limit + word.start() for word in _WORD.finditer(text[limit:start])]
-    if limit > 0 and starts and _inside_word(text, limit) and not _all_one_word(text, limit, start):
-        starts = starts[1:]
-    return starts[-window:][0] if starts else start
+    side = text[limit:start]
+    words = side.rsplit(maxsplit=window)
+    if len(words) > window or (limit > 0 and _inside_word(text, limit) and words != [side]):
+        side = side[len(words[0]) :]
+    return start - len(side.lstrip())
 
 
 def _right_bound(text, end, window):
     if window == 0:
         return end
     limit = min(len(text), end + CHARACTERS_A_WORD * window)
-    ends = [end + word.end() for word in _WORD.finditer(text[end:limit])]
-    if limit < len(text) and ends and _inside_word(text, limit) and not _all_one_word(text, end, limit):
-        ends = ends[:-1]
-    return ends[:window][-1] if ends else end
+    side = text[end:limit]
+    words = side.split(maxsplit=window)
+    if len(words) > window or (limit < len(text) and _inside_word(text, limit) and words != [side]):
+        side = side[: len(side) - len(words[-1])]
+    return end + len(side.rstrip())
 
 
 def _inside_word(text, offset):
     return not text[offset - 1].isspace() and not text[offset].isspace()
-
-
-def _all_one_word(text, start, end):
-    return _WORD.fullmatch(text, start, end) is not None
 
 
 def context_table(factors, layers, ranks, activations, excerpts, documents, positions):

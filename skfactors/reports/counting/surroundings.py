@@ -3,7 +3,8 @@
 from itertools import chain
 
 import numpy as np
-from scipy import sparse
+
+from skfactors.reports.counting.entries import positive_entries
 
 # Of each token: where it begins and ends in the context, and the activation.
 SHADE_PARTS = 3
@@ -23,10 +24,11 @@ def shade_table(shades) -> dict:
 def shades_in(table, n_contexts):
     """Return the shades of each context that :func:`shade_table` made columns of: an array of tuples."""
     flat = list(chain.from_iterable(zip(*(table[name].tolist() for name in SHADE_COLUMNS[1:]), strict=True)))
-    stops = SHADE_PARTS * np.cumsum(np.bincount(table["line"], minlength=n_contexts))
     shades = np.empty(n_contexts, dtype=object)
+    shades[:] = [()] * n_contexts
+    shaded, counts = np.unique(table["line"], return_counts=True)
     start = 0
-    for context, stop in enumerate(stops.tolist()):
+    for context, stop in zip(shaded.tolist(), (SHADE_PARTS * np.cumsum(counts)).tolist(), strict=True):
         shades[context], start = tuple(flat[start:stop]), stop
     return shades
 
@@ -67,12 +69,14 @@ class Surroundings:
 
     def __init__(self, codes, places):
         self.places, self.n_components = places, codes.shape[1]
-        self._codes = codes
-        if sparse.issparse(codes) and not codes.has_sorted_indices:
-            self._codes = codes.sorted_indices()
-        self._order = np.lexsort((places.position, places.layer, places.document))
-        self._rank = np.empty_like(self._order)
-        self._rank[self._order] = np.arange(len(self._order))
+        line = np.lexsort((places.position, places.layer, places.document))
+        self._place_in_line = np.empty_like(line)
+        self._place_in_line[line] = np.arange(len(line))
+        # Where factors are active: one factor after the other, the rows of each in line, as one rising number.
+        rows, factors, activations = positive_entries(codes)
+        numbers = self._numbers(rows, factors)
+        order = np.argsort(numbers)
+        self._active = numbers[order], factors[order], rows[order], activations[order]
 
     def shades(self, rows, factors, excerpts):
         """
@@ -93,78 +97,50 @@ class Surroundings:
             digits. Tokens that are in no row of the part, as those beyond where a document was cut, are left out.
         """
         starts, ends = self.places.start[rows], self.places.end[rows]
-        first, last = (
-            np.array([(len(left), len(right)) for left, _, right in excerpts], dtype=np.int64).reshape(-1, 2).T
-        )
-        first, last = starts - first, ends + last
-        none = np.empty(0, dtype=np.int64)
-        found = [self._on(none, none, none)]
-        for step in (-1, 1):
-            contexts, places = np.arange(len(rows)), self._rank[rows] + step
+        left, token, right = np.fromiter(map(len, chain.from_iterable(excerpts)), dtype=np.int64).reshape(-1, 3).T
+        first, length = starts - left, left + token + right
+        contexts, beside, activations = self._active_beside(rows, factors, first, ends + right)
+        # A long token is shown without its middle, and what comes after it stands so much nearer.
+        left_out = np.maximum(0, ends - starts - token)[contexts]
+        sides = []
+        for offsets in (self.places.start[beside], self.places.end[beside]):
+            offsets = offsets - first[contexts] - left_out * (offsets >= ends[contexts])
+            sides.append(np.clip(offsets, 0, length[contexts]))
+        order = np.lexsort((*reversed(sides), contexts))
+        order = order[sides[0][order] < sides[1][order]]
+        digits = DIGITS - 1 - np.floor(np.log10(activations))
+        activations = np.round(activations * 10**digits) / 10**digits
+        columns = (column[order] for column in (contexts, *sides, activations))
+        return shades_in(dict(zip(SHADE_COLUMNS, columns, strict=True)), len(excerpts))
+
+    def _active_beside(self, rows, factors, first, last):
+        """Find other rows within contexts in which their factor is active: contexts, these rows, and activations."""
+        numbers, of_factors, of_rows, activations = self._active
+        asked = self._numbers(rows, factors)
+        below, above = np.searchsorted(numbers, asked, side="left") - 1, np.searchsorted(numbers, asked, side="right")
+        found = [(np.empty(0, dtype=np.int64),) * 2]
+        for step, places in ((-1, below), (1, above)):
+            contexts = np.arange(len(rows))
             while len(contexts):
-                within = (places >= 0) & (places < len(self._order))
+                within = (places >= 0) & (places < len(numbers))
                 contexts, places = contexts[within], places[within]
-                beside, own = self._order[places], rows[contexts]
-                near = self._same_text(beside, own) & (
+                beside, own = of_rows[places], rows[contexts]
+                near = (of_factors[places] == factors[contexts]) & self._same_text(beside, own)
+                near &= (
                     self.places.end[beside] > first[contexts]
                     if step < 0
                     else self.places.start[beside] < last[contexts]
                 )
-                contexts, places, beside = contexts[near], places[near] + step, beside[near]
-                found.append(self._on(contexts, beside, factors[contexts]))
-        contexts, beside, activations = map(np.concatenate, zip(*found, strict=True))
-        digits = DIGITS - 1 - np.floor(np.log10(activations))
-        activations = np.round(activations * 10**digits) / 10**digits
-        return self._gathered(contexts, beside, activations, first, excerpts, rows)
+                contexts, places = contexts[near], places[near]
+                found.append((contexts, places))
+                places = places + step
+        contexts, places = map(np.concatenate, zip(*found, strict=True))
+        return contexts, of_rows[places], activations[places]
+
+    def _numbers(self, rows, factors):
+        return factors * len(self._place_in_line) + self._place_in_line[rows]
 
     def _same_text(self, rows, others):
         return (self.places.document[rows] == self.places.document[others]) & (
             self.places.layer[rows] == self.places.layer[others]
         )
-
-    def _on(self, contexts, rows, factors):
-        """Keep those contexts whose factor is active in a row, with the row and the activation."""
-        known = factors < self.n_components
-        contexts, rows, factors = contexts[known], rows[known], factors[known]
-        activations = self._codes_at(rows, factors)
-        active = activations > 0
-        return contexts[active], rows[active], activations[active]
-
-    def _codes_at(self, rows, factors):
-        """Return single codes, without making a sparse array anything else: each row is searched for its factor."""
-        if not sparse.issparse(self._codes):
-            return self._codes[rows, factors].astype(np.float64)
-        indices, data = self._codes.indices, self._codes.data
-        first, stop = self._codes.indptr[rows], self._codes.indptr[rows + 1]
-        ends = stop.copy()
-        while (first < stop).any():
-            middle = (first + stop) // 2
-            below = (first < stop) & (indices[np.minimum(middle, len(indices) - 1)] < factors)
-            first, stop = np.where(below, middle + 1, first), np.where(below, stop, np.minimum(middle, stop))
-        held = np.flatnonzero(first < ends)
-        held = held[indices[first[held]] == factors[held]]
-        activations = np.zeros(len(rows))
-        activations[held] = data[first[held]]
-        return activations
-
-    def _gathered(self, contexts, beside, activations, first, excerpts, rows):
-        lengths = np.array([sum(map(len, excerpt)) for excerpt in excerpts], dtype=np.int64)
-        # A long token is shown without its middle, and what comes after it stands so much nearer.
-        tokens = np.array([len(token) for _, token, _ in excerpts], dtype=np.int64)
-        left_out = np.maximum(0, self.places.end[rows] - self.places.start[rows] - tokens)[contexts]
-        own_end = self.places.end[rows][contexts]
-        sides = []
-        for offsets in (self.places.start[beside], self.places.end[beside]):
-            offsets = offsets - first[contexts] - left_out * (offsets >= own_end)
-            sides.append(np.clip(offsets, 0, lengths[contexts]))
-        starts, ends = sides
-        order = np.lexsort((ends, starts, contexts))
-        order = order[starts[order] < ends[order]]
-        columns = starts[order].tolist(), ends[order].tolist(), activations[order].tolist()
-        shades = [[] for _ in excerpts]
-        for context, *shade in zip(contexts[order].tolist(), *columns, strict=True):
-            shades[context].extend(shade)
-        gathered = np.empty(len(excerpts), dtype=object)
-        for context, shade in enumerate(shades):
-            gathered[context] = tuple(shade)
-        return gathered
