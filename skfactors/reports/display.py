@@ -71,7 +71,7 @@ class FactorView:
         if fires:
             heading.append(f"  peak at layer {self.facts['peak_layer']}")
             heading.append(f"  active in {self.facts['frequency']:.2%} of rows")
-            heading.append(f"  mean activation {self.facts['mean_activation']:.3g}")
+            heading.append(f"  mean {self.facts['mean_activation']:.3g}")
         yield heading
         if self.facts["name"]:
             yield _one_line((_cut_right(self.facts["name"], width), "bold"))

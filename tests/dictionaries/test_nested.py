@@ -74,6 +74,15 @@ def test_rows_have_as_many_factors_in_the_mean_as_asked_for(demo_rows):
     assert model.transform(demo_rows[-2000:]).nnz / 2000 == pytest.approx(6, rel=0.1)
 
 
+def test_no_group_starves_on_real_rows(demo_rows):
+    model = SparseDictionary(256, group_sizes=[0.125] * 8, n_nonzero_coefs=12, max_iter=4, random_state=0)
+    model.fit(demo_rows[:-2000])
+    frequency = (model.transform(demo_rows[-2000:]) != 0).mean(axis=0)
+    # A quarter of what an eighth of the factors would have, less what 2,000 rows differ in.
+    assert frequency.reshape(8, -1).sum(axis=1).min() > 0.8 * 0.25 * 12 / 8
+    assert (frequency == 0).mean() < 0.05
+
+
 def test_a_rare_factor_must_correlate_more_than_a_frequent_one(demo_rows):
     model = SparseDictionary(**SETTINGS, alpha=2.0).fit(demo_rows[:3000])
     frequency = (model.transform(demo_rows[:3000]) != 0).mean(axis=0)

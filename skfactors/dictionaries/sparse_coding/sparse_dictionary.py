@@ -72,7 +72,8 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         the factors whose correlation with the rest of the row is above their threshold, and all codes are refitted by
         (non-negative) least squares. The threshold is `alpha` for a factor that is active in every second row, and
         more for rarer ones, as it was learned; `n_nonzero_coefs` steers it instead, such that rows have so many active
-        factors in the mean. `solver`, `tol`, `max_solver_iter` and `debias` have no effect.
+        factors in the (weighted) mean, and every group at least a quarter of those that its size would give it.
+        `solver`, `tol`, `max_solver_iter` and `debias` have no effect.
     solver : {"auto", "active_set", "batched_active_set", "fista"}, default="auto"
         How rows are coded, all to the same gap. "active_set" solves for each row's few active factors, on the CPU;
         "batched_active_set" does so for many rows at once, on any device; "fista" is accelerated gradient descent on
@@ -211,6 +212,7 @@ class SparseDictionary(CallbackSupportMixin, FactorModel):
         "threshold_?": ("n_components",),
         "state.threshold?": (),
         "state.frequencies?": ("n_components",),
+        "state.scales?": ("n_components",),
         "state.idle_weight": ("n_components",),
         "state.n_steps": int,
         "state.update.n_batches": int,

@@ -42,7 +42,7 @@ class SparseCodingStep(Step):
         self.idle_weight = torch.zeros(len(components), dtype=exact, device=coding.device)
         self.thresholds = None
         if coding.nested:
-            self.thresholds = Thresholds(len(components), coding.alpha, coding.n_nonzero_coefs)
+            self.thresholds = Thresholds(len(components), coding.alpha, coding.n_nonzero_coefs, coding.group_ends)
 
     @torch_on_one_thread()
     def learn_from(self, rows: np.ndarray, weight: np.ndarray, patience: float) -> dict:
