@@ -2,7 +2,7 @@
 Does one factor of a larger dictionary tell the senses of a word apart, over all layers?
 ========================================================================================
 
-The question of word_senses.py on other models, with a dictionary and an autoencoder of 4,096 factors. A factor's
+The question of word_senses.py on other models, with dictionaries and an autoencoder of 4,096 factors. A factor's
 activation is here its highest over all layers, and so is that of a factor of a random dictionary with as many active
 factors. Beside them: the single best hidden dimension and principal component, each at the layer that does best on a
 third of the word forms, the dimension also by its highest or lowest value over layers, and, as the ceiling, a logistic
@@ -34,12 +34,17 @@ from skfactors.evaluations import random_control
 from skfactors.metrics import explained_variance, l0
 
 REFERENCE = "hidden dimension"
-LEARNED = {"SparseDictionary": SparseDictionary, "SparseAutoencoder": SparseAutoencoder}
+# Estimators, and what they are given beyond numbers of factors.
+LEARNED = {
+    "SparseDictionary": (SparseDictionary, {"max_iter": 1}),
+    "SparseDictionary, nested": (SparseDictionary, {"max_iter": 2, "group_sizes": [1 / 8] * 8}),
+    "SparseAutoencoder": (SparseAutoencoder, {"max_iter": 3}),
+}
 
 
 def learned(arguments, extractor, texts):
     """
-    Learn a dictionary and an autoencoder, or load them if an earlier run has learned them.
+    Learn two dictionaries and an autoencoder, or load them if an earlier run has learned them.
 
     Returns
     -------
@@ -49,8 +54,8 @@ def learned(arguments, extractor, texts):
     """
     X, _ = sample_rows(extractor, texts, arguments.n_rows)
     models = {}
-    for name, estimator in LEARNED.items():
-        settings = {"n_nonzero_coefs": arguments.n_nonzero_coefs, "max_iter": arguments.epochs[name], "random_state": 0}
+    for name, (estimator, more) in LEARNED.items():
+        settings = {"n_nonzero_coefs": arguments.n_nonzero_coefs, **more, "random_state": 0}
         folder = arguments.out / "dictionaries" / digest(f"{name} {arguments.n_components} {settings} {digest(X)}")
         if not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +130,6 @@ def main():
     )
     parser.add_argument("--examples", help="file .csv with columns of load_wordnet_examples (default: WordNet's files)")
     parser.add_argument("--n-forms", type=int, help="word forms to look at, drawn at random (default: all)")
-    parser.set_defaults(epochs={"SparseDictionary": 1, "SparseAutoencoder": 3})
     arguments = parser.parse_args()
     examples = pd.read_csv(arguments.examples, keep_default_na=False) if arguments.examples else load_wordnet_examples()
     examples["form"] = examples["word"].str.lower()
