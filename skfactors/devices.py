@@ -19,7 +19,8 @@ def resolve_device(device: str) -> str:
     Parameters
     ----------
     device : str
-        "auto" is the first of cuda, mps and cpu that is there; any other is a torch device string.
+        "auto" is the first of cuda, mps and cpu that is there, and of several cards that of the process's number on
+        its machine, as torchrun gives it (``LOCAL_RANK``); any other is a torch device string.
 
     Returns
     -------
@@ -34,7 +35,7 @@ def resolve_device(device: str) -> str:
     """
     if device == "auto":
         if torch.cuda.is_available() and not torch.cuda._is_in_bad_fork():
-            return "cuda"
+            return _own_card()
         return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         kind = torch.device(device).type
@@ -51,6 +52,11 @@ def resolve_device(device: str) -> str:
     if not available.get(kind, lambda: True)():
         raise ValueError(f"device={device!r} is not available on this machine: use 'auto' or 'cpu'.")
     return device
+
+
+def _own_card() -> str:
+    number, n_cards = os.environ.get("LOCAL_RANK", ""), torch.cuda.device_count()
+    return f"cuda:{int(number) % n_cards}" if number.isdecimal() and n_cards > 1 else "cuda"
 
 
 def fits_in_memory(n_bytes: int, device: str) -> bool:

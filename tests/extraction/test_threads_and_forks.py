@@ -122,6 +122,19 @@ def test_cuda_in_a_process_forked_from_one_that_uses_it_is_refused_by_name(monke
     assert resolve_device("auto") != "cuda"
 
 
+@pytest.mark.parametrize(
+    ("number", "n_cards", "device"),
+    [(None, 8, "cuda"), ("0", 1, "cuda"), ("0", 8, "cuda:0"), ("3", 8, "cuda:3"), ("9", 8, "cuda:1")],
+)
+def test_each_process_of_torchrun_takes_a_card_of_its_own(monkeypatch, number, n_cards, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: n_cards)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if number is not None:
+        monkeypatch.setenv("LOCAL_RANK", number)
+    assert resolve_device("auto") == device
+
+
 def test_weights_are_read_for_their_checksums_only_where_rows_are_kept(tiny_model, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(stream, "model_content", lambda files: asked.append(files) or {})
