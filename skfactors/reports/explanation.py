@@ -124,7 +124,8 @@ class Explanation:
 
     Made by :meth:`FactorReport.explain`. Prints itself as a table in a terminal and is one in a notebook: a line for
     each token, with its strongest factors in any layer and the share that all factors leave unexplained. The details,
-    layer by layer, are shown by ``show(details=True)``, and below the table in a notebook.
+    layer by layer, are shown by ``show(details=True)``, and below the table in a notebook. A minus before a factor says
+    that its code is negative.
 
     Parameters
     ----------
@@ -311,7 +312,7 @@ class Explanation:
 
 
 def _rich_factor(factor, layers) -> Text:
-    text = Text(f"{factor.factor} ", style="cyan").append(visible(first_token(factor.top_tokens)), style="italic")
+    text = Text(f"{_signed(factor)} ", style="cyan").append(visible(first_token(factor.top_tokens)), style="italic")
     return text.append(f" {factor.layer}", style="dim") if len(layers) > 1 else text
 
 
@@ -319,7 +320,11 @@ def _html_factor(factor, layers) -> str:
     where = f" <small>{factor.layer}</small>" if len(layers) > 1 else ""
     title = html.escape(visible(factor.top_tokens), quote=True)
     name = html.escape(visible(first_token(factor.top_tokens)))
-    return f'<span title="{title}">{factor.factor} <em>{name}</em></span>{where}'
+    return f'<span title="{title}">{_signed(factor)} <em>{name}</em></span>{where}'
+
+
+def _signed(factor) -> str:
+    return f"{'−' if factor.activation < 0 else ''}{factor.factor}"
 
 
 def _rich_cell(factors, unexplained):

@@ -52,6 +52,20 @@ def test_what_is_unexplained_is_the_residuals_share_of_the_squared_length(report
         assert states.loc[(where.position, where.layer), "unexplained"] == pytest.approx(left, rel=1e-4)
 
 
+def test_a_minus_stands_before_a_factor_whose_code_is_negative(tiny_model, texts):
+    extractor = TransformerFeatureExtractor(tiny_model, layers=[1])
+    texts = [text for text in texts if text]
+    dictionary = SparseDictionary(4, alpha=0.3, positive_code=False, random_state=0).fit(extractor.extract(texts))
+    explanation = FactorReport.from_texts(extractor, dictionary, texts).explain(texts[0])
+    printed = io.StringIO()
+    explanation.show(n=4, console=Console(file=printed, width=200))
+    negative = {f"−{factor} " for factor in explanation.frame.query("activation < 0")["factor"]}
+    assert negative and all(name in printed.getvalue() for name in negative)
+    strongest = explanation.frame.iloc[explanation.frame["activation"].argmin()]
+    assert f">−{strongest['factor']} <em>" in explanation._repr_html_()
+    assert printed.getvalue().count("−") == (explanation.frame["activation"] < 0).sum()
+
+
 def test_shares_and_what_is_unexplained_sum_to_one(report):
     explanation = report.explain(SENTENCE)
     shares = explanation.frame.groupby(["position", "layer"])["share"].sum()
