@@ -15,6 +15,7 @@ on training folds.
 import numpy as np
 import pandas as pd
 from common import digest, make_extractor, make_parser, print_table, read_halves, sample_rows
+from sklearn.base import clone
 from sklearn.decomposition import PCA
 from word_senses import (
     ambiguous_forms,
@@ -34,6 +35,7 @@ from skfactors.evaluations import random_control
 from skfactors.metrics import explained_variance, l0
 
 REFERENCE = "hidden dimension"
+OUTLIERS = 10
 # Estimators, and what they are given beyond numbers of factors.
 LEARNED = {
     "SparseDictionary": (SparseDictionary, {"max_iter": 1}),
@@ -139,7 +141,8 @@ def main():
 
     extractor = make_extractor(arguments, arguments.layers)
     texts = [text[: arguments.characters] for text in read_halves(arguments)[0]]
-    models, X = learned(arguments, extractor, texts)
+    # Squared errors of a few huge states, as first tokens have, would decide what is learned.
+    models, X = learned(arguments, clone(extractor).set_params(drop_outliers=OUTLIERS), texts)
     for name, model in models.items():
         codes = model.transform(X[:4000])
         explained = explained_variance(X[:4000], model.inverse_transform(codes))

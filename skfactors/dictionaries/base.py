@@ -71,7 +71,7 @@ class FactorModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     -----
     A saved folder sets nothing but the parameters of its class and the fitted attributes that the class lists. Those of
     a subclass are listed in two class attributes, beside those of its base classes: arrays of floating point numbers by
-    their shapes in `_fitted_arrays`, and what else JSON can hold by a schema (:func:`skfactors.records.check_schema`)
+    their shapes in `_fitted_arrays`, and what else JSON can hold by a schema (``skfactors.records.check_schema``)
     in `_fitted_facts`. A name that ends in ``?`` may be missing. For a model with an encoder and a count ::
 
         _fitted_arrays = {"encoder_": ("n_components", "n_features")}
