@@ -89,6 +89,8 @@ sphinx_gallery_conf = {
     "ignore_pattern": r"__init__\.py|common\.py",
     "within_subsection_order": "gallery.quickstart_first",
     "image_scrapers": "gallery.written_pictures",
+    # Of examples that draw nothing, or were not run.
+    "default_thumb_file": str(Path(__file__).parent / "explorer_map.png"),
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,
