@@ -240,18 +240,19 @@ def test_the_clearest_factors_are_supported_and_rare_and_from_every_peak_layer()
 @pytest.mark.parametrize(
     ("better", "worse"),
     [
-        ({"coverage": 0.9}, {"coverage": 0.1}),
+        ({"activation_coverage": 0.9}, {"activation_coverage": 0.1}),
+        ({"frequency": 0.01}, {"frequency": 0.04}),
         ({"emergence": 0.9}, {"emergence": 0.1}),
-        ({"pattern": "repetition", "coverage": 0.1}, {"coverage": 0.8}),
+        ({"pattern": "repetition", "activation_coverage": 0.1}, {"activation_coverage": 0.8}),
         ({"emergence": 0.9}, {"emergence": np.nan}),
     ],
 )
-def test_of_two_factors_that_stand_out_alike_the_one_that_is_told_or_emerges_is_first(better, worse):
+def test_of_two_factors_that_stand_out_alike_the_one_that_is_told_or_emerges_or_is_rare_is_first(better, worse):
     same = {
         "peak_layer": 6,
         "frequency": 0.01,
         "mean_activation": 1.0,
-        "coverage": 0.5,
+        "activation_coverage": 0.5,
         "emergence": 0.5,
         "pattern": "",
     }
