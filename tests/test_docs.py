@@ -96,7 +96,7 @@ def documented_objects():
 def test_the_blocks_of_getting_started_run_as_printed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace = run_blocks("getting_started.md")
-    assert namespace["report"].totals["n_components"] == 256
+    assert namespace["report"].totals["n_components"] == 1024
     assert {path.name for path in tmp_path.iterdir()} == {"importance.png", "factors.html", "factors", "dictionary"}
 
 
