@@ -1,7 +1,9 @@
 """
-Take the pictures of the explorer that the pages here show, of a page that ``examples/explore_factors.py`` wrote.
+Take the pictures that the documentation shows, of the pages that two examples write.
 
-    python docs/pictures.py factors.html
+These are ``examples/explore_factors.py`` and ``examples/evaluate_dictionary.py``.
+
+    python docs/pictures.py factors.html evaluation.html
 
 Chromium must be installed, and playwright and Pillow (``pip install playwright pillow``).
 """
@@ -72,11 +74,20 @@ def found(page):
     page.wait_for_selector("main[aria-busy=false]")
 
 
+def take(page, name):
+    """Save what is seen of a page as a picture, and close it."""
+    picture = Image.open(io.BytesIO(page.screenshot()))
+    picture.convert("RGB").quantize(COLOURS).save(FOLDER / name, optimize=True)
+    print(FOLDER / name)
+    page.close()
+
+
 def main():
     """Take all pictures."""
-    parser = argparse.ArgumentParser(description="Take the pictures of the explorer.")
-    parser.add_argument("page", type=Path, help="what explore_factors.py wrote")
-    address = parser.parse_args().page.resolve().as_uri()
+    parser = argparse.ArgumentParser(description="Take the pictures of the explorer and of an evaluation.")
+    parser.add_argument("explorer", type=Path, help="what explore_factors.py wrote")
+    parser.add_argument("evaluation", type=Path, help="what evaluate_dictionary.py wrote")
+    arguments = parser.parse_args()
     executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     # Chromium has no sandbox for root.
     arguments = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
@@ -85,16 +96,16 @@ def main():
         for name, (prepare, size, scheme) in PICTURES.items():
             # Else the page's policy forbids to ask again and again whether its texts are folded.
             page = browser.new_page(viewport=size, color_scheme=scheme, bypass_csp=True)
-            page.goto(address)
+            page.goto(arguments.explorer.resolve().as_uri())
             page.wait_for_selector("main[aria-busy=false]", state="attached")
             # Until the contexts can be searched.
             page.wait_for_function("folded !== null")
             prepare(page)
             page.wait_for_timeout(500)
-            picture = Image.open(io.BytesIO(page.screenshot()))
-            picture.convert("RGB").quantize(COLOURS).save(FOLDER / name, optimize=True)
-            print(FOLDER / name)
-            page.close()
+            take(page, name)
+        page = browser.new_page(viewport=WIDE, color_scheme="light")
+        page.goto(arguments.evaluation.resolve().as_uri())
+        take(page, "evaluation.png")
         browser.close()
 
 

@@ -199,13 +199,14 @@ def _evaluate(options) -> None:
     if options.dry_run:
         print(answer.to_string(index=False))
         return
+    # What took long is seen, whatever becomes of the files.
+    answer.show()
+    if options.save:
+        answer.save(options.save)
     if options.html:
         answer.to_html(options.html)
     if options.csv:
         answer.to_csv(options.csv)
-    if options.save:
-        answer.save(options.save)
-    answer.show()
 
 
 def _lines(path) -> list[str]:
@@ -432,9 +433,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--controls",
         type=_names,
-        default=["random factors"],
-        help='what to compare with, with commas: "random factors", "hidden dimensions", "principal components" '
-        "(random factors)",
+        default=["random factors", "hidden dimensions", "principal components"],
+        help='what to compare with, with commas: "random factors", "hidden dimensions", "principal components" (all)',
     )
     evaluate.add_argument("--labels", help="file with the class of each text, one per line")
     evaluate.add_argument(

@@ -7,9 +7,9 @@ import pandas as pd
 from sklearn.metrics import f1_score
 
 from skfactors.dictionaries import as_factor_model
-from skfactors.evaluations.controls import make_controls
-from skfactors.evaluations.figures import DICTIONARY, Figures
-from skfactors.evaluations.probes import STATES, additions, dense_probes, halved, learn_probe, left_out
+from skfactors.evaluations.controls import UNLEARNED, make_controls
+from skfactors.evaluations.figures import DICTIONARY, STATES, Figures
+from skfactors.evaluations.probes import additions, dense_probes, halved, learn_probe, left_out
 from skfactors.progress import progress_bar
 
 _WORD = re.compile(r"[A-Za-z]{2,}")
@@ -29,7 +29,7 @@ def absorption(
     *,
     site=None,
     layer=None,
-    controls=("random factors",),
+    controls=UNLEARNED,
     n_resamples=1000,
     random_state=0,
     verbose=False,
@@ -54,7 +54,7 @@ def absorption(
         Others than the dictionary learned from, with some thousand different words.
     site, layer : default=None
         The place; None is the only one that the extractor reads. Spelling is best known in early layers.
-    controls : sequence of str or mapping, default=("random factors",)
+    controls : sequence of str or mapping, default=("random factors", "hidden dimensions", "principal components")
         Of `CONTROLS`, or a dict of fitted dictionaries by name.
     n_resamples : int, default=1000
         Of the bootstrap for intervals, over words.

@@ -7,8 +7,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 
-from skfactors.dictionaries import SparseDictionary, as_factor_model
-from skfactors.evaluations.frozen import frozen_control
+from skfactors.dictionaries import SparseAutoencoder, SparseDictionary, as_factor_model
+from skfactors.evaluations.figures import TAKEN
+from skfactors.evaluations.frozen import frozen_control, has_signs
 from skfactors.metrics import l0
 
 
@@ -21,16 +22,17 @@ def random_control(dictionary, X=None, *, random_state=0) -> Pipeline:
     dictionary : FactorModel, Pipeline or estimator
         Fitted.
     X : array-like of shape (n_rows, n_features), default=None
-        Rows on which the control has the dictionary's mean number of active factors, and whose mean it starts from.
-        None takes `n_nonzero_coefs` and the intercept of the dictionary.
+        Rows on which the control has the dictionary's mean number of active factors, and whose mean it starts from; its
+        codes have signs if those of the dictionary have on these rows. None takes `n_nonzero_coefs` and the intercept
+        of the dictionary, and codes that are not negative.
     random_state : int, RandomState instance or None, default=0
         For the factors.
 
     Returns
     -------
     Pipeline
-        Fitted. It takes off the mean and codes the rest by non-negative matching pursuit, which makes more of random
-        factors than an encoder would: what does not beat it has learned little.
+        Fitted. It takes off the mean and codes the rest by matching pursuit, which makes more of random factors than
+        an encoder would: what does not beat it has learned little.
 
     Raises
     ------
@@ -54,7 +56,9 @@ def random_control(dictionary, X=None, *, random_state=0) -> Pipeline:
     model = as_factor_model(dictionary)
     if X is not None:
         return CONTROLS["random factors"](model, np.asarray(X), random_state)
-    n_nonzero_coefs = getattr(dictionary, "n_nonzero_coefs", None)
+    # Of an autoencoder with a penalty of its own it is no more than a default.
+    has_penalty = isinstance(model, SparseAutoencoder) and model.alpha is not None
+    n_nonzero_coefs = None if has_penalty else getattr(dictionary, "n_nonzero_coefs", None)
     if n_nonzero_coefs is None:
         raise ValueError(
             f"{type(dictionary).__name__} does not say how many factors a row has: pass rows, X, to count them on."
@@ -71,9 +75,8 @@ def make_controls(dictionary, X, controls, random_state) -> dict:
     dictionary : FactorModel, PipelineModel or OtherModel
     X : ndarray of shape (n_rows, n_features)
         They start from its mean, and have as many active factors a row on it as the dictionary has.
-    controls : sequence of str, or mapping of str to FactorModel, Pipeline, estimator or None
-        Names of `CONTROLS`; in a mapping, fitted dictionaries under names of one's own, too, and None for those to
-        be made.
+    controls : str, sequence of str, or mapping of str to FactorModel, Pipeline, estimator or None
+        As :func:`named` takes them.
     random_state : int, RandomState instance or None
 
     Returns
@@ -82,34 +85,52 @@ def make_controls(dictionary, X, controls, random_state) -> dict:
 
     Raises
     ------
-    ValueError
-        If there is no such control, or it must be learned from other rows than X.
+    TypeError, ValueError
+        As :func:`named` raises, or if a control must be learned from other rows than X.
     """
-    given = dict(controls) if isinstance(controls, Mapping) else dict.fromkeys(controls)
+    given = named(controls)
     names = [name for name, control in given.items() if control is None]
-    check_names(names)
     learned = [name for name in names if name not in UNLEARNED]
     if learned:
         raise ValueError(
             f"The control {learned[0]!r} is learned, from other rows than are scored: pass training_rows= to evaluate, "
             f"or controls={{{learned[0]!r}: frozen_control(dictionary, rows)}}."
         )
-    n_active = l0(dictionary.transform(X)) if names else None
-    return given | {name: CONTROLS[name](dictionary, X, random_state, n_active) for name in names}
+    codes = dictionary.transform(X) if names else None
+    return given | {name: CONTROLS[name](dictionary, X, random_state, codes) for name in names}
 
 
-def check_names(names) -> None:
+def named(controls) -> dict:
     """
-    Refuse names that are none of controls.
+    Return controls by name, with None for those that are to be made.
+
+    Parameters
+    ----------
+    controls : str, sequence of str, or mapping of str to FactorModel, Pipeline, estimator or None
+        Names of `CONTROLS`; in a mapping, fitted dictionaries under names of one's own, too, and None for those to be
+        made.
+
+    Returns
+    -------
+    dict of str to FactorModel, Pipeline, estimator or None
 
     Raises
     ------
+    TypeError
+        If a name is no str.
     ValueError
-        Naming those that there are.
+        If there is no such control, or something else in a table has the name.
     """
-    unknown = [name for name in names if name not in CONTROLS]
-    if unknown:
-        raise ValueError(f"There is no control {unknown[0]!r}; there are {', '.join(map(repr, CONTROLS))}.")
+    controls = [controls] if isinstance(controls, str) else controls
+    controls = dict(controls) if isinstance(controls, Mapping) else dict.fromkeys(controls)
+    for name, control in controls.items():
+        if not isinstance(name, str):
+            raise TypeError(f"The name of a control must be a str, not {name!r}.")
+        if control is None and name not in CONTROLS:
+            raise ValueError(f"There is no control {name!r}; there are {', '.join(map(repr, CONTROLS))}.")
+        if name in TAKEN:
+            raise ValueError(f"The name {name!r} is that of something else in a table: give the control another.")
+    return controls
 
 
 def _random_factors(model, X, random_state):
@@ -119,14 +140,14 @@ def _random_factors(model, X, random_state):
     return directions * (lengths / np.linalg.norm(directions, axis=1, keepdims=True))
 
 
-# The directions of the next two are there with both signs, since codes are not negative.
+# The directions of the next two are there with both signs.
 def _dimensions(model, X, random_state):
     directions = np.eye(X.shape[1])
     return np.concatenate([directions, -directions])
 
 
 def _principal_components(model, X, random_state):
-    _, _, directions = np.linalg.svd(np.cov(X, rowvar=False))
+    _, _, directions = np.linalg.svd(np.cov(X, rowvar=False, dtype=np.float64))
     directions = directions[: len(model.components_)]
     return np.concatenate([directions, -directions])
 
@@ -134,9 +155,10 @@ def _principal_components(model, X, random_state):
 def _pursued(components_of):
     """Make of a function that returns components one that returns a dictionary."""
 
-    def control(model, X, random_state, n_active=None):
-        n_active = l0(model.transform(X)) if n_active is None else n_active
-        return coded_by_pursuit(components_of(model, X, random_state), X.mean(axis=0), n_active)
+    def control(model, X, random_state, codes=None):
+        codes = model.transform(X) if codes is None else codes
+        components, mean = components_of(model, X, random_state), X.mean(axis=0, dtype=np.float64)
+        return coded_by_pursuit(components, mean, l0(codes), positive=not has_signs(codes))
 
     return control
 
@@ -152,8 +174,9 @@ CONTROLS = {
 UNLEARNED = ("random factors", "hidden dimensions", "principal components")
 
 
-def coded_by_pursuit(components, mean, n_active: float) -> Pipeline:
+def coded_by_pursuit(components, mean, n_active: float, *, positive: bool = True) -> Pipeline:
     """Make a dictionary of components that codes what is left after a mean, with so many factors a row."""
-    coder = SparseDictionary(len(components), n_nonzero_coefs=max(1, min(round(n_active), len(components))))
+    n_nonzero_coefs = max(1, min(round(n_active), len(components)))
+    coder = SparseDictionary(len(components), n_nonzero_coefs=n_nonzero_coefs, positive_code=positive)
     coder.components_, coder.n_features_in_ = components.astype(np.float32), components.shape[1]
     return make_pipeline(StandardScaler(with_std=False).fit(np.asarray(mean, dtype=np.float64)[None]), coder)

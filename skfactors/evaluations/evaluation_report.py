@@ -25,13 +25,14 @@ _FORMAT = "skfactors evaluation"
 _REMEDY = "Evaluate again, and save the report again."
 _ALL_COLUMNS = ("evaluation", *COLUMNS)
 _NUMBERS = ("value", "low", "high")
+_FACTS = {
+    **dict.fromkeys(("model", "dictionary", "skfactors"), str),
+    **dict.fromkeys(("n_components", "n_texts", "n_resamples", "random_state"), NATURAL),
+}
 _SCHEMA = {
     "format": frozenset({_FORMAT}),
     "format_version": frozenset({1}),
-    "facts": {
-        **dict.fromkeys(("model", "dictionary", "skfactors"), str),
-        **dict.fromkeys(("n_components", "n_texts", "n_resamples", "random_state"), NATURAL),
-    },
+    "facts": _FACTS,
     "table": {
         **dict.fromkeys(("evaluation", "measure", "scored", "inside", "note"), [str]),
         **dict.fromkeys(_NUMBERS, [(None, float)]),
@@ -90,17 +91,21 @@ class EvaluationReport:
     >>> from skfactors.evaluations import EvaluationReport
     >>> table = pd.DataFrame(
     ...     [
-    ...         ("core", "l0", "dictionary", 4.0, 3.9, 4.1, 20, "random factors", ""),
-    ...         ("core", "l0", "random factors", 4.0, 4.0, 4.0, 20, "", ""),
+    ...         ("core", "dead_fraction", "dictionary", 0.1, 0.0, 0.2, 8, "random factors", ""),
+    ...         ("core", "dead_fraction", "random factors", 0.1, 0.0, 0.2, 8, "", ""),
     ...     ],
     ...     columns=["evaluation", "measure", "scored", "value", "low", "high", "n_units", "inside", "note"],
     ... )
     >>> facts = {"model": "bert", "dictionary": "0f", "n_components": 8, "n_texts": 20}
+    >>> facts |= {"n_resamples": 1000, "random_state": 0, "skfactors": "0.1"}
     >>> EvaluationReport(table, facts).table["value"].tolist()
-    [4.0, 4.0]
+    [0.1, 0.1]
     """
 
     def __init__(self, table: pd.DataFrame, facts: dict):
+        lacking = [name for name in _FACTS if name not in facts]
+        if lacking:
+            raise ValueError(f"facts lacks {', '.join(lacking)}.")
         self.table = table
         self.facts = facts
 
@@ -225,15 +230,20 @@ class EvaluationReport:
         return f"{facts['n_components']:,} factors of {facts['model']}, on {facts['n_texts']:,} texts"
 
     def _verdict(self) -> str:
+        figures = self.table.groupby(["evaluation", "measure"], sort=False)
+        n_without = int(figures["low"].apply(lambda lows: lows.isna().any()).sum())
+        if n_without == figures.ngroups:
+            return "No figure is compared with a control: some figures beside it have no interval."
         n_marked = int((self.table["inside"] != "").sum())
-        if not n_marked:
-            return "No figure of the dictionary lies within the interval of a control."
-        return f"Marked: {n_marked} of the dictionary's figures, which do not tell it from a control."
+        said = "No figure of the dictionary lies within the interval of a control."
+        if n_marked:
+            said = f"Marked: {n_marked} of the dictionary's figures, which do not tell it from a control."
+        return f"{said} Without an interval, and not compared: {n_without}." if n_without else said
 
     def _html(self) -> str:
         facts = self.facts
         names = ("dictionary", "n_resamples", "random_state", "skfactors")
-        said = ", ".join(f"{name} {str(facts[name])[:12]}" for name in names if name in facts)
+        said = ", ".join(f"{name} {str(facts[name])[:12]}" for name in names)
         sections = []
         for name, rows in self.table.groupby("evaluation", sort=False):
             head = f'<h2>{_escaped(name)}</h2><p class="asked">{_escaped(_question(name))}</p>'

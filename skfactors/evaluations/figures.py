@@ -7,13 +7,26 @@ import pandas as pd
 from sklearn.utils import check_scalar
 
 COLUMNS = ("measure", "scored", "value", "low", "high", "n_units", "inside", "note")
+# What rows are of besides controls, which have none of these names.
 DICTIONARY = "dictionary"
+MEAN, ZERO, CLEAN = "mean row", "zeros", "the model's own states"
+STATES, CLASS_MEANS = "hidden states", "difference of class means"
+RAW, COMPONENTS, DENSE = "raw hidden dimensions", "projections on principal components", "the whole hidden state"
+TRUE_FEATURES, K_MEANS, OTHERS_NAME = "true features", "k-means", "another factor's name"
+TAKEN = {
+    *(DICTIONARY, MEAN, ZERO, CLEAN, STATES, CLASS_MEANS, RAW, COMPONENTS, DENSE),
+    *(TRUE_FEATURES, K_MEANS, OTHERS_NAME),
+}
+# To reach what they have is no fault, and to be behind it no news.
+_CEILINGS = {CLEAN, STATES, DENSE, TRUE_FEATURES}
 # What controls are made equal in, or what is no merit: to be like them in it says nothing.
 _MADE_EQUAL = {"answered", "l0"}
 # A dictionary without factors of letters absorbs none, and fails at nothing: less of these is not better.
 _UNRANKED = _MADE_EQUAL | {"absorbed", "failed"}
 _BETTER_IF_LESS = {"dead_fraction", "kl", "loss"}
 FEWEST_UNITS = 5
+# Share by which a control may have more or fewer active factors before it is said.
+_UNEQUAL = 0.1
 _SHARES = (0.025, 0.975)
 
 
@@ -30,7 +43,8 @@ class Figures:
 
     Notes
     -----
-    Intervals are percentiles of the bootstrap [1]_. Of fewer than 5 units there is none, and the figure's note says so.
+    Intervals are percentiles of the bootstrap [1]_. Of fewer than 5 units there is none, nor where a resample has no
+    figure; the note says why.
 
     References
     ----------
@@ -69,8 +83,9 @@ class Figures:
                 drawn = random.integers(len(above), size=len(above))
                 ratios[number] = _ratio(above[drawn].sum(), below[drawn].sum(), complement)
             low, high = np.quantile(ratios, _SHARES)
-        elif not note:
-            note = f"{len(above)} units; an interval needs {FEWEST_UNITS}"
+        # Where nothing is left that means anything, the note says why already.
+        if not (note and np.isnan(value)):
+            note = "; ".join(filter(None, [note, _lack(value, low, len(above))]))
         self._rows.append((measure, scored, value, low, high, len(above), note))
 
     def table(self) -> pd.DataFrame:
@@ -79,8 +94,8 @@ class Figures:
         order = {measure: number for number, measure in enumerate(table["measure"].unique())}
         table = table.sort_values("measure", key=lambda names: names.map(order), kind="stable", ignore_index=True)
         table["inside"] = [_inside(table, row) for row in table.itertuples()]
-        behind = [_behind(table, row) for row in table.itertuples()]
-        table["note"] = ["; ".join(filter(None, notes)) for notes in zip(table["note"], behind, strict=True)]
+        more = [(_behind(table, row), _unequal(table, row)) for row in table.itertuples()]
+        table["note"] = ["; ".join(filter(None, [note, *of])) for note, of in zip(table["note"], more, strict=True)]
         return table[list(COLUMNS)]
 
 
@@ -90,11 +105,20 @@ def _ratio(above, below, complement):
     return 1 - above / below if complement else above / below
 
 
+def _lack(value, low, n_units) -> str:
+    """Say why there is no figure, or no interval."""
+    if n_units < FEWEST_UNITS:
+        return f"{n_units} units; an interval needs {FEWEST_UNITS}"
+    if np.isnan(value):
+        return "no figure: what it would be a share of is not above zero"
+    return "no interval: in some resamples it would be a share of nothing" if np.isnan(low) else ""
+
+
 def _inside(table, row):
     """Name the controls whose intervals a figure of the dictionary lies in."""
     if row.scored != DICTIONARY or row.measure in _MADE_EQUAL:
         return ""
-    controls = table[(table["measure"] == row.measure) & (table["scored"] != DICTIONARY)]
+    controls = _others(table, row)
     holds = (controls["low"] <= row.value) & (row.value <= controls["high"])
     return ", ".join(controls["scored"][holds])
 
@@ -103,9 +127,24 @@ def _behind(table, row) -> str:
     """Say which of the others are better than the dictionary by all of their interval."""
     if row.scored != DICTIONARY or row.measure in _UNRANKED:
         return ""
-    others = table[(table["measure"] == row.measure) & (table["scored"] != DICTIONARY)]
+    others = _others(table, row)
     is_better = others["high"] < row.value if row.measure in _BETTER_IF_LESS else others["low"] > row.value
     return f"behind {', '.join(others['scored'][is_better])}" if is_better.any() else ""
+
+
+def _others(table, row):
+    """Return what a figure of the dictionary is compared with."""
+    return table[(table["measure"] == row.measure) & ~table["scored"].isin({DICTIONARY, *_CEILINGS})]
+
+
+def _unequal(table, row) -> str:
+    """Say by how much a control has more or fewer active factors than the dictionary, if it is much."""
+    if row.measure != "l0" or row.scored == DICTIONARY:
+        return ""
+    of_dictionary = table[(table["measure"] == "l0") & (table["scored"] == DICTIONARY)]["value"]
+    if of_dictionary.empty or abs(row.value - of_dictionary.iloc[0]) <= _UNEQUAL * of_dictionary.iloc[0]:
+        return ""
+    return f"{row.value:.3g} active factors a row where the dictionary has {of_dictionary.iloc[0]:.3g}"
 
 
 def sums_by(groups: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -2,8 +2,12 @@
 
 import numpy as np
 import torch
+from scipy import sparse
+from sklearn.utils import check_random_state
 
+from skfactors.codes import check_codes
 from skfactors.dictionaries import SparseAutoencoder, as_factor_model
+from skfactors.dictionaries.adapters import PipelineModel
 from skfactors.dictionaries.autoencoders.step import AutoencoderStep
 from skfactors.metrics import l0
 
@@ -21,13 +25,14 @@ def frozen_control(dictionary, X, random_state=0) -> SparseAutoencoder:
     X : array-like or ActivationStore of shape (n_rows, n_features)
         What the dictionary was learned from, or rows like these: others than it is scored on.
     random_state : int, RandomState instance or None, default=0
-        For the components and the order of the rows.
+        For a seed of its own, so that with the dictionary's number the components are others than it began with.
 
     Returns
     -------
     SparseAutoencoder
-        Fitted, with as many epochs as the dictionary says that it had. Of an autoencoder it takes the parameters;
-        otherwise a row has as many active factors as the dictionary gives it.
+        Fitted, with as many epochs as the dictionary, or the last step of a pipeline, says that it had. Of an
+        autoencoder it takes the parameters; otherwise a row has as many active factors as the dictionary gives it, with
+        signs if those have.
 
     See Also
     --------
@@ -54,12 +59,21 @@ def frozen_control(dictionary, X, random_state=0) -> SparseAutoencoder:
         like = model.get_params() | {"checkpoint_dir": None, "warm_start": False}
     else:
         counted = np.asarray(X[:: -(-len(X) // _ROWS_COUNTED_ON)])
-        n_active = round(l0(model.transform(counted)))
-        like = {"n_nonzero_coefs": max(1, min(n_active, shape[0]))}
-        if hasattr(model, "n_iter_"):
-            like["max_iter"] = model.n_iter_
-    like |= {"n_components": shape[0], "dict_init": "random", "random_state": random_state}
+        codes = model.transform(counted)
+        like = {"n_nonzero_coefs": max(1, min(round(l0(codes)), shape[0]))}
+        if has_signs(codes):
+            like["activation"] = "abs_topk"
+        learned = model.model if isinstance(model, PipelineModel) else model
+        if hasattr(learned, "n_iter_"):
+            like["max_iter"] = learned.n_iter_
+    seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
+    like |= {"n_components": shape[0], "dict_init": "random", "random_state": seed}
     return _FrozenDecoder(**like).fit(X)
+
+
+def has_signs(codes) -> bool:
+    """Tell whether some codes are negative."""
+    return bool((sparse.csr_array(check_codes(codes)).data < 0).any())
 
 
 class _FrozenStep(AutoencoderStep):

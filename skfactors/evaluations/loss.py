@@ -9,14 +9,13 @@ import pandas as pd
 import torch
 
 from skfactors.dictionaries import as_factor_model
-from skfactors.evaluations.controls import make_controls
-from skfactors.evaluations.figures import DICTIONARY, Figures
+from skfactors.evaluations.controls import UNLEARNED, make_controls
+from skfactors.evaluations.figures import CLEAN, DICTIONARY, MEAN, ZERO, Figures
 from skfactors.extraction.hooks import hooked, twin
 from skfactors.extraction.models import Headless
 from skfactors.extraction.text.corpus import held
 from skfactors.progress import progress_bar
 
-MEAN, ZERO, CLEAN = "mean row", "zeros", "the model's own states"
 _SHARE_MASKED = 0.15
 
 
@@ -27,7 +26,7 @@ def loss_recovered(
     *,
     site=None,
     layer=None,
-    controls=("random factors",),
+    controls=UNLEARNED,
     n_resamples=1000,
     random_state=0,
     verbose=False,
@@ -49,7 +48,7 @@ def loss_recovered(
         Others than the dictionary learned from.
     site, layer : default=None
         The place; None is the only one that the extractor reads.
-    controls : sequence of str, default=("random factors",)
+    controls : sequence of str, default=("random factors", "hidden dimensions", "principal components")
         Of `CONTROLS`, coded with as many active factors a row. The mean row and zeros in place of the states are always
         there.
     n_resamples : int, default=1000
@@ -94,7 +93,7 @@ def loss_recovered(
     ... )
     >>> texts = ["The cat sat on the mat.", "A dog lay beside it."]
     >>> dictionary = SparseDictionary(8, n_nonzero_coefs=2, random_state=0).fit(extractor.extract(texts).X)
-    >>> table = loss_recovered(extractor, dictionary, texts)
+    >>> table = loss_recovered(extractor, dictionary, texts, controls="random factors")
     >>> table["scored"].unique().tolist()
     ['dictionary', 'random factors', 'mean row', 'zeros', "the model's own states"]
     """
@@ -162,7 +161,6 @@ def _task_of(extractor):
 
 
 def _batches(extractor, tokenizer, texts, task, random_state) -> Iterator[_Batch]:
-    random = np.random.default_rng(random_state)
     for start in range(0, len(texts), extractor.batch_size):
         rows = [_encoded(extractor, tokenizer, text) for text in texts[start : start + extractor.batch_size]]
         shape = len(rows), max(1, *(len(ids) for ids, _ in rows))
@@ -170,7 +168,8 @@ def _batches(extractor, tokenizer, texts, task, random_state) -> Iterator[_Batch
         for number, (row, is_special) in enumerate(rows):
             ids[number, : len(row)], mask[number, : len(row)] = row, 1
             is_word[number, : len(row)] = ~is_special
-        ids, targets, counts = task.asked(ids, is_word, tokenizer, random)
+        randoms = [np.random.default_rng([random_state, start + number]) for number in range(len(rows))]
+        ids, targets, counts = task.asked(ids, is_word, tokenizer, randoms)
         yield _Batch(*map(torch.from_numpy, (ids, mask, is_word, targets, counts)))
 
 
@@ -192,7 +191,7 @@ class _NextToken:
     does = "predict"
 
     @staticmethod
-    def asked(ids, is_word, tokenizer, random):
+    def asked(ids, is_word, tokenizer, randoms):
         """Return ids to run, which tokens are to be predicted at each place, and at which places it counts."""
         counts = np.roll(is_word, -1, axis=1)
         counts[:, -1] = False
@@ -219,9 +218,10 @@ class _MaskedToken(_NextToken):
     """Some words are hidden, and predicted from the others."""
 
     @staticmethod
-    def asked(ids, is_word, tokenizer, random):
+    def asked(ids, is_word, tokenizer, randoms):
         """Return them likewise."""
-        counts = is_word & (random.random(ids.shape) < _SHARE_MASKED)
+        # Each text has a generator of its own, so that the hidden words do not depend on batches.
+        counts = is_word & (np.stack([random.random(ids.shape[1]) for random in randoms]) < _SHARE_MASKED)
         return np.where(counts, tokenizer.mask_token_id, ids), ids, counts
 
 
@@ -231,7 +231,7 @@ class _Embedding:
     does = "embed"
 
     @staticmethod
-    def asked(ids, is_word, tokenizer, random):
+    def asked(ids, is_word, tokenizer, randoms):
         """Return them likewise: every word counts, and none is predicted."""
         return ids, ids, is_word
 

@@ -11,7 +11,7 @@ from sklearn.utils import check_scalar
 from skfactors.callers import warn_caller
 from skfactors.codes import check_codes
 from skfactors.dictionaries import as_factor_model
-from skfactors.evaluations.figures import DICTIONARY, Figures
+from skfactors.evaluations.figures import DICTIONARY, OTHERS_NAME, Figures
 from skfactors.evaluations.judges import Questioner, read_name, read_yes_or_no
 from skfactors.evaluations.prompts import DETECTION, FUZZING, NAME
 from skfactors.progress import progress_bar
@@ -19,7 +19,6 @@ from skfactors.reports.display import visible, visible_token
 from skfactors.reports.names import names_by_factor
 from skfactors.reports.neighbours import nearest_directions
 
-OTHERS_NAME = "another factor's name"
 _ANSWERS = ("factor", "measure", "scored", "name", "kind", "text", "truth", "answer", "problem", "said", "n_tries")
 # Tokens are marked that have at least this share of the largest activation in their passage.
 _MARKED = 0.5
@@ -176,7 +175,8 @@ def judge_names(
     table : DataFrame
         Columns as :func:`ground_truth` has them, over factors. Measures are `detection`, does the passage contain what
         the name says; `fuzzing`, are the marked tokens of an active passage what the name says, half the time the
-        active tokens and half the time as many silent ones; and `answered`, the share of questions that had an answer.
+        active tokens and half the time as many silent ones; and `answered`, the share of questions that had an answer,
+        with a note on what was most often wrong with the others.
         The first two are balanced accuracies over the answers there were: the mean of the share right where yes is
         right and of the share right where no is. The control, "another factor's name", is asked the same of the same
         passages with the name of another of these factors.
@@ -296,10 +296,11 @@ class _Passages:
         self._documents, self._texts = documents, acts.texts
 
     def _activations(self, factor):
-        """Return the activation at every token, the largest where it is read in several layers."""
+        """Return how active it is at every token, of either sign; the most where it is read in several layers."""
         start, end = self._codes.indptr[factor : factor + 2]
         activations = np.zeros(len(self._documents))
-        np.maximum.at(activations, self._token_of_row[self._codes.indices[start:end]], self._codes.data[start:end])
+        sizes = np.abs(self._codes.data[start:end])
+        np.maximum.at(activations, self._token_of_row[self._codes.indices[start:end]], sizes)
         return activations
 
     def choose(self, factor, near, n_passages, random) -> list[_Question] | None:
@@ -366,5 +367,7 @@ def _table(answers, n_resamples, random_state):
             # Of a factor without an answer to either kind of question there is no accuracy.
             accuracies = right.unstack().reindex(columns=[False, True]).dropna().mean(axis=1)
             figures.add(measure, scored, accuracies)
-        figures.add("answered", scored, of.groupby("factor")["answered"].mean())
+        problems = of.loc[~of["answered"], "problem"].mode()
+        note = f"most often: {problems[0]}" if len(problems) else ""
+        figures.add("answered", scored, of.groupby("factor")["answered"].mean(), note=note)
     return figures.table()

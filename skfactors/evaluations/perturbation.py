@@ -1,20 +1,17 @@
 """Whether factors that make up a class can be taken out without a loss to other classes."""
 
 from collections.abc import Sequence
-from numbers import Integral
 
 import numpy as np
 import pandas as pd
 from scipy import sparse
-from sklearn.utils import check_scalar
 
 from skfactors.dictionaries import as_factor_model
-from skfactors.evaluations.controls import make_controls
-from skfactors.evaluations.figures import DICTIONARY, Figures
-from skfactors.evaluations.probes import STATES, additions, dense_probes, halved, left_out
+from skfactors.evaluations.controls import UNLEARNED, make_controls
+from skfactors.evaluations.figures import CLASS_MEANS, DICTIONARY, STATES, Figures
+from skfactors.evaluations.probes import additions, checked_labels, checked_numbers, dense_probes, halved, left_out
 from skfactors.extraction.text.corpus import held
 
-CLASS_MEANS = "difference of class means"
 _FEWEST_CLASSES, _FEWEST_TEXTS = 3, 4
 # Of a probe on the states, halfway between chance and perfection; below, it does not know the class.
 _LEAST_ACCURACY = 0.75
@@ -26,10 +23,10 @@ def targeted_perturbation(
     texts,
     labels,
     *,
-    n_ablated: Sequence[int] = (2, 10, 50),
+    n_ablated: int | Sequence[int] = (2, 10, 50),
     site=None,
     layer=None,
-    controls=("random factors",),
+    controls=UNLEARNED,
     n_resamples=1000,
     random_state=0,
     verbose=False,
@@ -52,11 +49,11 @@ def targeted_perturbation(
         Others than the dictionary learned from.
     labels : sequence of length n_texts
         The class of each text. There are three classes at least: of two, each probe is the other's mirror image.
-    n_ablated : sequence of int, default=(2, 10, 50)
+    n_ablated : int or sequence of int, default=(2, 10, 50)
         How many factors of a class are taken out; no more than there are.
     site, layer : default=None
         The place; None is the only one that the extractor reads.
-    controls : sequence of str or mapping, default=("random factors",)
+    controls : sequence of str or mapping, default=("random factors", "hidden dimensions", "principal components")
         Of `CONTROLS`, or a dict of fitted dictionaries by name. The difference of class means is always there: in
         place of factors, one direction is levelled to the mean of the other classes.
     n_resamples : int, default=1000
@@ -100,13 +97,11 @@ def targeted_perturbation(
     >>> labels = [subject for subject in subjects for _ in range(6)]
     >>> texts = [f"The {word} of {n}." for words in subjects.values() for word in words.split() for n in ("old", "May")]
     >>> dictionary = SparseDictionary(16, n_nonzero_coefs=4, random_state=0).fit(extractor.extract(texts).X)
-    >>> table = targeted_perturbation(extractor, dictionary, texts, labels, n_ablated=[2], n_resamples=100)
+    >>> table = targeted_perturbation(extractor, dictionary, texts, labels, n_ablated=2, controls="random factors")
     >>> table["scored"].unique().tolist()
     ['hidden states', 'dictionary', 'random factors', 'difference of class means']
     """
-    texts, labels = list(held(texts)), np.asarray(list(labels))
-    for number in n_ablated:
-        check_scalar(number, "n_ablated", Integral, min_val=1)
+    texts, labels, n_ablated = list(held(texts)), checked_labels(labels), checked_numbers(n_ablated, "n_ablated")
     if len(labels) != len(texts):
         raise ValueError(f"There are {len(labels)} labels of {len(texts)} texts: each text needs one.")
     model = as_factor_model(dictionary)

@@ -1,17 +1,52 @@
 """Linear probes on hidden states, and what factors add to states."""
 
+from numbers import Integral
+
 import numpy as np
 import torch
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
+from sklearn.utils import check_scalar
 
 from skfactors.codes import check_codes
 from skfactors.interventions.factors import Factors
 
-STATES = "hidden states"
 # Of logistic regression on rows of mean squared length 1.
 _C = 10.0
 _MOST_STEPS = 1000
+
+
+def checked_labels(labels) -> np.ndarray:
+    """
+    Return labels as an array.
+
+    Raises
+    ------
+    ValueError
+        If one is None or NaN.
+    """
+    labels = list(labels)
+    missing = [number for number, label in enumerate(labels) if label is None or label != label]
+    if missing:
+        raise ValueError(f"The label of text {missing[0]} is {labels[missing[0]]}: leave out texts without a class.")
+    return np.asarray(labels)
+
+
+def checked_numbers(numbers, name: str) -> tuple[int, ...]:
+    """
+    Return one number or several as a tuple.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If one is no int or not positive, or there is none.
+    """
+    numbers = (numbers,) if isinstance(numbers, Integral) else tuple(numbers)
+    if not numbers:
+        raise ValueError(f"{name} is empty: give one number or more.")
+    for number in numbers:
+        check_scalar(number, name, Integral, min_val=1)
+    return numbers
 
 
 def learn_probe(X, is_in) -> LogisticRegression:
@@ -34,9 +69,16 @@ def dense_probes(X, members) -> tuple[np.ndarray, np.ndarray]:
     directions : ndarray of shape (n_classes, n_features)
     offsets : ndarray of shape (n_classes,)
         A row is taken to be in a class where ``X @ directions.T + offsets`` is positive.
+
+    Raises
+    ------
+    ValueError
+        If the rows are all the same.
     """
     mean = X.mean(axis=0)
     scale = np.sqrt(((X - mean) ** 2).sum(axis=1).mean())
+    if not scale > 0:
+        raise ValueError("The hidden states of these texts are all the same: no probe can tell classes apart.")
     probes = [learn_probe((X - mean) / scale, is_in) for is_in in members.T]
     directions = np.concatenate([probe.coef_ for probe in probes]) / scale
     return directions, np.concatenate([probe.intercept_ for probe in probes]) - directions @ mean

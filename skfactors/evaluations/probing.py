@@ -19,12 +19,11 @@ from skfactors.compose import add_codes
 from skfactors.datasets import load_probing_tasks
 from skfactors.dictionaries import as_factor_model
 from skfactors.evaluations.controls import make_controls
-from skfactors.evaluations.figures import DICTIONARY, FEWEST_UNITS, Figures
+from skfactors.evaluations.figures import CLASS_MEANS, COMPONENTS, DENSE, DICTIONARY, FEWEST_UNITS, RAW, Figures
+from skfactors.evaluations.probes import checked_labels, checked_numbers
 from skfactors.extraction.pooling import GroupPool
 from skfactors.progress import progress_bar
 
-RAW, COMPONENTS = "raw hidden dimensions", "projections on principal components"
-MEANS, DENSE = "difference of class means", "the whole hidden state"
 _CS = np.logspace(-5, 5, 11)
 _FOLDS = 3
 _SHARE_LEARNED_FROM = 0.8
@@ -71,7 +70,7 @@ def sparse_probing(
         The place; None is the only one that the extractor reads.
     pooling : {"mean", "max"}, default="mean"
         How the activations of a factor over the tokens of a text become one.
-    k : sequence of int, default=(1, 2, 5, 16)
+    k : int or sequence of int, default=(1, 2, 5, 16)
         How many factors a probe has.
     n_train : int, default=1024
         Texts of a task to learn from, at most; never more than four in five of them.
@@ -132,11 +131,10 @@ def sparse_probing(
     [1.0]
     """
     tasks = check_tasks(load_probing_tasks() if tasks is None else tasks, n_train, n_test, random_state)
-    for number in k:
-        check_scalar(number, "k", Integral, min_val=1)
+    k = checked_numbers(k, "k")
     if len(tasks) < FEWEST_UNITS:
         warn_caller(f"{len(tasks)} tasks give no interval: {FEWEST_UNITS} are needed.")
-    probing = Probing(site, layer, pooling, tuple(k), random_state)
+    probing = Probing(site, layer, pooling, k, random_state)
     model = as_factor_model(dictionary)
     coders = {DICTIONARY: model.transform, **probing.controls(extractor, model, texts, controls)}
     with progress_bar("sparse probing", total=len(tasks), enabled=verbose) as advance:
@@ -193,13 +191,15 @@ def check_tasks(tasks: Mapping, n_train: int, n_test: int | None, random_state: 
     check_scalar(n_train, "n_train", Integral, min_val=2 * _FOLDS)
     if n_test is not None:
         check_scalar(n_test, "n_test", Integral, min_val=2)
+    if not isinstance(tasks, Mapping):
+        raise TypeError(f"tasks must be a dict of texts and labels by name, not a {type(tasks).__name__}.")
     if not tasks:
         raise ValueError("There is no task.")
     return {name: _task(name, texts, labels, n_train, n_test, random_state) for name, (texts, labels) in tasks.items()}
 
 
 def _task(name, texts, labels, n_train, n_test, random_state) -> Task:
-    labels = np.asarray(labels)
+    labels = checked_labels(labels)
     if len(texts) != len(labels):
         raise ValueError(f"The task {name!r} has {len(texts)} texts and {len(labels)} labels.")
     classes, counts = np.unique(labels, return_counts=True)
@@ -282,15 +282,17 @@ class Probing(NamedTuple):
         scores = {}
         for name, X in features.items():
             scales = np.abs(X[train]).sum(axis=0) / np.maximum((X[train] != 0).sum(axis=0), 1)
-            X = X / np.where(scales > 0, scales, 1)
+            # Under a strong penalty decisions differ by less than float32 tells apart.
+            X = X.astype(np.float64) / np.where(scales > 0, scales, 1)
             best = np.argsort(-np.abs(_difference(X[train], labels)), kind="stable")
             for k in self.k:
                 chosen = X[:, best[:k]]
                 scores[k, name] = self._auc(chosen[train], labels, chosen[test], held_out)
-        states = StandardScaler().fit(features[RAW][train]).transform(features[RAW])
+        states = features[RAW].astype(np.float64)
+        states = StandardScaler().fit(states[train]).transform(states)
         between = features[RAW][test] @ _difference(features[RAW][train], labels)
         whatever_k = {
-            MEANS: roc_auc_score(held_out, between),
+            CLASS_MEANS: roc_auc_score(held_out, between),
             DENSE: self._auc(states[train], labels, states[test], held_out),
         }
         return pd.Series(scores | {(k, name): auc for k in self.k for name, auc in whatever_k.items()})

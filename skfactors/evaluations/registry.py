@@ -5,12 +5,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from skfactors.dictionaries import as_factor_model
 from skfactors.evaluations.absorbing import absorption
-from skfactors.evaluations.again import stability
+from skfactors.evaluations.again import seeds_of, stability
 from skfactors.evaluations.core import reconstruction
 from skfactors.evaluations.loss import loss_recovered
 from skfactors.evaluations.perturbation import targeted_perturbation
 from skfactors.evaluations.probing import n_probed, sparse_probing
+
+_PLAIN_IN_PROBES = ("hidden dimensions", "principal components")
 
 
 class Evaluation(NamedTuple):
@@ -31,6 +34,10 @@ class Evaluation(NamedTuple):
         What else of :func:`evaluate` it is given.
     n_of_tasks : callable or None
         For one that asks about labelled texts of its own: how many these are, of `tasks`.
+    has_controls : bool
+        Whether the controls that are asked for are scored; otherwise it has its own.
+    check : callable
+        Raises for a dictionary of which it cannot be asked.
     """
 
     question: str
@@ -40,6 +47,8 @@ class Evaluation(NamedTuple):
     n_fits: int = 0
     also: tuple[str, ...] = ()
     n_of_tasks: Callable | None = None
+    has_controls: bool = True
+    check: Callable = as_factor_model
 
 
 def _stability(
@@ -49,11 +58,17 @@ def _stability(
     return stability(dictionary, np.asarray(rows), n_resamples=n_resamples, random_state=random_state)
 
 
+def _sparse_probing(*args, controls, **settings):
+    # Probes have these as they are, not coded by pursuit.
+    coded = {name: of for name, of in controls.items() if of is not None or name not in _PLAIN_IN_PROBES}
+    return sparse_probing(*args, controls=coded, **settings)
+
+
 EVALUATIONS = {
     "core": Evaluation("How much of the states is reconstructed, by how many factors?", reconstruction),
     "loss_recovered": Evaluation("What does the model still do with reconstructed states?", loss_recovered, 5, 1),
     "sparse_probing": Evaluation(
-        "Do few factors tell classes of texts apart?", sparse_probing, also=("tasks",), n_of_tasks=n_probed
+        "Do few factors tell classes of texts apart?", _sparse_probing, also=("tasks",), n_of_tasks=n_probed
     ),
     "absorption": Evaluation(
         "Does the factor of a first letter fall silent where a more special one takes its part?", absorption
@@ -66,5 +81,7 @@ EVALUATIONS = {
         _stability,
         n_fits=4,
         also=("training_rows",),
+        has_controls=False,
+        check=seeds_of,
     ),
 }

@@ -1,12 +1,13 @@
 """Several evaluations in one call."""
 
-from collections.abc import Mapping
+from numbers import Integral
 
 import pandas as pd
+from sklearn.utils import check_scalar
 
 from skfactors._version import __version__
 from skfactors.dictionaries import as_factor_model
-from skfactors.evaluations.controls import CONTROLS, check_names
+from skfactors.evaluations.controls import CONTROLS, UNLEARNED, named
 from skfactors.evaluations.evaluation_report import EvaluationReport
 from skfactors.evaluations.registry import EVALUATIONS
 from skfactors.extraction.text.corpus import held
@@ -27,7 +28,7 @@ def evaluate(
     training_rows=None,
     site=None,
     layer=None,
-    controls=("random factors",),
+    controls=UNLEARNED,
     n_resamples=1000,
     random_state=0,
     dry_run=False,
@@ -57,8 +58,9 @@ def evaluate(
         of the texts.
     site, layer : default=None
         The place; None is the only one that the extractor reads.
-    controls : sequence of str or mapping, default=("random factors",)
-        Of `CONTROLS`, or a dict of fitted dictionaries by name, with None for those of `CONTROLS`.
+    controls : str, sequence of str or mapping, default=("random factors", "hidden dimensions", "principal components")
+        Of `CONTROLS`, or a dict of fitted dictionaries by name, with None for those of `CONTROLS`. "stability" has its
+        own instead, and "sparse_probing" takes dimensions and principal components as they are, without coding them.
     n_resamples : int, default=1000
         Of the bootstrap for intervals.
     random_state : int, default=0
@@ -77,7 +79,8 @@ def evaluate(
     Raises
     ------
     NotFittedError, OSError, TypeError, ValueError
-        If there is no such evaluation or control, labels are needed, or as the evaluations raise.
+        If there is no such evaluation or control, labels are needed, or there are not as many as texts; or as the
+        evaluations raise. What can be known beforehand is raised before anything is computed.
 
     See Also
     --------
@@ -106,14 +109,20 @@ def evaluate(
         for needed in EVALUATIONS[name].also:
             if given[needed] is None and needed not in _OPTIONAL:
                 raise ValueError(f"{name!r} needs {needed}=: leave it out of suite, or pass {needed}.")
-    controls = dict(controls) if isinstance(controls, Mapping) else dict.fromkeys(controls)
-    if training_rows is not None:
+    if labels is not None and len(labels := list(labels)) != len(texts):
+        raise ValueError(f"There are {len(labels)} labels of {len(texts)} texts: each text needs one.")
+    given["labels"] = labels
+    check_scalar(n_resamples, "n_resamples", Integral, min_val=1)
+    check_scalar(random_state, "random_state", Integral, min_val=0)
+    controls = named(controls)
+    if training_rows is not None and any(EVALUATIONS[name].has_controls for name in suite):
         controls.setdefault(_LEARNED, None)
-    check_names([name for name, control in controls.items() if control is None])
-    is_to_learn = training_rows is not None and controls[_LEARNED] is None
+    is_to_learn = training_rows is not None and controls.get(_LEARNED, training_rows) is None
     if dry_run:
-        return _cost(suite, texts, tasks, len(controls), is_to_learn)
+        return _cost(suite, texts, tasks, len(controls), training_rows is not None, is_to_learn)
     model = as_factor_model(dictionary)
+    for name in suite:
+        EVALUATIONS[name].check(dictionary)
     if is_to_learn:
         controls[_LEARNED] = CONTROLS[_LEARNED](model, training_rows, random_state)
     tables = []
@@ -145,16 +154,14 @@ def evaluate(
     return EvaluationReport(pd.concat(tables, ignore_index=True), facts)
 
 
-def _cost(suite, texts, tasks, n_controls, is_to_learn) -> pd.DataFrame:
-    asked = [EVALUATIONS[name] for name in suite]
-    rows = [
-        (
-            name,
-            len(texts) + (evaluation.n_of_tasks(tasks) if evaluation.n_of_tasks else 0),
-            evaluation.n_passes + evaluation.n_passes_a_control * n_controls,
-            evaluation.n_fits,
-        )
-        for name, evaluation in zip(suite, asked, strict=True)
-    ]
+def _cost(suite, texts, tasks, n_controls, has_rows, is_to_learn) -> pd.DataFrame:
+    rows = []
+    for name in suite:
+        evaluation = EVALUATIONS[name]
+        n_texts = len(texts) + (evaluation.n_of_tasks(tasks) if evaluation.n_of_tasks else 0)
+        n_passes = evaluation.n_passes + evaluation.n_passes_a_control * n_controls
+        # Rows that are there need no texts.
+        is_there = has_rows and "training_rows" in evaluation.also
+        rows.append((name, n_texts, 0 if is_there else n_passes, evaluation.n_fits))
     rows += [(_LEARNED, 0, 0, 1)] * is_to_learn
     return pd.DataFrame(rows, columns=["evaluation", "n_texts", "n_passes", "n_fits"])

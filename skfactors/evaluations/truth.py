@@ -12,7 +12,7 @@ from sklearn.utils import check_scalar
 from skfactors.codes import check_codes
 from skfactors.dictionaries.adapters import as_factor_model, reconstruction_of
 from skfactors.evaluations.controls import UNLEARNED, coded_by_pursuit, make_controls
-from skfactors.evaluations.figures import DICTIONARY, Figures
+from skfactors.evaluations.figures import DICTIONARY, TRUE_FEATURES, Figures
 from skfactors.evaluations.superposition import Superposition
 from skfactors.metrics import l0
 
@@ -99,7 +99,7 @@ def ground_truth(
         raise ValueError(f"The dictionary has rows {model.components_.shape[1]} wide, and the features {n_dims}.")
     X, activations = truth.sample(n_rows, first_row=first_row)
     scored = {DICTIONARY: model, **make_controls(model, X, controls, random_state)}
-    scored["true features"] = coded_by_pursuit(truth.features_, truth.intercept_, l0(model.transform(X)))
+    scored[TRUE_FEATURES] = coded_by_pursuit(truth.features_, truth.intercept_, l0(model.transform(X)))
     figures = Figures(n_resamples, random_state)
     deviations = ((X - X.mean(axis=0, dtype=np.float64)) ** 2).sum(axis=1)
     for name, of in scored.items():

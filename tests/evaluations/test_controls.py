@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skfactors import SparseAutoencoder, SparseDictionary
-from skfactors.evaluations import CONTROLS, frozen_control, ground_truth, make_superposition, random_control
+from skfactors.evaluations import frozen_control, ground_truth, make_superposition, random_control
 from skfactors.evaluations.controls import make_controls
-from skfactors.metrics import l0
+from skfactors.metrics import explained_variance, l0
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,61 @@ def test_random_factors_have_the_lengths_and_the_number_of_the_dictionary(dictio
     )
 
 
-def test_an_unknown_control_is_refused(dictionary, rows):
-    with pytest.raises(ValueError, match="There is no control 'luck'; there are 'random factors'"):
-        make_controls(dictionary, rows, ["luck"], 0)
-    assert "frozen decoder" in CONTROLS
+def test_codes_of_controls_have_signs_where_those_of_the_dictionary_have():
+    noise = np.random.default_rng(0).standard_normal((600, 16))
+    for is_positive in (True, False):
+        unlearned = SparseDictionary(32, n_nonzero_coefs=4, positive_code=is_positive, random_state=0).fit(noise)
+        unlearned.components_ = np.random.default_rng(1).standard_normal((32, 16))
+        unlearned.components_ /= np.linalg.norm(unlearned.components_, axis=1, keepdims=True)
+        control = random_control(unlearned, noise)
+        assert (control.transform(noise).data < 0).any() != is_positive
+        # It has learned no more than the control.
+        assert explained_variance(noise, control.inverse_transform(control.transform(noise))) == pytest.approx(
+            explained_variance(noise, unlearned.reconstruct(noise)), abs=0.03
+        )
+        frozen = frozen_control(unlearned, noise)
+        assert (frozen.transform(noise).data < 0).any() != is_positive
+
+
+def test_a_frozen_decoder_begins_elsewhere_than_an_autoencoder_of_the_same_seed(rows):
+    autoencoder = SparseAutoencoder(24, dict_init="random", n_nonzero_coefs=4, max_iter=1, random_state=0).fit(rows)
+    frozen = frozen_control(autoencoder, rows, random_state=0)
+    cosines = np.sum(autoencoder.components_ * frozen.components_, axis=1)
+    assert np.abs(cosines).mean() < 0.5
+
+
+def test_a_frozen_decoder_is_learned_as_long_as_the_last_step_of_a_pipeline(rows):
+    pipeline = make_pipeline(StandardScaler(), SparseDictionary(24, n_nonzero_coefs=4, max_iter=3, random_state=0))
+    assert frozen_control(pipeline.fit(rows), rows).max_iter == 3
+
+
+def test_controls_start_from_the_mean_of_many_rows_far_from_zero():
+    X = np.full((300_000, 2), 1000.3, dtype=np.float32)
+    dictionary = SparseDictionary(2, n_nonzero_coefs=1, random_state=0).fit(X[:100])
+    control = random_control(dictionary, X)
+    np.testing.assert_allclose(control[0].mean_, 1000.3, rtol=1e-6)
+
+
+def test_an_autoencoder_with_a_penalty_does_not_say_how_many_factors_a_row_has(rows):
+    autoencoder = SparseAutoencoder(8, activation="relu", alpha=1.0, max_iter=1, random_state=0).fit(rows)
+    with pytest.raises(ValueError, match="does not say how many factors a row has: pass rows"):
+        random_control(autoencoder)
+
+
+@pytest.mark.parametrize(
+    ("controls", "error", "said"),
+    [
+        (["luck"], ValueError, "There is no control 'luck'; there are 'random factors'"),
+        ("luck", ValueError, "There is no control 'luck'; there are 'random factors'"),
+        ({"dictionary": "another"}, ValueError, "The name 'dictionary' is that of something else in a table"),
+        ({"zeros": "another"}, ValueError, "The name 'zeros' is that of something else in a table"),
+        ({4: "another"}, TypeError, "The name of a control must be a str, not 4"),
+    ],
+)
+def test_names_that_are_none_of_controls_are_refused(dictionary, rows, controls, error, said):
+    with pytest.raises(error, match=said):
+        make_controls(dictionary, rows, controls, 0)
+
+
+def test_a_control_can_be_named_by_itself(dictionary, rows):
+    assert list(make_controls(dictionary, rows, "random factors", 0)) == ["random factors"]

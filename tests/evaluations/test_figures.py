@@ -42,13 +42,45 @@ def test_a_figure_within_a_controls_interval_says_so(figures):
     assert figures.table()["inside"].tolist() == ["near", "", ""]
 
 
-@pytest.mark.parametrize(("measure", "behind"), [("mean", "high"), ("loss", "low"), ("l0", None)])
+@pytest.mark.parametrize(("measure", "behind"), [("mean", "high"), ("loss", "low"), ("absorbed", None)])
 def test_a_figure_that_a_control_surpasses_says_so(figures, measure, behind):
     noise = np.random.default_rng(2).standard_normal(50)
     figures.add(measure, "dictionary", 3 + noise, note="of all")
     figures.add(measure, "low", 1 + noise)
     figures.add(measure, "high", 5 + noise)
     assert figures.table()["note"].tolist() == [f"of all; behind {behind}" if behind else "of all", "", ""]
+
+
+def test_to_reach_a_ceiling_is_no_fault_and_to_be_behind_it_no_news(figures):
+    noise = np.random.default_rng(2).standard_normal(50)
+    for measure, ceiling in (("reached", 3), ("above", 5)):
+        figures.add(measure, "dictionary", 3 + noise)
+        figures.add(measure, "hidden states", ceiling + noise)
+    table = figures.table()
+    assert not table["inside"].any()
+    assert not table["note"].any()
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "note"),
+    [
+        ([1.0, 2.0], [1.0, 1.0], "2 units; an interval needs 5"),
+        ([1.0] * 6, [0.0] * 6, "no figure: what it would be a share of is not above zero"),
+        ([1.0] * 6, [3.0, -1, -1, 1, 1, 1], "no interval: in some resamples it would be a share of nothing"),
+    ],
+)
+def test_a_figure_or_an_interval_that_is_not_there_has_a_reason(figures, above, below, note):
+    figures.add("share", "dictionary", above, below, note="of some")
+    expected = "of some" if sum(below) <= 0 else f"of some; {note}"
+    assert figures.table()["note"].tolist() == [expected]
+    figures.add("share", "control", above, below)
+    assert figures.table()["note"].tolist()[1] == note
+
+
+def test_a_control_with_other_numbers_of_active_factors_says_so(figures):
+    for name, n_active in (("dictionary", 4.0), ("like it", 4.2), ("with more", 6.0)):
+        figures.add("l0", name, np.full(10, n_active))
+    assert figures.table()["note"].tolist() == ["", "", "6 active factors a row where the dictionary has 4"]
 
 
 def test_sums_are_by_group():

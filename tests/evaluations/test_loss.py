@@ -180,9 +180,19 @@ def test_evaluate_puts_all_figures_into_one_report(decoder, texts):
     assert figure(report.table, "l0").value == WIDTH // 2
 
 
+def test_hidden_words_do_not_depend_on_the_batch(with_heads, texts):
+    extractor = extractor_of(with_heads["bert"])
+    dictionary = half_of_the_directions(extractor, texts)
+    tables = [
+        loss_recovered(extractor.set_params(batch_size=size), dictionary, texts, controls=[], n_resamples=5)
+        for size in (1, len(texts))
+    ]
+    np.testing.assert_allclose(tables[0]["value"], tables[1]["value"], rtol=1e-3)
+
+
 def test_a_dry_run_tells_the_cost_and_computes_nothing(texts):
     cost = evaluate(None, None, texts, ["core", "loss_recovered"], dry_run=True)
-    assert cost["n_passes"].tolist() == [1, 6]
+    assert cost["n_passes"].tolist() == [1, 8]
     assert cost["n_texts"].tolist() == [len(texts)] * 2
 
 

@@ -142,6 +142,17 @@ def test_a_judge_that_raises_is_asked_again_and_recorded(texts):
     assert set(answers["problem"]) == {"ConnectionError: no server"} and set(answers["n_tries"]) == {3}
     assert answers["answer"].isna().all()
     assert np.isnan(figure(table, "detection").value) and figure(table, "answered").value == 0
+    assert figure(table, "answered").note == "most often: ConnectionError: no server"
+
+
+def test_a_factor_of_negative_codes_is_active_where_they_are(texts):
+    class Negative(Words):
+        def transform(self, X):
+            return -np.asarray(X)
+
+    asked = {"n_tokens": 10, "n_resamples": 10}
+    expected = judge_names(WordExtractor(), Words(), texts, NAMES, knows, **asked)
+    pd.testing.assert_frame_equal(judge_names(WordExtractor(), Negative(), texts, NAMES, knows, **asked), expected)
 
 
 def test_a_second_answer_counts_where_the_first_was_none(texts):

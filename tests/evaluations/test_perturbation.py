@@ -121,6 +121,8 @@ def test_texts_without_tokens_are_no_units(extractor):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
+        ([None, *LABELS[1:]], "The label of text 0 is None: leave out texts without a class"),
+        ([*LABELS[:-1], float("nan")], "The label of text 79 is nan: leave out texts without a class"),
         (LABELS[:-1], "There are 79 labels of 80 texts: each text needs one"),
         (np.where(LABELS == "sea", "sea", "land"), "There are 2 classes.*3 classes of 4 texts are needed"),
         (["rare"] * 3 + list(LABELS[3:]), "There are 5 classes, and the smallest has 3 texts.*3 classes of 4 texts"),

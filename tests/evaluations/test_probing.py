@@ -10,7 +10,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from skfactors import SparseDictionary, TransformerFeatureExtractor
 from skfactors.datasets import demo_model, load_wikipedia
 from skfactors.evaluations import evaluate, random_control, sparse_probing
-from skfactors.evaluations.probing import check_tasks
+from skfactors.evaluations.probing import Probing, Task, check_tasks
 
 NOUNS = ("bank", "river", "report", "gate", "park", "others")
 WORDS = ("the", "so", "and", "left", "muddy", "shares", "she", "one", "both")
@@ -80,21 +80,34 @@ def auc_by_hand(features, labels, n_train, k):
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max"])
-@pytest.mark.filterwarnings("ignore:.*give no interval")
-def test_aucs_are_those_of_a_slow_direct_version(extractor, dictionary, corpus, task, pooling):
+def test_features_are_those_of_a_slow_direct_version(extractor, dictionary, corpus, task, pooling):
     pool = {"mean": np.mean, "max": np.max}[pooling]
     mean = extractor.extract(corpus).X.mean(axis=0)
-    found = sparse_probing(extractor, dictionary, corpus, task, pooling=pooling, k=[1, 3], controls=[], n_resamples=2)
     (checked,) = check_tasks(task, 1024, None, 0).values()
+    probing = Probing(None, None, pooling, (1,), 0)
+    coders = {"dictionary": dictionary.transform} | probing.controls(extractor, dictionary, corpus, [])
+    found = probing.features(extractor, coders, checked.texts)
     rows = [extractor.extract([text]).X for text in checked.texts]
     factors = np.array([pool(dictionary.transform(of_text).toarray(), axis=0) for of_text in rows])
     signed = [np.hstack([of_text - mean, mean - of_text]) for of_text in rows]
     raw = np.array([pool(of_text, axis=0) for of_text in signed])
+    np.testing.assert_allclose(found["dictionary"], factors, atol=1e-4)
     raw = raw if pooling == "max" else raw[:, : len(mean)]
-    for name, features in {"dictionary": factors, "raw hidden dimensions": raw}.items():
+    np.testing.assert_allclose(found["raw hidden dimensions"], raw, atol=1e-4)
+
+
+def test_aucs_are_those_of_a_slow_direct_version():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 60)
+    features = rng.exponential(size=(120, 12)) * (rng.random((120, 12)) < 0.5) + labels[:, None] * rng.random(12)
+    order = rng.permutation(120)
+    task = Task([""] * 120, labels[order] == 1, 80)
+    scored = {"dictionary": features[order], "raw hidden dimensions": rng.standard_normal((120, 8))}
+    scores = Probing(None, None, "mean", (1, 3), 0).scores(scored, task)
+    for name, of in scored.items():
         for k in (1, 3):
-            expected = auc_by_hand(features.copy(), checked.is_second.astype(int), checked.n_train, k)
-            assert values(found, f"auc_{k}")[name] == pytest.approx(expected, abs=0.01)
+            expected = auc_by_hand(of.copy(), task.is_second.astype(int), task.n_train, k)
+            assert scores[k, name] == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_gain_is_the_mean_of_the_differences(table):

@@ -46,6 +46,18 @@ def test_a_figure_that_a_control_reaches_is_marked_in_every_view(report):
         assert view.count("like random factors") == 1
 
 
+def test_what_is_not_compared_is_not_said_to_be_told_apart(report):
+    assert "Marked: 1 of the dictionary's figures" in repr(report)
+    assert "Without an interval, and not compared: 1." in repr(report)
+    without = EvaluationReport(report.table[2:], FACTS)
+    assert "No figure is compared with a control: some figures beside it have no interval." in repr(without)
+
+
+def test_facts_that_a_report_lacks_are_named(report):
+    with pytest.raises(ValueError, match="facts lacks skfactors"):
+        EvaluationReport(report.table, {name: fact for name, fact in FACTS.items() if name != "skfactors"})
+
+
 def test_the_page_loads_nothing_and_escapes_names(report, tmp_path):
     report.to_html(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from sklearn.preprocessing import FunctionTransformer
 from support.planted_states import Encoder, Extractor
 
 from skfactors import SparseAutoencoder, SparseDictionary
@@ -64,6 +65,13 @@ def test_a_dry_run_counts_the_control_that_learns(rows):
     cost = evaluate(None, None, TEXTS, ["core", "stability"], training_rows=rows, dry_run=True)
     assert cost["evaluation"].tolist() == ["core", "stability", "frozen decoder"]
     assert cost["n_fits"].tolist() == [0, 4, 1]
+    # Rows that are there need no texts.
+    assert cost["n_passes"].tolist() == [1, 0, 0]
+
+
+def test_no_control_learns_where_none_is_scored(rows):
+    cost = evaluate(None, None, TEXTS, "stability", training_rows=rows, dry_run=True)
+    assert cost["evaluation"].tolist() == ["stability"]
 
 
 def test_an_evaluation_without_its_labels_is_refused_before_anything_runs():
@@ -74,6 +82,27 @@ def test_an_evaluation_without_its_labels_is_refused_before_anything_runs():
 def test_an_unknown_control_is_refused_before_anything_runs():
     with pytest.raises(ValueError, match="There is no control 'luck'"):
         evaluate(None, None, TEXTS, controls=["luck"], dry_run=True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "said"),
+    [
+        ({"random_state": None}, TypeError, "random_state must be an instance of int"),
+        ({"n_resamples": 0}, ValueError, "n_resamples == 0, must be >= 1"),
+        ({"labels": ["sea"]}, ValueError, "There are 1 labels of 24 texts"),
+        ({"controls": {"dictionary": None}}, ValueError, "There is no control 'dictionary'"),
+    ],
+)
+def test_what_can_be_known_beforehand_is_refused_before_anything_runs(asked, error, said):
+    with pytest.raises(error, match=said):
+        evaluate(None, None, TEXTS, dry_run=True, **asked)
+
+
+def test_a_dictionary_without_seeds_is_refused_before_anything_is_learned(rows):
+    without = FunctionTransformer().fit(rows)
+    without.components_ = np.eye(WIDTH)
+    with pytest.raises(ValueError, match="has no random_state: there is no other seed"):
+        evaluate(None, without, TEXTS, ["core", "stability"])
 
 
 def test_every_evaluation_says_what_it_asks():
