@@ -90,9 +90,9 @@ def main():
     arguments = parser.parse_args()
     executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     # Chromium has no sandbox for root.
-    arguments = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    flags = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=executable, args=arguments)
+        browser = driver.chromium.launch(executable_path=executable, args=flags)
         for name, (prepare, size, scheme) in PICTURES.items():
             # Else the page's policy forbids to ask again and again whether its texts are folded.
             page = browser.new_page(viewport=size, color_scheme=scheme, bypass_csp=True)

@@ -11,6 +11,7 @@ from skfactors.evaluations.controls import CONTROLS, UNLEARNED, named
 from skfactors.evaluations.evaluation_report import EvaluationReport
 from skfactors.evaluations.registry import EVALUATIONS
 from skfactors.extraction.text.corpus import held
+from skfactors.reports.display import model_name
 
 _LEARNED = "frozen decoder"
 # Without it, an evaluation does with something else.
@@ -143,7 +144,7 @@ def evaluate(
         table.insert(0, "evaluation", name)
         tables.append(table)
     facts = {
-        "model": str(extractor.model),
+        "model": model_name(extractor) or type(extractor.model).__name__,
         "dictionary": model.fingerprint(),
         "n_components": len(model.components_),
         "n_texts": len(texts),

@@ -103,8 +103,8 @@ def clearest_order(summary, contexts, k) -> list[int]:
     -----
     A factor stands out by the mean activation of its list of contexts at the peak layer (those missing from a full
     list count as zeros) relative to its mean activation anywhere. This is multiplied by a quarter plus the share of its
-    activation that its top tokens cover, 1 where there is a pattern, since what its tokens do not say the pattern does;
-    by a quarter plus its emergence; and divided by the square root of its frequency, since a factor for few things is
+    activation that its top tokens cover, 1 where there is a pattern other than word pieces, which says what its tokens
+    do not; by a quarter plus its emergence; and divided by the square root of its frequency, since a factor for few things is
     sooner understood than one for many. What is not known counts as half. Factors come first whose contexts are from
     five documents or more, and that are active in at most a tenth of the rows. In these as in the others, every peak
     layer in turn gives the factor that stands out most of those it has left.
@@ -115,7 +115,7 @@ def clearest_order(summary, contexts, k) -> list[int]:
         order["frequency"] > FREQUENT
     )
     standing = lists["activation"].sum().reindex(order.index) / k / order["mean_activation"]
-    told = order["activation_coverage"].where(order["pattern"] == "", 1)
+    told = order["activation_coverage"].where(order["pattern"].isin(["", "word pieces"]), 1)
     meaning = (_BASE + told.fillna(0.5)) * (_BASE + order["emergence"].fillna(0.5))
     order["standing"] = standing * meaning / np.sqrt(order["frequency"])
     order = order.sort_values("standing", ascending=False, kind="stable")

@@ -245,6 +245,7 @@ def test_the_clearest_factors_are_supported_and_rare_and_from_every_peak_layer()
         ({"emergence": 0.9}, {"emergence": 0.1}),
         ({"pattern": "repetition", "activation_coverage": 0.1}, {"activation_coverage": 0.8}),
         ({"emergence": 0.9}, {"emergence": np.nan}),
+        ({"activation_coverage": 0.8}, {"pattern": "word pieces", "activation_coverage": 0.7}),
     ],
 )
 def test_of_two_factors_that_stand_out_alike_the_one_that_is_told_or_emerges_or_is_rare_is_first(better, worse):
