@@ -545,9 +545,10 @@ class FactorReport:
         -----
         The more a factor's top contexts at its peak layer exceed its mean activation, the more it stands out; so it
         does the more of its activation its top tokens cover, or if all its tokens follow a pattern that is more than
-        word pieces, the more it emerges in the layers, and the rarer it is. First come factors whose contexts are from five documents or more, and that
-        are active in at most a tenth of the rows; after them the others that fire at all. In either, every peak layer
-        in turn gives the factor that stands out most of those it has left: the first few come from all depths.
+        word pieces, the more it emerges in the layers, and the rarer it is. First come factors whose contexts are from
+        five documents or more, and that are active in at most a tenth of the rows; after them the others that fire at
+        all. In either, every peak layer in turn gives the factor that stands out most of those it has left: the first
+        few come from all depths.
         """
         check_scalar(n, "n", Integral, min_val=0)
         return self._summary.loc[clearest_order(self._summary, self._tables.contexts, self.parameters["k"])[:n]]

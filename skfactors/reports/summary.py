@@ -104,10 +104,10 @@ def clearest_order(summary, contexts, k) -> list[int]:
     A factor stands out by the mean activation of its list of contexts at the peak layer (those missing from a full
     list count as zeros) relative to its mean activation anywhere. This is multiplied by a quarter plus the share of its
     activation that its top tokens cover, 1 where there is a pattern other than word pieces, which says what its tokens
-    do not; by a quarter plus its emergence; and divided by the square root of its frequency, since a factor for few things is
-    sooner understood than one for many. What is not known counts as half. Factors come first whose contexts are from
-    five documents or more, and that are active in at most a tenth of the rows. In these as in the others, every peak
-    layer in turn gives the factor that stands out most of those it has left.
+    do not; by a quarter plus its emergence; and divided by the square root of its frequency, since a factor for few
+    things is sooner understood than one for many. What is not known counts as half. Factors come first whose contexts
+    are from five documents or more, and that are active in at most a tenth of the rows. In these as in the others,
+    every peak layer in turn gives the factor that stands out most of those it has left.
     """
     order = summary[summary["peak_layer"].notna()].copy()
     lists = _at_peak(contexts, summary["peak_layer"].fillna(-1).to_numpy(dtype=np.int64)).groupby("factor")
