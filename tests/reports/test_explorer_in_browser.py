@@ -369,6 +369,23 @@ def test_names_are_still_there_when_the_page_is_opened_again(open_page, file):
     assert page.input_value("#name") == "leaving"
 
 
+def test_the_longest_name_counts_characters_as_a_report_does(open_page, file, tmp_path):
+    name = 200 * "\N{GRINNING FACE}"
+    (tmp_path / "named.html").write_text(page_of(page_data(file), {3: name}), encoding="utf-8")
+    page = open_page(tmp_path / "named.html", "#factor=3")
+    assert page.input_value("#name") == name and page.text_content("#message") == ""
+
+
+@pytest.mark.parametrize("names", [{3: "x" * 201}, {99: "x"}, {3: 5}, ["x"]])
+def test_a_page_whose_names_are_none_opens_without_them_and_says_so(open_page, file, tmp_path, names):
+    (tmp_path / "named.html").write_text(page_of(page_data(file), names), encoding="utf-8")
+    page = open_page(tmp_path / "named.html", "#factor=3")
+    assert shown_factor(page) == 3 and page.input_value("#name") == ""
+    expect(page.locator("#message")).to_contain_text("The names in this page are left out: ")
+    page.click("#next")
+    expect(page.locator("#message")).to_have_text("")
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -57,7 +57,8 @@ async function followAddress() {
   view.factor ??= listed[0] ?? 0;
   document.body.dataset.view = view.show;
   markMain();
-  say("");
+  // What was said while the page was opened stays until the reader goes on.
+  if (before !== null) say("");
   keepInAddress();
   scrollToFactor();
   if (before !== null && before !== view.factor) announce();

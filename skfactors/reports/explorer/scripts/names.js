@@ -11,11 +11,16 @@ let namesKey;
 /** Take the names of the page, and those given since in this browser. */
 function loadNames() {
   const inPage = byId("names").textContent;
-  names = checkedNames(JSON.parse(inPage));
   // A page saved with other names is another page: what was given in the old one does not hide them.
   namesKey = `${NAMES_FORMAT} ${factors.identity} ${inPage}`;
   try {
-    names = checkedNames(JSON.parse(localStorage.getItem(namesKey) ?? inPage));
+    names = checkedNames(JSON.parse(inPage));
+  } catch (error) {
+    say(`The names in this page are left out: ${error.message}.`);
+  }
+  try {
+    const kept = localStorage.getItem(namesKey);
+    if (kept !== null) names = checkedNames(JSON.parse(kept));
   } catch {
     say("Names cannot be kept in this browser; save the page or export them.");
   }
@@ -29,7 +34,7 @@ function checkedNames(content) {
     if (knownFactor(factor) === null || String(Number(factor)) !== factor) throw new Error(`there is no factor ${shortened(factor)}`);
     if (typeof name !== "string") throw new Error(`the name of factor ${factor} is no text`);
     const shown = name.replace(UNPRINTABLE, "�").trim();
-    if (shown.length > LONGEST_NAME) throw new Error(`the name of factor ${factor} has more than ${LONGEST_NAME} characters`);
+    if ([...shown].length > LONGEST_NAME) throw new Error(`the name of factor ${factor} has more than ${LONGEST_NAME} characters`);
     if (shown !== "") checked[factor] = shown;
   }
   return checked;
