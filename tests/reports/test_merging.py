@@ -9,6 +9,8 @@ from support.dictionaries import scaled
 from support.small_store import SmallStore, fitted_model
 
 from skfactors.reports import FactorReport
+from skfactors.reports.counting.samples import empty_samples
+from skfactors.reports.counting.tally import Tally
 from skfactors.reports.saliency.records import context_key, saliency_series
 
 COMPONENTS = np.random.default_rng(1).normal(size=(5, 3))
@@ -95,6 +97,18 @@ def test_merging_leaves_the_reports_as_they_are(make_corpus):
     first.parameters["k"] = 99
     assert FactorReport.merge(reports) == FactorReport.merge(reports[::-1])
     assert reports == in_parts(make_corpus(2), [30])
+
+
+def test_samples_and_their_shades_are_left_out_where_an_earlier_version_drew_none(make_corpus, tmp_path):
+    first, second = in_parts(make_corpus(), [20])
+    description, arrays = first._tally.state()
+    arrays |= {f"samples.{name}": array for name, array in empty_samples().items()}
+    merged = FactorReport.merge([FactorReport._from_tally(Tally.from_state(description, arrays)), second])
+    assert len(second.token_activations("samples"))
+    assert merged.sampled_contexts().empty and merged.token_activations("samples").empty
+    merged.to_html(tmp_path / "page.html")
+    merged.save(tmp_path / "report")
+    assert FactorReport.load(tmp_path / "report") == merged
 
 
 def test_of_equal_activations_the_earlier_document_wins_whatever_the_order_of_the_reports():

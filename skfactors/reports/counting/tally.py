@@ -199,8 +199,8 @@ class Tally:
         return pd.DataFrame(shade_table(self._contexts.shades[self._order_of_contexts()]))
 
     def sample_shades(self):
-        """Return what is known of the other tokens in the lines of the rows drawn at random."""
-        return pd.DataFrame(shade_table(self._samples.shades))
+        """Return what is known of the other tokens in the lines of :meth:`samples`; nothing where that is None."""
+        return pd.DataFrame(shade_table(self._samples.shades if self._samples.is_whole[0] else []))
 
     def _order_of_contexts(self):
         factors, layers = self._groups.factors_and_layers(self._contexts.groups)
