@@ -118,8 +118,9 @@ def test_an_interrupted_call_keeps_what_it_had_and_goes_on(report, planted, monk
     )
 
 
-def test_saliency_is_saved_and_loaded_to_the_last_bit(report, planted, tmp_path):
-    report.add_saliency(n_samples=20)
+@pytest.mark.parametrize("n_samples", [20, np.int64(20)])
+def test_saliency_is_saved_and_loaded_to_the_last_bit(report, planted, tmp_path, n_samples):
+    report.add_saliency(n_samples=n_samples)
     report.save(tmp_path)
     loaded = FactorReport.load(tmp_path)
     assert loaded == report

@@ -145,7 +145,8 @@ def iter_saliency(
     model = as_factor_model(dictionary)
     if method not in METHODS:
         raise ValueError(f"method={method!r} is not one of {', '.join(map(repr, METHODS))}.")
-    check_scalar(n_samples, "n_samples", Integral, min_val=2)
+    # A plain int: it is kept with the saliency, in a report's file, too.
+    n_samples = int(check_scalar(n_samples, "n_samples", Integral, min_val=2))
     if not hasattr(extractor, "probe"):
         raise TypeError(f"extractor is of type {type(extractor).__name__}; a TransformerFeatureExtractor is needed.")
     probe = extractor.probe()
