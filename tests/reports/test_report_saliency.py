@@ -162,11 +162,37 @@ def test_texts_go_by_their_order_whatever_index_they_have(report, planted):
     pd.testing.assert_frame_equal(report.add_saliency(method="gradient").saliency(), ordered)
 
 
+class ReadAnew:
+    """Texts that can be iterated over again and again, and in no other way."""
+
+    def __init__(self, texts):
+        self._texts = texts
+
+    def __iter__(self):
+        return iter(self._texts)
+
+
+@pytest.mark.parametrize("kind", [tuple, iter, ReadAnew, lambda texts: dict.fromkeys(texts).keys()])
+def test_texts_may_be_anything_that_can_be_read_in_order(report, planted, kind):
+    expected = report.add_saliency(method="gradient").saliency()
+    other = FactorReport.from_texts(*planted[:2], kind(planted[2]), k=4, top=5)
+    given = kind(planted[2]) if kind is iter else None
+    pd.testing.assert_frame_equal(other.add_saliency(texts=given, method="gradient").saliency(), expected)
+
+
+@pytest.mark.parametrize("texts", [5, "gate"])
+def test_texts_that_are_none_are_refused(report, texts):
+    with pytest.raises(TypeError, match="texts is "):
+        report.add_saliency(texts=texts, method="gradient")
+
+
 def test_texts_that_the_report_was_not_made_from_are_refused(report, planted):
     with pytest.raises(ValueError, match="'town' at position 5, and the report has 'gate'"):
         report.add_saliency(factors=LOW, texts=[text.replace("gate", "town") for text in planted[2]], method="gradient")
     with pytest.raises(ValueError, match="no document"):
         report.add_saliency(factors=LOW, texts=planted[2][:1], method="gradient")
+    with pytest.raises(ValueError, match="no document"):
+        report.add_saliency(factors=LOW, texts=iter(planted[2][:1]), method="gradient")
 
 
 def salient(weights, position):

@@ -9,7 +9,6 @@ from sklearn.utils import check_random_state, check_scalar
 
 from skfactors.dictionaries.adapters import as_factor_model
 from skfactors.progress import progress_bar
-from skfactors.reports.counting.entries import by_number
 from skfactors.reports.saliency.methods import METHODS
 from skfactors.reports.saliency.records import context_key
 from skfactors.reports.saliency.targets import grouped
@@ -119,7 +118,8 @@ def iter_saliency(
     ----------
     extractor, dictionary
         As in :func:`token_saliency`.
-    texts : indexable by document number
+    texts : iterable of str
+        By document number; of those that take no brackets, such as a generator, all are read up to the last context.
     contexts : DataFrame of length n_contexts
         Columns `factor`, `layer`, `document`, `position`; the table of :func:`top_contexts` has them.
     method, n_samples, random_state
@@ -150,7 +150,7 @@ def iter_saliency(
     if not hasattr(extractor, "probe"):
         raise TypeError(f"extractor is of type {type(extractor).__name__}; a TransformerFeatureExtractor is needed.")
     probe = extractor.probe()
-    groups = grouped(probe, by_number(texts), contexts, len(model.components_))
+    groups = grouped(probe, texts, contexts, len(model.components_))
     seed = random_state
     if not isinstance(seed, Integral):
         seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)

@@ -1,7 +1,8 @@
 """What is to be explained: contexts, the windows that the model reads them in, and the activation there."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from numbers import Integral
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 from scipy.sparse import issparse
 
 from skfactors.reports.arguments import check_known
+from skfactors.reports.counting.entries import by_number
 from skfactors.reports.naming import token_text, whole_letters
 from skfactors.reports.saliency.records import saliency_series
 
@@ -55,12 +57,13 @@ def grouped(probe, texts, contexts, n_components) -> list[Group]:
     """Find the window of every context; longest windows first."""
     groups = {}
     documents = contexts["document"].tolist()
+    texts = _readable(texts, documents)
     places = zip(*(contexts[name].tolist() for name in ("factor", "layer", "position")), strict=True)
     targets = list(zip(range(len(contexts)), documents, places, strict=True))
     for document in dict.fromkeys(documents):
         try:
             text = texts[document]
-        except IndexError as error:
+        except (IndexError, KeyError) as error:
             raise ValueError(f"texts have no document {document}: pass those that the report was made from.") from error
         windows = probe.windows(text)
         offsets = np.concatenate([np.empty((0, 2), np.int64), *(window.offsets for window in windows)])
@@ -79,6 +82,18 @@ def grouped(probe, texts, contexts, n_components) -> list[Group]:
             token = window.rows.start + position - window.position
             groups[document, which].targets.append(Target(number, factor, layer, position, token))
     return sorted(groups.values(), key=lambda group: -len(group.tokens))
+
+
+def _readable(texts, documents):
+    """Return texts that brackets take the number of a document for: of an iterable, those documents alone are kept."""
+    texts = by_number(texts)
+    if hasattr(texts, "__getitem__"):
+        return texts
+    if not isinstance(texts, Iterable):
+        raise TypeError(f"texts is of type {type(texts).__name__}; pass the documents that the report was made from.")
+    wanted = set(documents)
+    first_ones = islice(texts, max(wanted, default=-1) + 1)
+    return {number: text for number, text in enumerate(first_ones) if number in wanted}
 
 
 def _known_layer(layer, n_hidden_states) -> int:
