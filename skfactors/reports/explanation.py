@@ -12,6 +12,7 @@ from rich.text import Text
 from scipy.sparse import csr_array
 
 from skfactors.dictionaries.adapters import as_factor_model, reconstruction_of
+from skfactors.reports.counting.entries import check_places
 from skfactors.reports.display import visible, visible_token
 from skfactors.reports.naming import first_token, token_text
 
@@ -42,7 +43,8 @@ def explain_text(extractor, dictionary, text, top_tokens) -> "Explanation":
     NotFittedError
         If the dictionary is not fitted.
     TypeError, ValueError
-        If text is not a str, holds no token, or the dictionary has other factors than `top_tokens`.
+        If text is not a str, holds no token, the dictionary has other factors than `top_tokens`, or the extractor
+        reads several sites.
     """
     if not isinstance(text, str):
         raise TypeError(f"text is of type {type(text).__name__}; explain one str at a time.")
@@ -57,6 +59,7 @@ def explain_text(extractor, dictionary, text, top_tokens) -> "Explanation":
     acts = extractor.extract([text])
     if len(acts.X) == 0:
         raise ValueError("text holds nothing that gives a token to explain.")
+    check_places(acts.provenance, len(acts.X))
     codes = csr_array(model.transform(acts.X), dtype=np.float64)
     codes.eliminate_zeros()
     X = np.asarray(acts.X, dtype=np.float64)

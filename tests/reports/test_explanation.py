@@ -66,6 +66,12 @@ def test_a_minus_stands_before_a_factor_whose_code_is_negative(tiny_model, texts
     assert printed.getvalue().count("−") == (explanation.frame["activation"] < 0).sum()
 
 
+def test_states_of_several_sites_are_refused_as_a_report_refuses_them(report, sources, tiny_model):
+    extractor = TransformerFeatureExtractor(tiny_model, layers=[1], site=["mlp_output", "block_output"])
+    with pytest.raises(ValueError, match="of the sites 'mlp_output', 'block_output'"):
+        report.explain(SENTENCE, extractor=extractor)
+
+
 def test_shares_and_what_is_unexplained_sum_to_one(report):
     explanation = report.explain(SENTENCE)
     shares = explanation.frame.groupby(["position", "layer"])["share"].sum()
