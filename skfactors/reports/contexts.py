@@ -253,8 +253,9 @@ def quantile_contexts(samples, n_components) -> pd.DataFrame:
         return pd.DataFrame(columns=QUANTILE_COLUMNS)
     samples = samples[samples["factor"] < n_components]
     factors = samples.groupby("factor")["activation"]
-    places = factors.rank(method="first") - 1
-    quantiles = (places * N_QUANTILES // factors.transform("size")).astype(np.int64) + 1
+    # From the strongest down, so that it is of the strongest tenth however few there are.
+    places = factors.rank(method="first", ascending=False) - 1
+    quantiles = N_QUANTILES - (places * N_QUANTILES // factors.transform("size")).astype(np.int64)
     samples = samples.assign(quantile=quantiles)
     samples["draw"] = samples.groupby(["factor", "quantile"]).cumcount() + 1
     order = np.lexsort((-samples["activation"].to_numpy(), samples["factor"].to_numpy()))

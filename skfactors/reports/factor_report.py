@@ -410,7 +410,8 @@ class FactorReport:
             Up to 100 active rows of each factor, drawn at random from those of all layers, the strongest first: columns
             `factor`, `layer`, `quantile`, `draw`, `activation`, `token`, `left`, `right`, `document`, `position` and
             `met_before`, whether the token was met before in the 2,000 characters before it. `quantile` is 10 for the
-            strongest tenth of the factor's activations, 1 for the weakest, and `draw` numbers the rows of a tenth, from
+            strongest tenth of the factor's activations, 1 for the weakest (of fewer than ten, each is of the tenth that
+            its place from the top falls in), and `draw` numbers the rows of a tenth, from
             1, in random order: those with a draw of at most n are n drawn from each tenth. Empty for a report of an
             earlier version.
 
@@ -766,7 +767,8 @@ class FactorReport:
         NotFittedError
             If the dictionary is not fitted.
         TypeError, ValueError
-            If text is not a str or holds no token, or extractor or dictionary are neither given nor known.
+            If text is not a str or holds no token, extractor or dictionary are neither given nor known, or the
+            extractor reads several sites.
         """
         extractor, dictionary = self._known(extractor=extractor, dictionary=dictionary)
         return explain_text(extractor, dictionary, text, self._summary["top_tokens"])

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
+from support.explorer_pages import report_of_words
 
 from skfactors import SparseDictionary
 from skfactors.reports import FactorReport, firing_patterns
@@ -173,6 +174,15 @@ def test_sampled_contexts_are_sorted_into_tenths(large):
     assert contexts["quantile"].is_monotonic_decreasing
     for _, draws in contexts.groupby("quantile")["draw"]:
         assert sorted(draws) == list(range(1, 11))
+
+
+@pytest.mark.parametrize(
+    ("activations", "quantiles"),
+    [([2], [10]), ([1, 3, 2], [10, 7, 4]), ([1, 1, 1, 1], [10, 8, 5, 3]), (range(1, 13), [10, 10, 9, 8, 7, 6])],
+)
+def test_the_strongest_of_few_contexts_is_of_the_strongest_tenth(activations, quantiles):
+    report = report_of_words([" ".join("x" * len(activations))], np.array(activations, dtype=float).reshape(1, -1, 1))
+    assert report.sampled_contexts(0)["quantile"].tolist()[: len(quantiles)] == quantiles
 
 
 def test_coverage_is_the_share_of_the_drawn_rows_on_top_tokens(large):
