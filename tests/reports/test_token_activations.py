@@ -63,6 +63,18 @@ def test_other_tokens_on_which_a_factor_is_active_are_those_that_a_search_finds(
         assert shaded(contexts, report.token_activations(of)) == searched(contexts, codes)
 
 
+def test_tokens_around_one_that_is_only_a_mark_are_where_they_stand():
+    text = "ab cde\N{COMBINING ACUTE ACCENT} fgh"
+    spans = [(0, 2), (3, 4), (4, 5), (5, 6), (6, 7), (8, 11)]
+    provenance = pd.DataFrame(spans, columns=["start", "end"]).assign(document=0, layer=0, position=range(6))
+    acts = SimpleNamespace(provenance=provenance, texts=[text], X=np.zeros((6, 1)))
+    report = FactorReport.from_codes(np.array([[1.0], [1], [1], [1], [5], [1]]), acts, k=1)
+    assert report.top_contexts()["token"].tolist() == ["e\N{COMBINING ACUTE ACCENT}"]
+    beside = [(text[start:end], 1.0) for start, end in spans if (start, end) != (6, 7)]
+    assert shaded(report.top_contexts(), report.token_activations()) == [beside]
+    assert shaded(report.sampled_contexts(), report.token_activations("samples"))[0] == beside
+
+
 def test_token_activations_of_a_loaded_report_are_those_of_the_saved_one(codes, tmp_path):
     report = report_of_words(TEXTS, codes, (0, 1), window=2, k=4)
     report.save(tmp_path)

@@ -82,7 +82,7 @@ class SampledRows(Gathered):
         is_new = chosen >= n_held
         held, new = chosen[~is_new], chosen[is_new] - n_held
         added["excerpts"] = cut_excerpts(places, rows[new], texts, self.window)
-        added["shades"] = surroundings.shades(rows[new], added["factors"][new], added["excerpts"])
+        added["shades"] = surroundings.shades(rows[new], added["factors"][new], added["excerpts"], texts)
         added["met_before"] = are_met_before(places, rows[new], texts)
         for name in _ARRAYS:
             of_new = added[name] if name in _MADE else added[name][new]

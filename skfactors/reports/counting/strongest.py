@@ -73,7 +73,7 @@ class TopContexts(Gathered):
         held = chosen[~new]
         excerpts = cut_excerpts(places, new_rows, texts, self.window)
         self.excerpts = woven(new, self.excerpts[held], excerpts)
-        self.shades = woven(new, self.shades[held], surroundings.shades(new_rows, factors, excerpts))
+        self.shades = woven(new, self.shades[held], surroundings.shades(new_rows, factors, excerpts, texts))
         self.positions = woven(new, self.positions[held], places.position[new_rows])
         self.groups, self.activations, self.documents = groups[chosen], activations[chosen], documents[chosen]
         self._raise_thresholds()

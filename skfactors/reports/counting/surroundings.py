@@ -5,6 +5,7 @@ from itertools import chain
 import numpy as np
 
 from skfactors.reports.counting.entries import positive_entries
+from skfactors.reports.naming import whole_letters
 
 # Of each token: where it begins and ends in the context, and the activation.
 SHADE_PARTS = 3
@@ -78,7 +79,7 @@ class Surroundings:
         order = np.argsort(numbers)
         self._active = numbers[order], factors[order], rows[order], activations[order]
 
-    def shades(self, rows, factors, excerpts):
+    def shades(self, rows, factors, excerpts, texts):
         """
         Return the activations of factors on the tokens of contexts.
 
@@ -88,6 +89,8 @@ class Surroundings:
             A factor that there is none of is active nowhere.
         excerpts : ndarray of object of shape (n_contexts,)
             Tuples (left, token, right).
+        texts : indexable by document number
+            What the excerpts were cut out of.
 
         Returns
         -------
@@ -96,7 +99,7 @@ class Surroundings:
             the factor is active, as characters of ``left + token + right``, in order, and its activation to four
             digits. Tokens that are in no row of the part, as those beyond where a document was cut, are left out.
         """
-        starts, ends = self.places.start[rows], self.places.end[rows]
+        starts, ends = self._shown_spans(rows, texts)
         left, token, right = np.fromiter(map(len, chain.from_iterable(excerpts)), dtype=np.int64).reshape(-1, 3).T
         first, length = starts - left, left + token + right
         contexts, beside, activations = self._active_beside(rows, factors, first, ends + right)
@@ -112,6 +115,13 @@ class Surroundings:
         activations = np.round(activations * 10**digits) / 10**digits
         columns = (column[order] for column in (contexts, *sides, activations))
         return shades_in(dict(zip(SHADE_COLUMNS, columns, strict=True)), len(excerpts))
+
+    def _shown_spans(self, rows, texts):
+        """Return where tokens start and end as excerpts show them, with whole letters."""
+        wanted, returning = np.unique(rows, return_inverse=True)
+        columns = (column[wanted].tolist() for column in (self.places.document, self.places.start, self.places.end))
+        spans = [whole_letters(texts[document], *span) for document, *span in zip(*columns, strict=True)]
+        return np.array(spans, dtype=np.int64).reshape(-1, 2)[returning].T
 
     def _active_beside(self, rows, factors, first, last):
         """Find other rows within contexts in which their factor is active: contexts, these rows, and activations."""
