@@ -499,6 +499,17 @@ def test_search_filters_theme_and_view_are_in_the_address(open_page, file):
     expect(open_page(file, "#" + again.url.partition("#")[2]).locator("#map canvas")).to_be_visible()
 
 
+def test_an_address_put_into_a_tab_that_shows_the_page_is_followed_in_all_that_it_names(open_page, file):
+    page = open_page(file, "#factor=1&scope=contexts&reversed=on")
+    page.goto(file.as_uri() + "#factor=2&query=light&sort=number&theme=dark&shade=activation")
+    is_shown(page, 2)
+    assert page.input_value("[name=query]") == "light" and page.input_value("[name=sort]") == "number"
+    assert page.input_value("[name=scope]") == "contexts" and page.is_checked("[name=reversed]")
+    assert page.get_attribute("html", "data-theme") == "dark"
+    assert {"query=light", "theme=dark", "shade=activation"} <= set(page.url.partition("#")[2].split("&"))
+    assert len(listed_factors(page)) < N_FACTORS
+
+
 def test_500_tab_presses_reach_main_and_leave_it(open_page, tmp_path):
     codes = np.random.default_rng(0).uniform(size=(2, 12, 300))
     report_of_words(["a few words to fire on", "and six more words of another"], codes, (0, 2)).to_html(
@@ -693,6 +704,17 @@ def test_an_explained_text_comes_first_and_leads_to_its_factors(open_page, repor
     is_shown(page, 6)
 
 
+def test_of_an_explained_text_negative_codes_count_by_their_size(open_page, file, report, tmp_path):
+    frame = pd.DataFrame({"position": [0, 0, 1, 1], "token": ["a", "a", "park", "park"], "layer": 2})
+    frame = frame.assign(factor=[1, 2, 1, 3], activation=[-5.0, 1.0, 2.0, -3.0], top_tokens="x")
+    states = pd.DataFrame({"position": [0, 1], "token": ["a", "park"], "layer": 2, "unexplained": 0.25})
+    report.to_html(tmp_path / "explained.html", examples=[Explanation("a park", frame, states)])
+    page = open_page(tmp_path / "explained.html")
+    assert page.locator("#examples .answer small").all_text_contents() == [" -5.00", " -3.00", " 1.00"]
+    page.locator("#examples .token").last.click()
+    assert page.locator("#examples .answer small").all_text_contents() == [" -3.00", " 2.00"]
+
+
 def test_contexts_from_the_whole_range_are_two_of_each_tenth_that_the_report_drew(open_page, file, report):
     page = open_page(file, "#factor=5&range=all")
     expected = report.sampled_contexts(5).query("draw <= 2")
@@ -723,6 +745,15 @@ def test_two_factors_are_shown_side_by_side(open_page, file, report):
     page.wait_for_selector("#contexts:not(.side-by-side)")
 
 
+def test_a_context_names_other_factors_than_that_of_its_column(open_page, tmp_path):
+    report_of_words(["alpha one beta"], np.array([[[0, 0], [5.0, 4.0], [0, 0]]])).to_html(tmp_path / "two.html")
+    page = open_page(tmp_path / "two.html", "#factor=0&beside=1")
+    for column, other in ((0, "1 one"), (1, "0 one")):
+        context = page.locator("#contexts section").nth(column).locator("details")
+        context.locator("summary").click()
+        assert context.locator("p a").all_text_contents() == [other]
+
+
 def test_tokens_beside_the_marked_one_are_shaded_by_how_active_the_factor_is_on_them(open_page, tmp_path):
     codes = np.array([0, 1.0, 4.0, 0, 2.0]).reshape(1, 5, 1)
     report_of_words(["none weak strong none half"], codes).to_html(tmp_path / "shaded.html")
@@ -744,6 +775,28 @@ def test_a_point_of_the_map_leads_to_its_factor(open_page, file):
     page.keyboard.press("Enter")
     is_shown(page, factor)
     expect(page.locator("article")).to_be_visible()
+
+
+def test_the_map_opens_at_the_factor_that_is_shown(open_page, file):
+    page = open_page(file, "#factor=1&view=map")
+    expect(page.locator("#map-label")).to_contain_text("1 ")
+    go_to(page, 5)
+    page.keyboard.press("m")
+    expect(page.locator("#map-label")).to_contain_text("5 ")
+    page.locator("#map canvas").focus()
+    page.keyboard.press("Enter")
+    is_shown(page, 5)
+
+
+def test_left_and_right_scroll_the_table_of_a_text_and_leave_the_factor(open_page, report, tmp_path):
+    wide = pd.DataFrame({f"a wide column {number}": ["some text"] for number in range(40)})
+    report.to_html(tmp_path / "wide.html", examples=[wide])
+    page = open_page(tmp_path / "wide.html", "#factor=3")
+    table = page.locator("#examples .scrolled")
+    table.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("() => document.activeElement.scrollLeft > 0")
+    assert shown_factor(page) == 3
 
 
 def test_a_page_without_a_map_says_so(open_page, file, tmp_path):

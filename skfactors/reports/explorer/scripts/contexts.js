@@ -74,7 +74,7 @@ function contextColumn({ factor, layer }, held, isOneOfMany) {
   const strongest = strongestActivation(factor, layer ?? factors.peak_layer[factor] ?? factors.layers[0], held);
   const items = lines.flatMap((line, place) => [
     ...tenthHeading(line, lines[place - 1]),
-    contextItem(line, held, strongest, `${factor} ${layer} ${place}`),
+    contextItem(line, factor, held, strongest, `${factor} ${layer} ${place}`),
   ]);
   return element(
     "section",
@@ -117,7 +117,7 @@ function tenthHeading(line, before) {
   return [element("li", { class: "tenth" }, name)];
 }
 
-function contextItem(line, held, strongest, key) {
+function contextItem(line, factor, held, strongest, key) {
   const activation = element("span", { class: "activation" }, line.activation.toPrecision(3));
   const share = Math.min(1, line.activation / strongest);
   activation.style.setProperty("--share", share);
@@ -126,19 +126,19 @@ function contextItem(line, held, strongest, key) {
   const measure = element("span", { class: "measure" }, activation, ...layer);
   const details = element("details", {}, element("summary", { "data-key": key }, measure, excerpt));
   details.addEventListener("toggle", () => {
-    if (details.children.length === 1) details.append(contextFacts(line, held));
+    if (details.children.length === 1) details.append(contextFacts(line, factor, held));
   });
   return element("li", { class: found.texts?.[line.text] ? "found" : "" }, details);
 }
 
 /** Return what more is known of a context: where it is, and which other factors have it among their strongest. */
-function contextFacts(line, held) {
+function contextFacts(line, own, held) {
   const others = new Map();
   held.contexts.text.forEach((text, entry) => {
     if (held.contexts.document[text] !== line.document || held.contexts.position[text] !== line.position) return;
     // Until all texts are unpacked for the search, it is not known whose an entry is.
-    const factor = folded?.factorOfEntry[entry] ?? view.factor;
-    if (factor !== view.factor) others.set(factor, Math.max(others.get(factor) ?? 0, held.contexts.activation[entry]));
+    const factor = folded?.factorOfEntry[entry] ?? own;
+    if (factor !== own) others.set(factor, Math.max(others.get(factor) ?? 0, held.contexts.activation[entry]));
   });
   const strongestFirst = [...others].sort(([, one], [, other]) => other - one).slice(0, FACTORS_NAMED);
   const links = strongestFirst.flatMap(([factor, activation]) => [

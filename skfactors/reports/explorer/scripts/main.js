@@ -40,6 +40,8 @@ function onKey(event) {
   }
   const inList = byId("list").contains(target) ? KEYS_IN_LIST : {};
   const keys = target === searchBox() ? KEYS_IN_SEARCH : isTyping ? {} : { ...KEYS, ...inList };
+  // There they scroll.
+  if (["ArrowLeft", "ArrowRight"].includes(key) && target.closest(".scrolled")) return;
   if (!Object.hasOwn(keys, key)) return;
   event.preventDefault();
   keys[key]();
@@ -47,14 +49,15 @@ function onKey(event) {
 
 /** Show what the address asks for; without a factor in it, the one before it, or the first of the list. */
 async function followAddress() {
-  if (history.state === WHOLE) {
-    fillFromAddress();
-    refreshList();
-  }
+  const isWhole = history.state === WHOLE;
+  if (fillFromAddress(isWhole)) refreshList();
+  // Going back does not change light and dark; an address that was put into the bar does.
+  if (!isWhole) followAppearance();
   const asked = viewInAddress();
   const before = view.factor;
   Object.assign(view, asked.factor === null ? { show: asked.show } : asked);
   view.factor ??= listed[0] ?? 0;
+  pointed = view.factor;
   document.body.dataset.view = view.show;
   markMain();
   // What was said while the page was opened stays until the reader goes on.
@@ -174,9 +177,8 @@ async function start() {
   drawExamples(examples);
   fillFromAddress();
   refreshList();
+  followAppearance();
   const asked = new URLSearchParams(location.hash.slice(1));
-  if (["light", "dark"].includes(asked.get("theme"))) document.documentElement.dataset.theme = asked.get("theme");
-  if (["saliency", "activation"].includes(asked.get("shade"))) view.shade = asked.get("shade");
   // On a phone the list comes first, unless there are texts of one's own or the address asks for a factor.
   if (viewInAddress().factor === null && !asked.has("view") && examples.length === 0) history.replaceState(null, "", "#view=list");
   await followAddress();

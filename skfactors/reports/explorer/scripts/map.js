@@ -20,7 +20,6 @@ async function drawMap() {
     byId("map").querySelector("canvas").hidden = true;
     return;
   }
-  pointed ??= view.factor;
   const canvas = byId("map").querySelector("canvas");
   canvas.setAttribute("aria-label", `Map of ${factors.n_factors} factors, by ${map.method}. Arrow keys move over it, Enter opens.`);
   const scale = devicePixelRatio;

@@ -61,15 +61,23 @@ function keepInAddress() {
   history.replaceState(WHOLE, "", `#${address}`);
 }
 
-/** Fill the form as the address says. */
-function fillFromAddress() {
+/** Fill the form as the address says, or only what it names; return whether a field was filled. */
+function fillFromAddress(namesAll = true) {
   const asked = new URLSearchParams(location.hash.slice(1));
-  for (const field of byId("filters").elements) {
-    if (field.name === "") continue;
+  const fields = [...byId("filters").elements].filter(({ name }) => name !== "" && (namesAll || asked.has(name)));
+  for (const field of fields) {
     if (field.type === "checkbox") field.checked = asked.has(field.name);
     else field.value = asked.get(field.name) ?? field.options?.[0].value ?? "";
     if (field.selectedIndex === -1) field.selectedIndex = 0;
   }
+  return fields.length > 0;
+}
+
+/** Take light or dark and the shading from the address, where it names them. */
+function followAppearance() {
+  const asked = new URLSearchParams(location.hash.slice(1));
+  if (["light", "dark"].includes(asked.get("theme"))) document.documentElement.dataset.theme = asked.get("theme");
+  if (["saliency", "activation"].includes(asked.get("shade"))) view.shade = asked.get("shade");
 }
 
 /** Return a factor's number, or null where there is none of that number. */

@@ -32,15 +32,15 @@ function explainedText(columns, rows) {
   return element("div", { class: "explained" }, element("p", { class: "text", dir: "auto" }, ...tokens), answer, table);
 }
 
-/** Return links to the factors that are strongest in some cells, each once. */
+/** Return links to the factors that are strongest in some cells, whatever their sign, each once. */
 function strongestOf(cells, what) {
   const strongest = new Map();
   for (const { factors: held } of cells) {
     for (const [factor, activation] of held) {
-      strongest.set(factor, Math.max(strongest.get(factor) ?? 0, Number(activation)));
+      if (Math.abs(activation) > Math.abs(strongest.get(factor) ?? 0)) strongest.set(factor, Number(activation));
     }
   }
-  const first = [...strongest].sort(([, one], [, other]) => other - one).slice(0, STRONGEST_SHOWN);
+  const first = [...strongest].sort(([, one], [, other]) => Math.abs(other) - Math.abs(one)).slice(0, STRONGEST_SHOWN);
   const links = first.map(([factor, activation]) => {
     const label = `${factor} ${shortened(labelOf(factor).split(", ").slice(0, TOKENS_NAMED).join(", "))}`;
     return element("a", { href: fragment(factor), class: "tab" }, label, element("small", {}, ` ${activation.toPrecision(3)}`));
