@@ -201,6 +201,36 @@ def _inside_word(text, offset):
     return not text[offset - 1].isspace() and not text[offset].isspace()
 
 
+def narrowed(contexts, shades, window) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """
+    Take away what contexts have beyond a window.
+
+    Parameters
+    ----------
+    contexts : DataFrame
+        With columns `left`, `token` and `right`, as :func:`excerpt` cuts them with this window or a wider one.
+    shades : DataFrame
+        Tokens in them: columns `line`, a place in `contexts`, `start`, `end` and `activation`.
+    window : int
+        Words on either side, at most.
+
+    Returns
+    -------
+    contexts, shades : DataFrame
+        As they are where they are cut with `window`.
+    """
+    sides = {name: contexts[name].tolist() for name in ("left", "token", "right")}
+    cut = np.array([_left_bound(left, len(left), window) for left in sides["left"]], dtype=np.int64)
+    sides["left"] = [left[start:] for left, start in zip(sides["left"], cut, strict=True)]
+    sides["right"] = [right[: _right_bound(right, 0, window)] for right in sides["right"]]
+    lengths = np.array([sum(map(len, parts)) for parts in zip(*sides.values(), strict=True)], dtype=np.int64)
+    lines = shades["line"].to_numpy()
+    starts, ends = (np.clip(shades[side].to_numpy() - cut[lines], 0, lengths[lines]) for side in ("start", "end"))
+    shades = shades.assign(start=starts, end=ends)[starts < ends].reset_index(drop=True)
+    columns = {name: pd.Series(sides[name], index=contexts.index, dtype=object) for name in ("left", "right")}
+    return contexts.assign(**columns), shades
+
+
 def context_table(factors, layers, ranks, activations, excerpts, documents, positions):
     """
     Put the columns of a table of contexts together.

@@ -13,7 +13,7 @@ from skfactors.codes import check_codes
 from skfactors.dictionaries.adapters import as_factor_model, reconstruction_of
 from skfactors.fingerprints import fingerprint
 from skfactors.reports.arguments import check_known, check_parameters
-from skfactors.reports.contexts import quantile_contexts
+from skfactors.reports.contexts import narrowed, quantile_contexts
 from skfactors.reports.counting.histogram import BIN_EDGES
 from skfactors.reports.counting.passes import check_shards, tally_store, tally_texts
 from skfactors.reports.counting.tally import Tally, merged
@@ -25,7 +25,7 @@ from skfactors.reports.logit_lens import output_tokens
 from skfactors.reports.names import names_by_factor
 from skfactors.reports.naming import first_token
 from skfactors.reports.neighbours import NEIGHBOUR_COLUMNS, nearest_by_contexts
-from skfactors.reports.patterns import PATTERN_COLUMNS, patterns_of
+from skfactors.reports.patterns import PATTERN_COLUMNS, WORDS_AROUND, patterns_of
 from skfactors.reports.persistence import TALLY_FILE, read_report, write_report
 from skfactors.reports.plots import plot_importance
 from skfactors.reports.saliency.computing import add_missing
@@ -389,8 +389,8 @@ class FactorReport:
             return self._tables.shades.copy()
         if of != "samples":
             raise ValueError(f"of={of!r} must be 'top' or 'samples'.")
-        order = quantile_contexts(self._tables.samples, self.totals["n_components"]).index.to_numpy(dtype=np.int64)
-        shades = self._tables.sample_shades
+        samples, shades = self._shown_samples()
+        order = quantile_contexts(samples, self.totals["n_components"]).index.to_numpy(dtype=np.int64)
         lines = np.empty(len(order), dtype=np.int64)
         lines[order] = np.arange(len(order))
         return shades.assign(line=lines[shades["line"]]).sort_values("line", kind="stable", ignore_index=True)
@@ -420,7 +420,7 @@ class FactorReport:
         TypeError, ValueError
             If there is no such factor.
         """
-        samples = quantile_contexts(self._tables.samples, self.totals["n_components"])
+        samples = quantile_contexts(self._shown_samples()[0], self.totals["n_components"])
         if factor is not None:
             samples = samples[samples["factor"].isin(self._known_factors(factor))]
         return samples.reset_index(drop=True)
@@ -931,6 +931,11 @@ class FactorReport:
         )
         if tables.outputs is not None:
             self._summary = self._summary.join(tables.outputs)
+
+    def _shown_samples(self):
+        """Return the rows drawn at random and their shades, with as many words around them as the report shows."""
+        samples, shades, window = self._tables.samples, self._tables.sample_shades, self.parameters["window"]
+        return (samples, shades) if samples is None or window >= WORDS_AROUND else narrowed(samples, shades, window)
 
     def _chosen(self, table, factor, layer):
         if factor is not None:

@@ -28,6 +28,8 @@ _SEPARATORS = _COMMAS | {"and", "or", "&"}
 _ENDS = frozenset(".:!?\n")
 _WORDS_AN_ITEM = 3
 _FEWEST_SEPARATORS = 3
+# On either side of a token, as far as a list reaches.
+WORDS_AROUND = _WORDS_AN_ITEM * _FEWEST_SEPARATORS
 
 
 def firing_patterns(codes, provenance, texts) -> pd.DataFrame:
@@ -88,7 +90,7 @@ def firing_patterns(codes, provenance, texts) -> pd.DataFrame:
     codes = check_codes(codes)
     places = check_places(provenance, codes.shape[0])
     rows, factors, activations = positive_entries(codes)
-    sampled = SampledRows(codes.shape[1], window=_WORDS_AN_ITEM * _FEWEST_SEPARATORS)
+    sampled = SampledRows(codes.shape[1], window=WORDS_AROUND)
     every = slice(0, len(places))
     sampled.add(factors, activations, rows, every, Surroundings(codes, places), by_number(texts))
     return patterns_of(sampled.table(), codes.shape[1])

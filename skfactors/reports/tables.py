@@ -42,8 +42,9 @@ class ReportTables:
     names : dict of int to str, default={}
         Names that were given to factors.
     samples : DataFrame, default=None
-        Active rows of each factor, drawn at random, and rows of all as those of a factor one beyond the last; None
-        where a report of an earlier version has none.
+        Active rows of each factor, drawn at random, and rows of all as those of a factor one beyond the last, with the
+        words around them that patterns are told from, which may be more than are shown; None where a report of an
+        earlier version has none.
     origin : dict, default={}
         Fingerprints of what the tables were counted from; two tables may be equal whatever that was.
     """

@@ -1,6 +1,7 @@
 """Planted factors whose tokens have something in common, and rows drawn at random."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from support.explorer_pages import report_of_words
 
 from skfactors import SparseDictionary
 from skfactors.reports import FactorReport, firing_patterns
+from skfactors.reports.contexts import excerpt
 from skfactors.reports.counting.tally import Tally
 from skfactors.reports.naming import token_name
 from skfactors.reports.patterns import is_listed
@@ -60,10 +62,11 @@ def test_planted_patterns_are_found_as_such(planted):
     assert found["pattern"].tolist() == [*PATTERNS, "", ""]
 
 
-def test_a_report_tells_them_too(planted):
+@pytest.mark.parametrize("window", [0, 1, 3, 10])
+def test_a_report_tells_them_too_however_many_words_it_shows(planted, window):
     codes, provenance, texts = planted
     acts = type("Acts", (), {"provenance": provenance, "texts": texts, "X": np.zeros((len(codes), 1))})
-    report = FactorReport.from_codes(codes, acts)
+    report = FactorReport.from_codes(codes, acts, window=window)
     assert report.summary()["pattern"].tolist() == [*PATTERNS, "", ""]
     pd.testing.assert_frame_equal(report.patterns(), firing_patterns(*planted))
 
@@ -120,6 +123,28 @@ def test_lists_are_told_by_their_commas(left, token, right, listed):
 def test_a_token_is_met_before_as_the_same_whole_or_piece(text, token, met):
     end = text.rindex(token) + len(token)
     assert is_met_before(text, end - len(token), end) == met
+
+
+def test_word_pieces_are_told_by_a_report_that_shows_no_words_around_them():
+    spans = [(start, start + 2) for start in range(0, 60, 2)]
+    provenance = pd.DataFrame(spans, columns=["start", "end"]).assign(document=0, layer=0, position=range(30))
+    text = "undoingreplay " * 5
+    codes = np.array([[float(0 < start % 14 < 10)] for start, _ in spans])
+    acts = SimpleNamespace(provenance=provenance, texts=[text], X=np.zeros((30, 1)))
+    assert FactorReport.from_codes(codes, acts, window=0).patterns()["kind"].tolist() == ["word pieces"]
+
+
+@pytest.mark.parametrize("window", [0, 1, 2, 5, 12])
+def test_sampled_contexts_have_the_words_of_the_window(large, window):
+    report = FactorReport.from_codes(large.codes, large, window=window)
+    places = large.provenance.set_index(["document", "layer", "position"])[["start", "end"]]
+    contexts = report.sampled_contexts()
+    for row in contexts.itertuples():
+        start, end = places.loc[row.document, row.layer, row.position]
+        assert (row.left, row.token, row.right) == excerpt(large.texts[row.document], start, end, window)
+    lengths = contexts[["left", "token", "right"]].map(len).sum(axis=1)
+    shades = report.token_activations("samples")
+    assert (shades["start"] < shades["end"]).all() and (shades["end"] <= lengths[shades["line"]].to_numpy()).all()
 
 
 def tally_of(corpus, rows=slice(None)):

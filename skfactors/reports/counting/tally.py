@@ -20,6 +20,7 @@ from skfactors.reports.counting.strongest import TopContexts, TopValues
 from skfactors.reports.counting.sums import ActivitySums
 from skfactors.reports.counting.surroundings import Surroundings, shade_table
 from skfactors.reports.importance import factor_by_layer
+from skfactors.reports.patterns import WORDS_AROUND
 
 ROWS_AT_ONCE = 32_768
 ROWS_RECONSTRUCTED_AT_ONCE = 4096
@@ -64,7 +65,8 @@ class Tally:
         self._contexts = TopContexts(k, window, unique_documents)
         self._values = TopValues(top)
         self._histogram = ActivationHistogram()
-        self._samples = SampledRows(n_components, window)
+        # Patterns are told from these, whatever the window of what is shown.
+        self._samples = SampledRows(n_components, max(window, WORDS_AROUND))
         self._activity = ActivitySums(n_components)
         self._variance = VarianceSums()
         self._documents = DocumentsMet()
