@@ -7,6 +7,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skfactors.dictionaries.base import FactorModel
+from skfactors.dictionaries.predicting import PredictorMixin
 from skfactors.fingerprints import fingerprint, fitted_state, name_of
 from skfactors.metrics.reconstruction import VarianceSums
 from skfactors.output import as_array, with_plain_output, without_feature_names
@@ -151,8 +152,10 @@ class PipelineModel(OtherModel):
 
     @property
     def components_(self):
-        """The factors, in the space of the rows that go in: ndarray of shape (n_components, n_features)."""
+        """The factors, in the space of the rows that go in, or that are predicted: (n_components, n_features)."""
         components = np.asarray(self.model.components_)
+        if isinstance(self.model, PredictorMixin):
+            return components
         origin = self._undone(np.zeros_like(components[:1]))
         directions = self._undone(components) - origin
         # Where steps bend space a factor has no direction in it: twice the factor must go twice as far.

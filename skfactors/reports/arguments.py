@@ -1,9 +1,14 @@
 """Checks of what a report is asked for."""
 
+from functools import partial
 from numbers import Integral
 
 import numpy as np
 from sklearn.utils import check_scalar
+
+from skfactors.dictionaries.adapters import PipelineModel, as_factor_model, reconstruction_of
+from skfactors.dictionaries.crosscoder import Crosscoder
+from skfactors.dictionaries.predicting import PredictorMixin
 
 
 def check_parameters(k, top, window, unique_documents):
@@ -21,6 +26,45 @@ def check_parameters(k, top, window, unique_documents):
         "window": int(check_scalar(window, "window", Integral, min_val=0)),
         "unique_documents": bool(unique_documents),
     }
+
+
+def check_model(dictionary):
+    """
+    Return what codes the rows of a report.
+
+    Parameters
+    ----------
+    dictionary : FactorModel, Pipeline or estimator
+
+    Returns
+    -------
+    FactorModel, PipelineModel or OtherModel
+        As :func:`~skfactors.dictionaries.adapters.as_factor_model` returns it.
+
+    Raises
+    ------
+    NotFittedError
+        If it is not fitted.
+    TypeError
+        If it cannot be read as a dictionary, or reads several rows of a token at once.
+    """
+    model = as_factor_model(dictionary)
+    if isinstance(_last_of(model), Crosscoder):
+        raise TypeError(
+            "a crosscoder codes several places of a token at once, and a report has one row for each place: code them "
+            "yourself, and report on the codes at one place without dictionary=, as with "
+            "FactorReport.from_codes(crosscoder.transform(acts.side_by_side()), acts.at(layer=...))."
+        )
+    return model
+
+
+def reconstruction_by(model):
+    """Return what reconstructs rows from them and their codes; None of a transcoder, which predicts other rows."""
+    return None if isinstance(_last_of(model), PredictorMixin) else partial(reconstruction_of, model)
+
+
+def _last_of(model):
+    return model.model if isinstance(model, PipelineModel) else model
 
 
 def check_known(asked, known, name):

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 from scipy.sparse import csr_array
 
-from skfactors.dictionaries.adapters import as_factor_model, reconstruction_of
+from skfactors.reports.arguments import check_model, reconstruction_by
 from skfactors.reports.counting.entries import check_places
 from skfactors.reports.display import visible, visible_token
 from skfactors.reports.naming import first_token, token_text
@@ -43,14 +43,16 @@ def explain_text(extractor, dictionary, text, top_tokens) -> "Explanation":
     NotFittedError
         If the dictionary is not fitted.
     TypeError, ValueError
-        If text is not a str, holds no token, the dictionary has other factors than `top_tokens`, or the extractor
-        reads several sites.
+        If text is not a str, holds no token, the dictionary has other factors than `top_tokens` or is a Transcoder or
+        Crosscoder, or the extractor reads several sites.
     """
     if not isinstance(text, str):
         raise TypeError(f"text is of type {type(text).__name__}; explain one str at a time.")
     if not text.strip():
         raise ValueError("text is empty or white space: there is no token to explain.")
-    model = as_factor_model(dictionary)
+    model = check_model(dictionary)
+    if (reconstruct := reconstruction_by(model)) is None:
+        raise TypeError("a transcoder's factors add up to other rows than those that it reads, and take none apart.")
     if len(model.components_) != len(top_tokens):
         raise ValueError(
             f"the dictionary has {len(model.components_)} factors, and the report is on {len(top_tokens)}: pass "
@@ -63,7 +65,7 @@ def explain_text(extractor, dictionary, text, top_tokens) -> "Explanation":
     codes = csr_array(model.transform(acts.X), dtype=np.float64)
     codes.eliminate_zeros()
     X = np.asarray(acts.X, dtype=np.float64)
-    reconstructions = reconstruction_of(model, acts.X, codes)
+    reconstructions = reconstruct(acts.X, codes)
     shares, intercept, unexplained = shares_of_states(X, codes, model.components_, reconstructions)
     provenance = acts.provenance
     tokens = [token_text(text, start, end) for start, end in zip(provenance["start"], provenance["end"], strict=True)]

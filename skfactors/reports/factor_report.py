@@ -1,7 +1,6 @@
 """FactorReport: what the factors of a dictionary respond to in a corpus."""
 
 from collections.abc import Iterator
-from functools import partial
 from numbers import Integral
 
 import numpy as np
@@ -10,9 +9,8 @@ from rich.console import Console
 from sklearn.utils import check_scalar
 
 from skfactors.codes import check_codes
-from skfactors.dictionaries.adapters import as_factor_model, reconstruction_of
 from skfactors.fingerprints import fingerprint
-from skfactors.reports.arguments import check_known, check_parameters
+from skfactors.reports.arguments import check_known, check_model, check_parameters, reconstruction_by
 from skfactors.reports.contexts import narrowed, quantile_contexts
 from skfactors.reports.counting.histogram import BIN_EDGES
 from skfactors.reports.counting.passes import check_shards, tally_store, tally_texts
@@ -100,7 +98,8 @@ class FactorReport:
             Or what else yields Activations from ``iter_extract(texts)``.
         dictionary : FactorModel, Pipeline or estimator
             Fitted: a dictionary, a pipeline that ends in one, or another library's estimator with `transform`,
-            `inverse_transform` and `components_`.
+            `inverse_transform` and `components_`. Of a Transcoder, which predicts other rows than the report is on,
+            the explained variance stays None; codes of a Crosscoder :meth:`from_codes` takes.
         texts : iterable of str
             The corpus; a generator of any length will do.
         k : int, default=20
@@ -123,14 +122,14 @@ class FactorReport:
         NotFittedError
             If the dictionary is not fitted.
         TypeError, ValueError
-            If a parameter is out of range, or the texts give no row at all.
+            If a parameter is out of range, the dictionary is a Crosscoder, or the texts give no row at all.
 
         Notes
         -----
         The report refers to `extractor`, `dictionary` and, unless they are an iterator, `texts`, for
         :meth:`add_saliency` and :meth:`explain`. They are not saved with it.
         """
-        model = as_factor_model(dictionary)
+        model = check_model(dictionary)
         parameters = check_parameters(k, top, window, unique_documents)
         if verbose is None:
             verbose = any(getattr(estimator, "verbose", False) for estimator in (extractor, model))
@@ -162,7 +161,9 @@ class FactorReport:
         components : ndarray of shape (n_components, n_features), default=None
             What codes sum up; with it the report knows the explained variance, and which factors are near by direction.
         dictionary : FactorModel, Pipeline or estimator, default=None
-            What made the codes, instead of `components`: its reconstructions may have an intercept.
+            What made the codes, instead of `components`: its reconstructions may have an intercept. Of a Crosscoder,
+            which codes several places of a token at once, pass the codes alone, with the rows of one of them:
+            ``from_codes(crosscoder.transform(acts.side_by_side()), acts.at(layer=...))``.
 
         Returns
         -------
@@ -172,16 +173,16 @@ class FactorReport:
         ------
         TypeError, ValueError
             If a parameter is out of range, `codes`, `acts` and `components` do not fit together, both `components`
-            and `dictionary` are given, or there are no rows.
+            and `dictionary` are given, the dictionary is a Crosscoder, or there are no rows.
         """
         parameters = check_parameters(k, top, window, unique_documents)
         if components is not None and dictionary is not None:
             raise ValueError("pass components or dictionary, not both: a dictionary has components of its own.")
         identity = reconstruct = tally = None
         if dictionary is not None:
-            model = as_factor_model(dictionary)
+            model = check_model(dictionary)
             components, identity = model.components_, model.fingerprint()
-            reconstruct = partial(reconstruction_of, model)
+            reconstruct = reconstruction_by(model)
         elif components is not None:
             components = np.asarray(components)
             identity = fingerprint(components)
@@ -191,11 +192,13 @@ class FactorReport:
 
         if len(acts.provenance):
             codes = check_codes(codes)
-            shape = codes.shape[1], acts.X.shape[1]
-            if components is not None and components.shape != shape:
-                raise ValueError(
-                    f"components have shape {components.shape}; for these codes and rows it must be {shape}."
-                )
+            if components is not None:
+                # What predicts other rows has components of their width.
+                shape = codes.shape[1], acts.X.shape[1] if reconstruct else components.shape[1]
+                if components.shape != shape:
+                    raise ValueError(
+                        f"components have shape {components.shape}; for these codes and rows it must be {shape}."
+                    )
             tally = Tally(codes.shape[1], dictionary=identity, **parameters)
             tally.add(codes, acts.provenance, acts.texts, X=acts.X, reconstruct=reconstruct)
         return cls._from_tally(tally, components, dictionary=dictionary, texts=acts.texts)
@@ -254,15 +257,15 @@ class FactorReport:
         NotFittedError
             If the dictionary is not fitted.
         TypeError, ValueError
-            If a parameter is out of range, there is no such shard, the shards hold no row at all, or the checkpoint
-            was cut short or altered.
+            If a parameter is out of range, the dictionary is a Crosscoder, there is no such shard, the shards hold no
+            row at all, or the checkpoint was cut short or altered.
 
         Notes
         -----
         In memory are one shard, its codes, and what the report counts, whose size does not grow with the store. The
         fingerprint of the dictionary tells whether a checkpoint is of the same one.
         """
-        model = as_factor_model(dictionary)
+        model = check_model(dictionary)
         parameters = check_parameters(k, top, window, unique_documents)
         check_scalar(checkpoint_every, "checkpoint_every", Integral, min_val=1)
         tally = tally_store(
@@ -767,8 +770,8 @@ class FactorReport:
         NotFittedError
             If the dictionary is not fitted.
         TypeError, ValueError
-            If text is not a str or holds no token, extractor or dictionary are neither given nor known, or the
-            extractor reads several sites.
+            If text is not a str or holds no token, extractor or dictionary are neither given nor known, the dictionary
+            is a Transcoder or Crosscoder, or the extractor reads several sites.
         """
         extractor, dictionary = self._known(extractor=extractor, dictionary=dictionary)
         return explain_text(extractor, dictionary, text, self._summary["top_tokens"])

@@ -12,7 +12,14 @@ from sklearn.preprocessing import StandardScaler
 from support.explorer_pages import page_data
 from support.other_tools import FOLDER, reference
 
-from skfactors import FactorReport, SparseAutoencoder, TransformerFeatureExtractor, load_dictionary
+from skfactors import (
+    Crosscoder,
+    FactorReport,
+    SparseAutoencoder,
+    Transcoder,
+    TransformerFeatureExtractor,
+    load_dictionary,
+)
 from skfactors.datasets import demo_model, load_wikipedia
 from skfactors.dictionaries.adapters import as_factor_model, reconstruction_of
 from skfactors.dictionaries.autoencoders.encoder import Encoder
@@ -162,3 +169,35 @@ def test_codes_at_hand_are_not_made_again(extractor, dictionary, monkeypatch):
     assert len(calls) == 1
     FactorReport.from_texts(extractor, dictionary, TEXTS)
     assert len(calls) == 1 + len(list(extractor.iter_extract(TEXTS)))
+
+
+SHORT = {"n_nonzero_coefs": 2, "dict_init": "random", "max_iter": 1, "batch_size": 32, "random_state": 0}
+
+
+@pytest.mark.parametrize("make", [lambda model: model, lambda model: make_pipeline(StandardScaler(), model)])
+def test_a_report_on_a_transcoder_tells_all_but_what_its_predictions_explain(extractor, rows, tmp_path, make):
+    predicted = np.concatenate([rows, rows], axis=1)
+    transcoder = make(Transcoder(8, device="cpu", **SHORT)).fit(rows, predicted)
+    report = FactorReport.from_texts(extractor, transcoder, TEXTS)
+    acts = extractor.extract(TEXTS)
+    codes = transcoder.transform(acts.X)
+    assert report.totals["explained_variance"] is None and report.totals["l0"] == codes.nnz / len(acts)
+    pd.testing.assert_frame_equal(report.top_contexts(), FactorReport.from_codes(codes, acts).top_contexts())
+    if isinstance(transcoder, Transcoder):
+        assert FactorReport.from_codes(codes, acts, dictionary=transcoder) == report
+        report.add_saliency(k=1, method="gradient").to_html(tmp_path / "page.html")
+        with pytest.raises(TypeError, match="take none apart"):
+            report.explain(TEXTS[0])
+
+
+def test_a_report_on_a_crosscoder_is_made_from_its_codes(extractor):
+    acts = extractor.extract(TEXTS)
+    sites = acts.side_by_side()
+    crosscoder = Crosscoder(8, n_sites=2, device="cpu", **SHORT).fit(sites)
+    codes = crosscoder.transform(sites)
+    with pytest.raises(TypeError, match=r"FactorReport.from_codes\(crosscoder"):
+        FactorReport.from_texts(extractor, crosscoder, TEXTS)
+    with pytest.raises(TypeError, match="without dictionary="):
+        FactorReport.from_codes(codes, acts.at(layer=3), dictionary=crosscoder)
+    report = FactorReport.from_codes(codes, acts.at(layer=3))
+    assert report.totals["layers"] == [3] and report.totals["n_rows"] == len(sites)

@@ -3,9 +3,9 @@
 from functools import partial
 from numbers import Integral
 
-from skfactors.dictionaries.adapters import reconstruction_of
 from skfactors.fingerprints import fingerprint
 from skfactors.progress import progress_bar
+from skfactors.reports.arguments import reconstruction_by
 from skfactors.reports.counting.tally import Tally
 from skfactors.reports.counting.tally_file import KeptTally
 
@@ -34,7 +34,7 @@ def tally_parts(parts, model, parameters, *, corpus=None, tally=None, after_part
     Tally or None
         None where no part had a row.
     """
-    reconstruct = partial(reconstruction_of, model)
+    reconstruct = reconstruction_by(model)
     # What came before may have ended with parts without rows, of which the tally knows nothing.
     gapless = tally is None
     for acts, follows in parts:
