@@ -11,6 +11,8 @@ On your own model, dictionary and texts the same is ``python -m skfactors evalua
 anything?* of the documentation tells what to conclude.
 """
 
+# sphinx_gallery_thumbnail_path = "evaluation.png"
+
 import argparse
 from pathlib import Path
 

@@ -25,6 +25,7 @@ def page_file(tmp_path_factory):
             ("core", f"measure_{number}", "random factors", NAN, NAN, NAN, 3, "", "3 units; an interval needs 5"),
         ]
     facts = {"model": HOSTILE[0], "dictionary": "0f" * 32, "n_components": 8, "n_texts": 20}
+    facts |= {"n_resamples": 100, "random_state": 0, "skfactors": "0.1"}
     path = tmp_path_factory.mktemp("page") / "evaluation.html"
     EvaluationReport(pd.DataFrame(rows, columns=NAMES), facts).to_html(path)
     return path
