@@ -79,4 +79,5 @@ def _by_umap(components):
         from umap import UMAP
     except ImportError as error:
         raise ImportError("layout='umap' needs umap-learn: pip install 'skfactors[umap]'.") from error
-    return UMAP(metric="cosine", random_state=0).fit_transform(components)
+    # A seed allows one thread, and umap warns where none asks for it.
+    return UMAP(metric="cosine", random_state=0, n_jobs=1).fit_transform(components)

@@ -42,7 +42,7 @@ def test_a_layout_of_ones_own_is_on_the_page_with_one_scale_for_both_axes(tmp_pa
 def test_umap_lays_out_the_directions_where_it_is_installed(monkeypatch):
     class Umap:
         def __init__(self, **settings):
-            assert settings == {"metric": "cosine", "random_state": 0}
+            assert settings == {"metric": "cosine", "random_state": 0, "n_jobs": 1}
 
         def fit_transform(self, components):
             return components[:, :2]
