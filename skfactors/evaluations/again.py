@@ -39,8 +39,7 @@ def stability(dictionary, X, *, n_resamples=1000, random_state=0) -> pd.DataFram
         Columns as :func:`ground_truth` has them. Two fits are matched factor by factor; measures are the mean cosine of
         the pairs, of signed codes the mean absolute one, and the share above 0.9, between two seeds on all rows
         (`cosine_seeds`, `above_0.9_seeds`) and between the halves of the rows (`cosine_halves`, `above_0.9_halves`).
-        Controls are "k-means", the directions of as many
-        centres of clusters, and "random factors".
+        Controls are "k-means", the directions of as many centres of clusters, and "random factors".
 
     Raises
     ------

@@ -414,9 +414,8 @@ class FactorReport:
             `factor`, `layer`, `quantile`, `draw`, `activation`, `token`, `left`, `right`, `document`, `position` and
             `met_before`, whether the token was met before in the 2,000 characters before it. `quantile` is 10 for the
             strongest tenth of the factor's activations, 1 for the weakest (of fewer than ten, each is of the tenth that
-            its place from the top falls in), and `draw` numbers the rows of a tenth, from
-            1, in random order: those with a draw of at most n are n drawn from each tenth. Empty for a report of an
-            earlier version.
+            its place from the top falls in), and `draw` numbers the rows of a tenth, from 1, in random order: those
+            with a draw of at most n are n drawn from each tenth. Empty for a report of an earlier version.
 
         Raises
         ------
