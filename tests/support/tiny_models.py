@@ -1,4 +1,4 @@
-"""Random models of four architectures, with a tokenizer trained on the spot."""
+"""Random models of four architectures, with tokenizers made on the spot; the same ones in every process."""
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -67,10 +67,20 @@ def save_tiny_models(folder, texts):
 
 
 def word_piece_tokenizer(texts):
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=400, special_tokens=SPECIAL))
+    """A tokenizer that knows short words whole and longer ones in two pieces.
+
+    Its vocabulary is made here: that of `WordPieceTrainer` is another one in every process.
+    """
+    normalizer, pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    normal = [normalizer.normalize_str(text) for text in texts]
+    words = sorted({word for text in normal for word, _ in pre_tokenizer.pre_tokenize_str(text)})
+    letters = sorted(set("".join(words)))
+    pieces = [piece for word in words for piece in ([word] if len(word) <= 5 else [word[:4], f"##{word[4:]}"])]
+    vocabulary = dict.fromkeys(SPECIAL + letters + [f"##{letter}" for letter in letters] + pieces)
+    tokenizer = Tokenizer(
+        models.WordPiece({token: number for number, token in enumerate(vocabulary)}, unk_token="[UNK]")
+    )
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, pre_tokenizer
     ids = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=ids)
     return _wrapped(tokenizer)
