@@ -26,7 +26,7 @@ from rich.table import Table
 from benchmarks.coding import machine
 from skfactors import FactorModel, SparseAutoencoder, SparseDictionary, TransformerFeatureExtractor
 from skfactors.datasets import demo_wide_encoder, load_probing_tasks, load_wikipedia
-from skfactors.evaluations.figures import DICTIONARY
+from skfactors.evaluations.figures import DICTIONARY, DIFFERENCE
 from skfactors.evaluations.probing import Probing, check_tasks, table_of_scores
 from skfactors.metrics import explained_variance, l0
 
@@ -140,9 +140,9 @@ def probe_all(options, probing, extractor, coders, tasks):
     return [pd.Series({(k, of): score for k, of, score in record}) for record in records]
 
 
-def cell(figure, sign=""):
+def cell(value, low, high, sign=""):
     """Write a figure with its interval."""
-    return f"{figure.value:{sign}.3f} ({figure.low:{sign}.3f} to {figure.high:{sign}.3f})"
+    return f"{value:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
 
 
 def print_tables(console, scores, n_tasks):
@@ -155,12 +155,12 @@ def print_tables(console, scores, n_tasks):
     table = table_with(f"mean AUC over {len(scores)} of {n_tasks} tasks, with 95 % intervals over tasks", "features")
     for name in [*LEARNED, *others]:
         of, row = (figures[name], DICTIONARY) if name in LEARNED else (figures["SparseDictionary"], name)
-        table.add_row(name, *(cell(of.loc[f"auc_{k}", row]) for k in K))
+        table.add_row(name, *(cell(*of.loc[(f"auc_{k}", row), ["value", "low", "high"]]) for k in K))
     console.print(table)
     for name, of in figures.items():
         table = table_with(f"{name}: its AUC less that of others, mean of the tasks' differences", "less that of")
         for other in others:
-            table.add_row(other, *(cell(of.loc[f"gain_{k}", other], "+") for k in K))
+            table.add_row(other, *(cell(*of.loc[(f"auc_{k}", other), list(DIFFERENCE)], "+") for k in K))
         console.print(table)
         for k in K:
             inside = of.loc[f"auc_{k}", DICTIONARY].inside or "none"

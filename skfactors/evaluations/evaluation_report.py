@@ -14,7 +14,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from skfactors.evaluations.figures import COLUMNS, DICTIONARY
+from skfactors.evaluations.figures import COLUMNS, DICTIONARY, DIFFERENCE
 from skfactors.files import replace_files, replaced_file
 from skfactors.records import NATURAL, check_schema, damaged, read_sealed, sealed
 from skfactors.reports.display import visible
@@ -31,11 +31,13 @@ _FACTS = {
 }
 _SCHEMA = {
     "format": frozenset({_FORMAT}),
-    "format_version": frozenset({1}),
+    # The first had no differences.
+    "format_version": frozenset({1, 2}),
     "facts": _FACTS,
     "table": {
         **dict.fromkeys(("evaluation", "measure", "scored", "inside", "note"), [str]),
         **dict.fromkeys(_NUMBERS, [(None, float)]),
+        **{f"{name}?": [(None, float)] for name in DIFFERENCE},
         "n_units": [NATURAL],
     },
 }
@@ -53,6 +55,12 @@ _PAGE = """<!doctype html>
 </body>
 </html>
 """
+# What the dictionary's figure has more than that of the row: an interval, or without one the difference itself.
+_AHEAD = "dictionary less it"
+_HEAD = (
+    '<thead><tr><th scope="col">of</th><th scope="col" class="value">value</th>'
+    f'<th scope="col" colspan="2">95 % interval</th><th scope="col">{_AHEAD}</th></tr></thead>'
+)
 # Of the picture of an interval.
 _WIDTH, _HEIGHT, _MARGIN = 200, 16, 6
 
@@ -83,7 +91,8 @@ class EvaluationReport:
     Notes
     -----
     A figure of the dictionary that lies within the interval of a control is marked in every view, with the control's
-    name: it does not tell the dictionary from the control. Notes are shown below the figures that they are on.
+    name. Beside each control stands what the dictionary has more, over the same texts, tasks or factors: where a mark
+    goes with a difference whose interval is above zero, a note says so. Notes are below the figures that they are on.
 
     Examples
     --------
@@ -91,15 +100,16 @@ class EvaluationReport:
     >>> from skfactors.evaluations import EvaluationReport
     >>> table = pd.DataFrame(
     ...     [
-    ...         ("core", "dead_fraction", "dictionary", 0.1, 0.0, 0.2, 8, "random factors", ""),
-    ...         ("core", "dead_fraction", "random factors", 0.1, 0.0, 0.2, 8, "", ""),
+    ...         ("core", "mcc", "dictionary", 0.2, 0.1, 0.3, None, None, None, 8, "random factors", ""),
+    ...         ("core", "mcc", "random factors", 0.1, 0.0, 0.2, 0.1, -0.1, 0.3, 8, "", ""),
     ...     ],
-    ...     columns=["evaluation", "measure", "scored", "value", "low", "high", "n_units", "inside", "note"],
+    ...     columns=["evaluation", "measure", "scored", "value", "low", "high"]
+    ...     + ["difference", "difference_low", "difference_high", "n_units", "inside", "note"],
     ... )
     >>> facts = {"model": "bert", "dictionary": "0f", "n_components": 8, "n_texts": 20}
     >>> facts |= {"n_resamples": 1000, "random_state": 0, "skfactors": "0.1"}
     >>> EvaluationReport(table, facts).table["value"].tolist()
-    [0.1, 0.1]
+    [0.2, 0.1]
     """
 
     def __init__(self, table: pd.DataFrame, facts: dict):
@@ -125,14 +135,15 @@ class EvaluationReport:
         for name, of_evaluation in self.table.groupby("evaluation", sort=False):
             title = Text(visible(_question(name) or name), style="italic")
             table = Table(title=title, title_justify="left")
-            for column in ("measure", "of", "value", "95 % interval", ""):
-                # What is wide is wrapped before it hides a figure or the name of one.
-                wraps = column in ("of", "")
+            for column in ("measure", "of", "value", "95 % interval", _AHEAD):
+                # Names and marks are wrapped before they hide a figure.
+                wraps = column in ("of", _AHEAD)
                 table.add_column(column, justify="right" if column == "value" else "left", no_wrap=not wraps)
             notes = []
             for measure, rows in of_evaluation.groupby("measure", sort=False):
                 for number, row in enumerate(rows.itertuples()):
-                    cells = ("" if number else measure, row.scored, _rounded(row.value), _interval(row), _mark(row))
+                    figures = _rounded(row.value), _interval(row.low, row.high), _mark(row) or _difference(row)
+                    cells = ("" if number else measure, row.scored, *figures)
                     style = "bold" if row.scored == DICTIONARY else "dim"
                     table.add_row(*(Text(visible(cell)) for cell in cells), style=style)
                 table.add_section()
@@ -187,7 +198,7 @@ class EvaluationReport:
         """
         spreadsheet = self._csv()
         table = {name: [_plain(value) for value in self.table[name].tolist()] for name in _ALL_COLUMNS}
-        content = {"format": _FORMAT, "format_version": 1, "facts": self.facts, "table": table}
+        content = {"format": _FORMAT, "format_version": 2, "facts": self.facts, "table": table}
         record = json.dumps(sealed(content), allow_nan=False).encode("ascii")
         replace_files(path, {_SPREADSHEET: spreadsheet}, _FILE, record)
 
@@ -219,8 +230,8 @@ class EvaluationReport:
         columns = content["table"]
         if len({len(values) for values in columns.values()}) != 1:
             raise damaged(file, "its columns differ in length", _REMEDY)
-        table = pd.DataFrame({name: columns[name] for name in _ALL_COLUMNS})
-        return cls(table.astype(dict.fromkeys(_NUMBERS, np.float64)), content["facts"])
+        table = pd.DataFrame({name: columns.get(name, np.nan) for name in _ALL_COLUMNS})
+        return cls(table.astype(dict.fromkeys((*_NUMBERS, *DIFFERENCE), np.float64)), content["facts"])
 
     def _csv(self) -> bytes:
         return as_csv(self.table)
@@ -237,7 +248,7 @@ class EvaluationReport:
         n_marked = int((self.table["inside"] != "").sum())
         said = "No figure of the dictionary lies within the interval of a control."
         if n_marked:
-            said = f"Marked: {n_marked} of the dictionary's figures, which do not tell it from a control."
+            said = f"Marked: {n_marked} of the dictionary's figures, inside a control's interval."
         return f"{said} Without an interval, and not compared: {n_without}." if n_without else said
 
     def _html(self) -> str:
@@ -274,11 +285,12 @@ def _tables(of_evaluation) -> str:
             lines.append(
                 f'<tr class="{"dictionary" if row.scored == DICTIONARY else "control"}">'
                 f'<th scope="row">{_escaped(row.scored)}{mark}</th><td class="value">{_rounded(row.value)}</td>'
-                f'<td class="interval">{_interval(row)}</td>'
-                f'<td class="plot">{_picture(row, values, place_of)}</td></tr>'
+                f'<td class="interval">{_interval(row.low, row.high)}</td>'
+                f'<td class="plot">{_picture(row, values, place_of)}</td>'
+                f'<td class="interval difference">{_difference(row)}</td></tr>'
             )
         notes = "".join(f'<p class="note">{_escaped(note)}</p>' for note in _notes(rows))
-        parts.append(f"<table><caption>{_escaped(measure)}</caption>{''.join(lines)}</table>{notes}")
+        parts.append(f"<table><caption>{_escaped(measure)}</caption>{_HEAD}{''.join(lines)}</table>{notes}")
     return "".join(parts)
 
 
@@ -320,16 +332,22 @@ def _mark(row) -> str:
     return f"like {row.inside}" if row.inside else ""
 
 
-def _interval(row) -> str:
-    return "" if math.isnan(row.low) else f"{_rounded(row.low)} to {_rounded(row.high)}"
+def _interval(low: float, high: float, sign: str = "") -> str:
+    return "" if math.isnan(low) else f"{_rounded(low, sign)} to {_rounded(high, sign)}"
+
+
+def _difference(row) -> str:
+    if math.isnan(row.difference_low):
+        return "" if math.isnan(row.difference) else _rounded(row.difference, "+")
+    return _interval(row.difference_low, row.difference_high, "+")
 
 
 def _escaped(text) -> str:
     return html.escape(visible(str(text)))
 
 
-def _rounded(value: float) -> str:
-    return "none" if math.isnan(value) else f"{value:.3f}"
+def _rounded(value: float, sign: str = "") -> str:
+    return "none" if math.isnan(value) else f"{value:{sign}.3f}"
 
 
 def _plain(value):

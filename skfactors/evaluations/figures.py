@@ -1,4 +1,4 @@
-"""A table of figures: each with its interval, and the names of the controls whose intervals hold it."""
+"""A table of figures: each with its interval, what the dictionary is ahead by, and the controls that do as well."""
 
 from numbers import Integral
 
@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_scalar
 
-COLUMNS = ("measure", "scored", "value", "low", "high", "n_units", "inside", "note")
+DIFFERENCE = ("difference", "difference_low", "difference_high")
+COLUMNS = ("measure", "scored", "value", "low", "high", *DIFFERENCE, "n_units", "inside", "note")
 # What rows are of besides controls, which have none of these names.
 DICTIONARY = "dictionary"
 MEAN, ZERO, CLEAN = "mean row", "zeros", "the model's own states"
@@ -44,7 +45,9 @@ class Figures:
     Notes
     -----
     Intervals are percentiles of the bootstrap [1]_. Of fewer than 5 units there is none, nor where a resample has no
-    figure; the note says why.
+    figure; the note says why. The dictionary's figure less that of a control is over the same draws for both: what
+    makes a text, task or factor hard for all does not widen its interval. It has none where the two are over different
+    numbers of units.
 
     References
     ----------
@@ -54,7 +57,7 @@ class Figures:
     def __init__(self, n_resamples: int, random_state: int):
         check_scalar(n_resamples, "n_resamples", Integral, min_val=1)
         self._n_resamples, self._random_state = n_resamples, random_state
-        self._rows = []
+        self._rows, self._resampled = [], []
 
     def add(self, measure: str, scored: str, above, below=None, *, complement: bool = False, note: str = "") -> None:
         """
@@ -75,28 +78,42 @@ class Figures:
         above = np.asarray(above, dtype=np.float64)
         below = np.ones_like(above) if below is None else np.asarray(below, dtype=np.float64)
         value = _ratio(above.sum(), below.sum(), complement)
-        low = high = np.nan
+        ratios = np.full(self._n_resamples, np.nan)
         if len(above) >= FEWEST_UNITS:
             random = np.random.default_rng(self._random_state)
-            ratios = np.empty(self._n_resamples)
             for number in range(self._n_resamples):
                 drawn = random.integers(len(above), size=len(above))
                 ratios[number] = _ratio(above[drawn].sum(), below[drawn].sum(), complement)
-            low, high = np.quantile(ratios, _SHARES)
+        low, high = np.quantile(ratios, _SHARES)
         # Where nothing is left that means anything, the note says why already.
         if not (note and np.isnan(value)):
             note = "; ".join(filter(None, [note, _lack(value, low, len(above))]))
         self._rows.append((measure, scored, value, low, high, len(above), note))
+        self._resampled.append(ratios)
 
     def table(self) -> pd.DataFrame:
         """Return the table, measure by measure, what is evaluated before its controls."""
-        table = pd.DataFrame(self._rows, columns=[name for name in COLUMNS if name != "inside"])
+        table = pd.DataFrame(self._rows, columns=["measure", "scored", "value", "low", "high", "n_units", "note"])
+        table[list(DIFFERENCE)] = self._differences(table)
         order = {measure: number for number, measure in enumerate(table["measure"].unique())}
         table = table.sort_values("measure", key=lambda names: names.map(order), kind="stable", ignore_index=True)
         table["inside"] = [_inside(table, row) for row in table.itertuples()]
-        more = [(_behind(table, row), _unequal(table, row)) for row in table.itertuples()]
+        more = [(_apart(table, row), _behind(table, row), _unequal(table, row)) for row in table.itertuples()]
         table["note"] = ["; ".join(filter(None, [note, *of])) for note, of in zip(table["note"], more, strict=True)]
         return table[list(COLUMNS)]
+
+    def _differences(self, table) -> np.ndarray:
+        """Return the dictionary's figure less that of each row, and its interval."""
+        differences = np.full((len(table), len(DIFFERENCE)), np.nan)
+        of_dictionary = {row.measure: row.Index for row in table.itertuples() if row.scored == DICTIONARY}
+        for row in table.itertuples():
+            number = of_dictionary.get(row.measure, row.Index)
+            if number != row.Index:
+                differences[row.Index, 0] = table["value"][number] - row.value
+                if table["n_units"][number] == row.n_units:
+                    resampled = self._resampled[number] - self._resampled[row.Index]
+                    differences[row.Index, 1:] = np.quantile(resampled, _SHARES)
+        return differences
 
 
 def _ratio(above, below, complement):
@@ -116,11 +133,23 @@ def _lack(value, low, n_units) -> str:
 
 def _inside(table, row):
     """Name the controls whose intervals a figure of the dictionary lies in."""
+    return ", ".join(_around(table, row)["scored"])
+
+
+def _around(table, row):
+    """Return the controls whose intervals a figure of the dictionary lies in."""
     if row.scored != DICTIONARY or row.measure in _MADE_EQUAL:
-        return ""
+        return table[:0]
     controls = _others(table, row)
-    holds = (controls["low"] <= row.value) & (row.value <= controls["high"])
-    return ", ".join(controls["scored"][holds])
+    return controls[(controls["low"] <= row.value) & (row.value <= controls["high"])]
+
+
+def _apart(table, row) -> str:
+    """Say from which of the controls around it the dictionary's figure differs by all of the difference's interval."""
+    controls = _around(table, row)
+    above, below = controls["difference_low"] > 0, controls["difference_high"] < 0
+    sides = [(side, ", ".join(controls["scored"][are])) for side, are in (("above", above), ("below", below))]
+    return "; ".join(f"{side} {names} when compared unit by unit" for side, names in sides if names)
 
 
 def _behind(table, row) -> str:

@@ -89,8 +89,8 @@ def sparse_probing(
     -------
     DataFrame
         Columns as :func:`ground_truth` has them, over tasks. Measures are `auc_1`, `auc_2`, `auc_5` and `auc_16`, the
-        mean AUC of probes with so many factors, and `gain_1` and so on: the dictionary's less that of what is scored,
-        task by task, which tells more than intervals that overlap because some tasks are hard for all.
+        mean AUC of probes with so many factors. `difference` is task by task, which tells more than intervals that
+        overlap because some tasks are hard for all.
 
     Raises
     ------
@@ -339,6 +339,4 @@ def table_of_scores(scores, n_resamples: int, random_state: int) -> pd.DataFrame
         of_k = of_k.droplevel(0).T
         for name in of_k:
             figures.add(f"auc_{k}", name, of_k[name])
-        for name in of_k.columns.drop(DICTIONARY):
-            figures.add(f"gain_{k}", name, of_k[DICTIONARY] - of_k[name])
     return figures.table()

@@ -58,7 +58,9 @@ def ground_truth(
     DataFrame
         A line for each measure and what is scored by it: `measure`, `scored` ("dictionary", a control, or "true
         features", the features themselves coded by pursuit, as a ceiling), `value`, the 95 % interval `low` and `high`,
-        `n_units`, the rows or pairs it is over, `inside`, the controls whose intervals hold the dictionary's
+        `difference`, the dictionary's value less this one, with the interval `difference_low` and `difference_high`,
+        which is over the same units and so narrower than the two intervals suggest (none where they are over different
+        numbers of units), `n_units`, the rows or pairs, `inside`, the controls whose intervals hold the dictionary's
         figure, and `note`, what else a reader must know of it, such as that there are too few units for an interval, or
         which controls it is behind.
         Measures are `explained_variance`, `l0`, `mcc` (mean absolute cosine of pairs) and `f1` (mean over pairs

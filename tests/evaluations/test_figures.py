@@ -42,6 +42,44 @@ def test_a_figure_within_a_controls_interval_says_so(figures):
     assert figures.table()["inside"].tolist() == ["near", "", ""]
 
 
+def test_a_difference_is_over_the_same_units(figures):
+    random = np.random.default_rng(3)
+    hard, more = 10 * random.standard_normal(400), 1 + random.standard_normal(400)
+    figures.add("mean", "dictionary", hard + more)
+    figures.add("mean", "control", hard)
+    figures.add("mean", "of other units", hard[:300])
+    own, control, other = (row for _, row in figures.table().iterrows())
+    width = 2 * 1.96 * more.std() / np.sqrt(400)
+    assert control["difference"] == pytest.approx(more.mean())
+    assert control["difference_high"] - control["difference_low"] == pytest.approx(width, rel=0.1)
+    assert control["difference_low"] < more.mean() < control["difference_high"]
+    assert np.isnan([own["difference"], own["difference_low"], other["difference_low"]]).all()
+    assert other["difference"] == pytest.approx((hard + more).mean() - hard[:300].mean())
+
+
+def test_a_difference_of_ratios_is_resampled_as_ratios(figures):
+    random = np.random.default_rng(4)
+    above, below = random.random((2, 30)), 1 + random.random(30)
+    for name, of in zip(("dictionary", "control"), above, strict=True):
+        figures.add("rest", name, of, below, complement=True)
+    control = figures.table().iloc[1]
+    draws = np.random.default_rng(5).integers(30, size=(4000, 30))
+    rests = 1 - above[:, draws].sum(axis=2) / below[draws].sum(axis=1)
+    expected = np.quantile(rests[0] - rests[1], (0.025, 0.975))
+    np.testing.assert_allclose(control[["difference_low", "difference_high"]].astype(float), expected, atol=0.02)
+
+
+def test_what_lies_within_an_interval_and_yet_is_ahead_says_so(figures):
+    hard = 10 * np.random.default_rng(3).standard_normal(50)
+    noise = 0.1 * np.random.default_rng(4).standard_normal((3, 50))
+    figures.add("mean", "dictionary", hard)
+    for name, more, of in (("lower", -1, noise[0]), ("higher, by name", 1, noise[1]), ("alike", 0, noise[2])):
+        figures.add("mean", name, hard + more + of)
+    own = figures.table().iloc[0]
+    assert own["inside"] == "lower, higher, by name, alike"
+    assert own["note"] == "above lower when compared unit by unit; below higher, by name when compared unit by unit"
+
+
 @pytest.mark.parametrize(("measure", "behind"), [("mean", "high"), ("loss", "low"), ("absorbed", None)])
 def test_a_figure_that_a_control_surpasses_says_so(figures, measure, behind):
     noise = np.random.default_rng(2).standard_normal(50)

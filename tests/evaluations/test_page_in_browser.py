@@ -8,7 +8,8 @@ from skfactors.evaluations import EvaluationReport
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-NAMES = ("evaluation", "measure", "scored", "value", "low", "high", "n_units", "inside", "note")
+NAMES = ("evaluation", "measure", "scored", "value", "low", "high")
+NAMES += ("difference", "difference_low", "difference_high", "n_units", "inside", "note")
 NAN = float("nan")
 # Columns of pandas hold no lone surrogates.
 TEXTS = [text for text in HOSTILE if "\ud800" not in text]
@@ -20,9 +21,22 @@ def page_file(tmp_path_factory):
     rows = []
     for number, text in enumerate(TEXTS):
         rows += [
-            ("core", f"measure_{number}", "dictionary", 0.5, 0.4, 0.6, 20, text, ""),
-            ("core", f"measure_{number}", text, 0.5, 0.3, 0.7, 20, "", text),
-            ("core", f"measure_{number}", "random factors", NAN, NAN, NAN, 3, "", "3 units; an interval needs 5"),
+            ("core", f"measure_{number}", "dictionary", 0.5, 0.4, 0.6, NAN, NAN, NAN, 20, text, ""),
+            ("core", f"measure_{number}", text, 0.5, 0.3, 0.7, 0.0, -0.1, 0.1, 20, "", text),
+            (
+                "core",
+                f"measure_{number}",
+                "random factors",
+                NAN,
+                NAN,
+                NAN,
+                NAN,
+                NAN,
+                NAN,
+                3,
+                "",
+                "3 units; an interval needs 5",
+            ),
         ]
     facts = {"model": HOSTILE[0], "dictionary": "0f" * 32, "n_components": 8, "n_texts": 20}
     facts |= {"n_resamples": 100, "random_state": 0, "skfactors": "0.1"}

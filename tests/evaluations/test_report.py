@@ -15,16 +15,18 @@ FACTS = {
     "random_state": 0,
     "skfactors": "0.1",
 }
-NAMES = ("evaluation", "measure", "scored", "value", "low", "high", "n_units", "inside", "note")
+DIFFERENCE = ["difference", "difference_low", "difference_high"]
+NAMES = ["evaluation", "measure", "scored", "value", "low", "high", *DIFFERENCE, "n_units", "inside", "note"]
+NAN = float("nan")
 
 
 @pytest.fixture
 def report():
     rows = [
-        ("core", "l0", "dictionary", 4.0, 3.9, 4.1, 20, "random factors", ""),
-        ("core", "l0", "random factors", 4.05, 3.95, 4.15, 20, "", ""),
-        ("loss_recovered", "kl", "dictionary", 0.1, float("nan"), float("nan"), 3, "", "3 units; an interval needs 5"),
-        ("loss_recovered", "kl", "random factors", float("nan"), float("nan"), float("nan"), 3, "", ""),
+        ("core", "l0", "dictionary", 4.0, 3.9, 4.1, NAN, NAN, NAN, 20, "random factors", ""),
+        ("core", "l0", "random factors", 4.05, 3.95, 4.15, -0.05, -0.062, 0.013, 20, "", ""),
+        ("loss_recovered", "kl", "dictionary", 0.1, NAN, NAN, NAN, NAN, NAN, 3, "", "3 units; an interval needs 5"),
+        ("loss_recovered", "kl", "random factors", 0.4, NAN, NAN, -0.3, NAN, NAN, 3, "", ""),
     ]
     return EvaluationReport(pd.DataFrame(rows, columns=NAMES), FACTS)
 
@@ -32,6 +34,27 @@ def report():
 def test_it_is_loaded_as_it_was_saved(report, tmp_path):
     report.save(tmp_path / "evaluation")
     assert EvaluationReport.load(tmp_path / "evaluation") == report
+
+
+def test_one_that_was_saved_without_differences_is_loaded(report, tmp_path):
+    report.save(tmp_path)
+    file = tmp_path / "evaluation.json"
+    content = json.loads(file.read_text())
+    del content["sha256"]
+    content["format_version"] = 1
+    for name in DIFFERENCE:
+        del content["table"][name]
+    file.write_text(json.dumps(sealed(content)))
+    loaded = EvaluationReport.load(tmp_path)
+    assert loaded.table[DIFFERENCE].isna().all(axis=None)
+    pd.testing.assert_frame_equal(loaded.table.drop(columns=DIFFERENCE), report.table.drop(columns=DIFFERENCE))
+    assert "3.900 to 4.100" in repr(loaded)
+
+
+def test_differences_are_in_every_view(report):
+    for view in (repr(report), report._repr_html_()):
+        assert "-0.062 to +0.013" in view
+        assert "-0.300" in view
 
 
 def test_a_spreadsheet_holds_the_table(report, tmp_path):
