@@ -317,6 +317,14 @@ def _part(value: str) -> tuple[int, int]:
     return part, n_parts
 
 
+def _new_file(value: str) -> Path:
+    """Refuse a file in no folder before the work whose result it would hold."""
+    folder = Path(value).absolute().parent
+    if not folder.is_dir():
+        raise argparse.ArgumentTypeError(f"{value!r} cannot be written: there is no folder {str(folder)!r}")
+    return Path(value)
+
+
 def _parser() -> argparse.ArgumentParser:
     def command(name, run, help, example):
         parser = commands.add_parser(
@@ -403,7 +411,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("store", help="folder of the store")
     report.add_argument("dictionary", help="folder of the dictionary")
     report.add_argument("report", help="folder that the report is saved to")
-    report.add_argument("--html", help="write the explorer to this file")
+    report.add_argument("--html", type=_new_file, help="write the explorer to this file")
     report.add_argument("--k", type=int, default=20, help="contexts for each factor and layer (%(default)s)")
     report.add_argument(
         "--part", type=_part, metavar="I/N", help="report on the I-th of N parts only, and leave the others to others"
@@ -440,8 +448,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--store", help="what the dictionary was learned from: an autoencoder of random components learns from it, too"
     )
-    evaluate.add_argument("--html", help="write one page to this file")
-    evaluate.add_argument("--csv", help="write a table for a spreadsheet to this file")
+    evaluate.add_argument("--html", type=_new_file, help="write one page to this file")
+    evaluate.add_argument("--csv", type=_new_file, help="write a table for a spreadsheet to this file")
     evaluate.add_argument("--save", metavar="FOLDER", help="save to this folder")
     evaluate.add_argument("--dry-run", action="store_true", help="tell the cost only")
     evaluate.add_argument("--n-resamples", type=int, default=1000, help="for intervals (%(default)s)")

@@ -293,6 +293,22 @@ def test_a_dry_run_of_evaluate_tells_the_cost_and_writes_nothing(folder, tiny_mo
     assert not (tmp_path / "page.html").exists()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["report", "store", "dictionary", "report", "--html"],
+        ["evaluate", "texts.txt", "dictionary", "--model", "bert", "--layer", "1", "--html"],
+        ["evaluate", "texts.txt", "dictionary", "--model", "bert", "--layer", "1", "--csv"],
+    ],
+    ids=lambda arguments: f"{arguments[0]} {arguments[-1]}",
+)
+def test_a_file_in_no_folder_is_refused_before_the_work(arguments, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run(*arguments, tmp_path / "nowhere" / "page")
+    assert ended.value.code == 2
+    assert f"there is no folder '{tmp_path / 'nowhere'}'" in capsys.readouterr().err
+
+
 def test_evaluate_says_what_it_lacks(folder, tiny_model, capsys):
     assert evaluation_of(folder, tiny_model, "--suite", "targeted_perturbation") == 1
     assert "needs labels=" in capsys.readouterr().err
