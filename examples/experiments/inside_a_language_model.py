@@ -99,7 +99,7 @@ def recovered(arguments, texts, held_out):
     reader = extractor_of(arguments, ["mlp_input", *SITES], arguments.layers)
     acts, others = reader.extract(texts), reader.extract(held_out)
     model, tokenizer = reader.language_model()
-    batches = list(batches_of_texts(reader, tokenizer, held_out))
+    batches = list(batches_of_texts(reader, model, tokenizer, held_out))
     clean = mean_loss(model, batches)
     print(f"The loss of the model as it is: {clean:.3f} nats a token")
     rows = []

@@ -11,6 +11,7 @@ import torch
 from skfactors.dictionaries import as_factor_model
 from skfactors.evaluations.controls import UNLEARNED, make_controls
 from skfactors.evaluations.figures import CLEAN, DICTIONARY, MEAN, ZERO, Figures
+from skfactors.extraction.beginnings import beginnings
 from skfactors.extraction.hooks import hooked, twin
 from skfactors.extraction.models import Headless
 from skfactors.extraction.text.corpus import held
@@ -40,8 +41,8 @@ def loss_recovered(
     Parameters
     ----------
     extractor : TransformerFeatureExtractor
-        Of a model with a head that predicts next tokens or masked ones, or of one without a head. Of each text the
-        first `max_length` tokens are read.
+        Of a model with a head that predicts next tokens or masked ones, or of one without a head. Of each text as
+        many tokens are read as a window holds: `max_length`, or the positions of the model where they are fewer.
     dictionary : FactorModel, Pipeline or estimator
         Fitted to rows of one place.
     texts : sequence of str
@@ -107,7 +108,7 @@ def loss_recovered(
     replacing[MEAN] = partial(_constant, X.mean(axis=0, dtype=np.float64))
     replacing[ZERO] = np.zeros_like
     model, sums = twin(model), {name: [] for name in (*replacing, CLEAN)}
-    batches = _batches(extractor, tokenizer, texts, task, random_state)
+    batches = _batches(extractor, model, tokenizer, texts, task, random_state)
     with progress_bar("loss recovered", total=len(texts), enabled=verbose) as advance:
         for batch in batches:
             clean = task.predictions(model, batch)
@@ -160,29 +161,13 @@ def _task_of(extractor):
     return model, tokenizer, task
 
 
-def _batches(extractor, tokenizer, texts, task, random_state) -> Iterator[_Batch]:
+def _batches(extractor, model, tokenizer, texts, task, random_state) -> Iterator[_Batch]:
     for start in range(0, len(texts), extractor.batch_size):
-        rows = [_encoded(extractor, tokenizer, text) for text in texts[start : start + extractor.batch_size]]
-        shape = len(rows), max(1, *(len(ids) for ids, _ in rows))
-        ids, mask, is_word = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool)
-        for number, (row, is_special) in enumerate(rows):
-            ids[number, : len(row)], mask[number, : len(row)] = row, 1
-            is_word[number, : len(row)] = ~is_special
-        randoms = [np.random.default_rng([random_state, start + number]) for number in range(len(rows))]
+        of_batch = texts[start : start + extractor.batch_size]
+        ids, mask, is_word = beginnings(extractor, model, tokenizer, of_batch)
+        randoms = [np.random.default_rng([random_state, start + number]) for number in range(len(of_batch))]
         ids, targets, counts = task.asked(ids, is_word, tokenizer, randoms)
         yield _Batch(*map(torch.from_numpy, (ids, mask, is_word, targets, counts)))
-
-
-def _encoded(extractor, tokenizer, text) -> tuple[np.ndarray, np.ndarray]:
-    encoded = tokenizer(
-        text,
-        truncation=True,
-        max_length=extractor.max_length,
-        add_special_tokens=extractor.add_special_tokens,
-        split_special_tokens=True,
-        return_special_tokens_mask=True,
-    )
-    return np.asarray(encoded["input_ids"], np.int64), np.asarray(encoded["special_tokens_mask"], bool)
 
 
 class _NextToken:

@@ -230,7 +230,7 @@ class _Trial:
         # Of a state's length; beyond it the difference is not one of rounding.
         dtype = next(weight.dtype for weight in model.parameters() if weight.is_floating_point())
         self.tolerance = max(1e-5, 8 * torch.finfo(dtype).eps)
-        self.facts = ModelFacts(n_positions=_n_positions(model, self.config, tokenizer), n_embeddings=n_embeddings)
+        self.facts = ModelFacts(n_positions=n_positions_of(model, tokenizer), n_embeddings=n_embeddings)
         n_long = min(self.facts.n_positions or _N_LONG, _N_LONG)
         n_short = max(n_long * _N_SHORT // _N_LONG, 1)
         ids = _ordinary_ids(n_embeddings or len(tokenizer), tokenizer, self.config)
@@ -302,7 +302,9 @@ def _n_embeddings(model) -> int | None:
         return None
 
 
-def _n_positions(model, config, tokenizer) -> int | None:
+def n_positions_of(model: nn.Module, tokenizer) -> int | None:
+    """Return how many tokens a model reads at once, special tokens included; None if there is no limit."""
+    config = model.config.get_text_config()
     limits = [getattr(config, name, None) for name in _POSITIONS] + [tokenizer.model_max_length]
     limits += [_n_usable(name, part) for name, part in model.named_modules()]
     n_positions = min((limit for limit in limits if isinstance(limit, int) and 0 < limit < _NO_LIMIT), default=None)

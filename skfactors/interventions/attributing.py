@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from sklearn.utils import check_random_state, check_scalar
 
+from skfactors.extraction.beginnings import window_length
 from skfactors.extraction.hooks import hooked
 from skfactors.extraction.sites import reading_part
 from skfactors.interventions.freezing import frozen
@@ -198,10 +199,10 @@ class _Run:
             return_special_tokens_mask=True,
         )
         ids = encoded["input_ids"]
-        if len(ids) > extractor.max_length:
-            raise ValueError(
-                f"The text has {len(ids)} tokens, and a window {extractor.max_length} (max_length): it must fit in one."
-            )
+        n_tokens = window_length(extractor, model, tokenizer)
+        if len(ids) > n_tokens:
+            limit = "max_length" if n_tokens == extractor.max_length else "the positions of the model"
+            raise ValueError(f"The text has {len(ids)} tokens, and a window {n_tokens} ({limit}): it must fit in one.")
         self._of_text = np.flatnonzero(np.array(encoded["special_tokens_mask"]) == 0)
         self._texts = [text[slice(*encoded["offset_mapping"][number])] for number in self._of_text]
         device = next(model.parameters()).device

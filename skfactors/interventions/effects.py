@@ -1,10 +1,10 @@
 """What a language model loses when factors are ablated."""
 
-import numpy as np
 import pandas as pd
 import torch
 
 from skfactors.dictionaries import as_factor_model
+from skfactors.extraction.beginnings import beginnings
 from skfactors.interventions.editing import intervene
 
 
@@ -19,7 +19,7 @@ def ablation_effects(extractor, dictionary, texts, factors=None, *, layer=None, 
     dictionary : FactorModel, Pipeline or estimator
         Fitted.
     texts : list of str
-        Of each, the first `max_length` tokens are read.
+        Of each, as many tokens are read as a window holds: `max_length`, or the positions of the model if fewer.
     factors : sequence of int, default=None
         Each is ablated by itself, in passes over all texts. None ablates one after the other, all of them.
     layer, site : default=None
@@ -54,7 +54,7 @@ def ablation_effects(extractor, dictionary, texts, factors=None, *, layer=None, 
     model, tokenizer = extractor.language_model()
     if not (hasattr(model, "can_generate") and model.can_generate()):
         raise ValueError(f"{type(model).__name__} is no decoder: it has no loss of next tokens.")
-    batches = list(batches_of_texts(extractor, tokenizer, texts))
+    batches = list(batches_of_texts(extractor, model, tokenizer, texts))
     loss = mean_loss(model, batches)
     factors = range(len(as_factor_model(dictionary).components_)) if factors is None else factors
     ablated = {}
@@ -65,22 +65,10 @@ def ablation_effects(extractor, dictionary, texts, factors=None, *, layer=None, 
     return table.assign(effect=table["ablated_loss"] - loss).rename_axis("factor")
 
 
-def batches_of_texts(extractor, tokenizer, texts):
+def batches_of_texts(extractor, model, tokenizer, texts):
     """Yield inputs of a model, padded on the right, for the beginnings of texts."""
     for start in range(0, len(texts), extractor.batch_size):
-        encoded = [
-            tokenizer(
-                text,
-                truncation=True,
-                max_length=extractor.max_length,
-                add_special_tokens=extractor.add_special_tokens,
-                split_special_tokens=True,
-            )["input_ids"]
-            for text in texts[start : start + extractor.batch_size]
-        ]
-        ids, mask = np.zeros((2, len(encoded), max(map(len, encoded))), dtype=np.int64)
-        for number, row in enumerate(encoded):
-            ids[number, : len(row)], mask[number, : len(row)] = row, 1
+        ids, mask, _ = beginnings(extractor, model, tokenizer, texts[start : start + extractor.batch_size])
         yield {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
 
 

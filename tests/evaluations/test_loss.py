@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.decomposition import PCA
@@ -204,3 +205,14 @@ def test_an_unknown_evaluation_is_refused(texts):
 def test_nothing_to_evaluate_is_said():
     with pytest.raises(ValueError, match="nothing to evaluate: 1 evaluations on 0 texts"):
         evaluate(None, None, [])
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "bert"])
+def test_a_window_longer_than_the_positions_of_the_model_is_as_long_as_they_are(with_heads, texts, kind):
+    dictionary = half_of_the_directions(extractor_of(with_heads[kind]), texts)
+    tables = []
+    for max_length in (64, 512):
+        extractor = extractor_of(with_heads[kind]).set_params(max_length=max_length)
+        assert extractor.language_model()[0].config.max_position_embeddings == 64
+        tables.append(loss_recovered(extractor, dictionary, texts, controls=[], n_resamples=2))
+    pd.testing.assert_frame_equal(*tables)

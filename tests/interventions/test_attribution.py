@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from rich.console import Console
+from sklearn.decomposition import PCA
 from support.dictionaries import StandInModel
 from support.tiny_kinds import SIZES, WORDS, save_model
 from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
@@ -314,6 +315,17 @@ def test_heads_read_only_what_lies_in_the_stream_of_a_decoder(folders, extractor
         output_tokens(bert, dictionaries[1])
     with pytest.raises(ValueError, match="is no decoder"):
         ablation_effects(bert, dictionaries[1], [TEXT])
+
+
+def test_windows_longer_than_the_positions_of_the_model_are_as_long_as_they_are(tiny_models):
+    text = " ".join(["left"] * 90)
+    extractor = TransformerFeatureExtractor(tiny_models["gpt2"], site=SITE, layers=[0], max_length=64, device="cpu")
+    dictionary = PCA(3, random_state=0).fit(extractor.extract([TEXT, "the left bank"]).X)
+    table = ablation_effects(extractor, dictionary, [text], [0])
+    extractor.set_params(max_length=512)
+    pd.testing.assert_frame_equal(ablation_effects(extractor, dictionary, [text], [0]), table)
+    with pytest.raises(ValueError, match=r"a window 64 \(the positions of the model\): it must fit in one"):
+        attribute(extractor, {0: dictionary}, text)
 
 
 def test_a_report_shows_what_factors_do_to_the_output(extractor, dictionaries, tmp_path):
