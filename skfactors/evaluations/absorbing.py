@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import f1_score
 
-from skfactors.dictionaries import as_factor_model
+from skfactors.dictionaries.one_place import model_of_one_place
 from skfactors.evaluations.controls import UNLEARNED, make_controls
 from skfactors.evaluations.figures import DICTIONARY, STATES, Figures
 from skfactors.evaluations.probes import additions, dense_probes, halved, learn_probe, left_out
@@ -103,7 +103,7 @@ def absorption(
     >>> table["note"].iloc[-1]
     'means nothing: probes fail on the hidden states themselves'
     """
-    model = as_factor_model(dictionary)
+    model = model_of_one_place(dictionary, reconstructs=True)
     acts = extractor.extract(texts).at(site, layer)
     words, rows = first_of_each_word(acts)
     X, initials = np.asarray(acts.X, dtype=np.float64)[rows], np.array([word[0] for word in words], dtype="U1")
@@ -127,7 +127,7 @@ def absorption(
     scored = {DICTIONARY: model, **make_controls(model, X, controls, random_state)}
     with progress_bar("absorption", total=len(scored) * len(letters), enabled=verbose) as advance:
         for name, of in scored.items():
-            of = as_factor_model(of)
+            of = model_of_one_place(of, reconstructs=True)
             codes = additions(of, X)
             predicted, is_active = np.zeros_like(truth), np.zeros_like(truth)
             for number, is_in in enumerate(members[~is_tested].T):

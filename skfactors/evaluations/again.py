@@ -9,6 +9,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.utils import check_array
 
 from skfactors.dictionaries import as_factor_model
+from skfactors.dictionaries.predicting import PredictorMixin
 from skfactors.evaluations.figures import DICTIONARY, K_MEANS, Figures
 from skfactors.evaluations.frozen import has_signs
 from skfactors.metrics import factor_match
@@ -43,8 +44,9 @@ def stability(dictionary, X, *, n_resamples=1000, random_state=0) -> pd.DataFram
 
     Raises
     ------
-    ValueError
-        If there are too few rows, or the dictionary has no `random_state`.
+    TypeError, ValueError
+        If there are too few rows, or they have another width than those that the dictionary was fitted to; or it has no
+        `random_state`, or is a transcoder, which is learned from pairs of rows.
 
     See Also
     --------
@@ -61,7 +63,13 @@ def stability(dictionary, X, *, n_resamples=1000, random_state=0) -> pd.DataFram
     ['dictionary', 'k-means', 'random factors']
     """
     seeds_of(dictionary)
+    n_features = getattr(dictionary, "n_features_in_", None)
     X = check_array(X, dtype=(np.float32, np.float64), ensure_min_samples=4)
+    if n_features not in (None, X.shape[1]):
+        raise ValueError(
+            f"The dictionary was learned from rows of {n_features} features, and X has {X.shape[1]}: it would learn "
+            "something else."
+        )
     half, seeds = len(X) // 2, (random_state, random_state + 1)
     # With one seed, what a fit begins with would come back, whatever it learns.
     pairs = {"seeds": ((X, seeds[0]), (X, seeds[1])), "halves": ((X[:half], seeds[0]), (X[half:], seeds[1]))}
@@ -85,9 +93,11 @@ def seeds_of(dictionary) -> list[str]:
 
     Raises
     ------
-    ValueError
-        If there is none.
+    TypeError, ValueError
+        If there is none, or the dictionary is learned from more than rows.
     """
+    if isinstance(dictionary, PredictorMixin):
+        raise TypeError("a transcoder is learned from pairs of rows, and here there are rows of one place only.")
     names = [name for name in dictionary.get_params() if name.split("__")[-1] == "random_state"]
     if not names:
         raise ValueError(f"{type(dictionary).__name__} has no random_state: there is no other seed to learn from.")

@@ -5,7 +5,8 @@ import pandas as pd
 from scipy import sparse
 
 from skfactors.codes import check_codes
-from skfactors.dictionaries.adapters import as_factor_model, reconstruction_of
+from skfactors.dictionaries.adapters import reconstruction_of
+from skfactors.dictionaries.one_place import model_of_one_place
 from skfactors.evaluations.controls import UNLEARNED, make_controls
 from skfactors.evaluations.figures import DICTIONARY, Figures, sums_by
 from skfactors.metrics import density
@@ -29,14 +30,14 @@ def reconstruction(
     Parameters and columns are those of :func:`~skfactors.evaluations.loss_recovered`; the units are texts, since rows
     of one text are alike, and factors.
     """
-    model = as_factor_model(dictionary)
+    model = model_of_one_place(dictionary, reconstructs=True)
     acts = extractor.extract(texts).at(site, layer)
     X, documents = np.asarray(acts.X), acts.provenance["document"].to_numpy()
     deviations = sums_by(documents, ((X - X.mean(axis=0, dtype=np.float64)) ** 2).sum(axis=1))
     n_rows = sums_by(documents, np.ones(len(X)))
     figures = Figures(n_resamples, random_state)
     for name, of in {DICTIONARY: model, **make_controls(model, X, controls, random_state)}.items():
-        of = as_factor_model(of)
+        of = model_of_one_place(of, reconstructs=True)
         made = of.transform(X)
         codes = sparse.csr_array(check_codes(made))
         residuals = ((X - reconstruction_of(of, X, made).astype(np.float64)) ** 2).sum(axis=1)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from skfactors.dictionaries import as_factor_model
+from skfactors.dictionaries.one_place import model_of_one_place
 from skfactors.evaluations.controls import UNLEARNED, make_controls
 from skfactors.evaluations.figures import CLEAN, DICTIONARY, MEAN, ZERO, Figures
 from skfactors.extraction.beginnings import beginnings
@@ -98,13 +98,13 @@ def loss_recovered(
     >>> table["scored"].unique().tolist()
     ['dictionary', 'random factors', 'mean row', 'zeros', "the model's own states"]
     """
-    texts, factor_model = list(held(texts)), as_factor_model(dictionary)
+    texts, factor_model = list(held(texts)), model_of_one_place(dictionary, reconstructs=True)
     model, tokenizer, task = _task_of(extractor)
     acts = extractor.extract(texts).at(site, layer)
     X, (place,) = np.asarray(acts.X), acts.places
     limit = np.inf if extractor.drop_outliers is None else np.linalg.norm(X.astype(np.float64), axis=1).max()
     coded = {DICTIONARY: factor_model, **make_controls(factor_model, X, controls, random_state)}
-    replacing = {name: as_factor_model(of).reconstruct for name, of in coded.items()}
+    replacing = {name: model_of_one_place(of, reconstructs=True).reconstruct for name, of in coded.items()}
     replacing[MEAN] = partial(_constant, X.mean(axis=0, dtype=np.float64))
     replacing[ZERO] = np.zeros_like
     model, sums = twin(model), {name: [] for name in (*replacing, CLEAN)}

@@ -10,7 +10,7 @@ from sklearn.utils import check_scalar
 
 from skfactors.callers import warn_caller
 from skfactors.codes import check_codes
-from skfactors.dictionaries import as_factor_model
+from skfactors.dictionaries.one_place import model_of_one_place
 from skfactors.evaluations.figures import DICTIONARY, OTHERS_NAME, Figures
 from skfactors.evaluations.judges import Questioner, read_name, read_yes_or_no
 from skfactors.evaluations.prompts import DETECTION, FUZZING, NAME
@@ -226,7 +226,7 @@ def judge_names(
     check_scalar(n_passages, "n_passages", Integral, min_val=2)
     check_scalar(n_tokens, "n_tokens", Integral, min_val=2)
     questioner = Questioner(judge, n_retries, timeout)
-    model = as_factor_model(dictionary)
+    model = model_of_one_place(dictionary)
     names = {factor: name for factor, name in names_by_factor(names, len(model.components_)).items() if name}
     if len(set(names.values())) < 2:
         raise ValueError("names holds fewer than two different names: there is none to compare with.")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from skfactors.dictionaries import as_factor_model
+from skfactors.dictionaries.one_place import model_of_one_place
 from skfactors.evaluations.controls import UNLEARNED, make_controls
 from skfactors.evaluations.figures import CLASS_MEANS, DICTIONARY, STATES, Figures
 from skfactors.evaluations.probes import additions, checked_labels, checked_numbers, dense_probes, halved, left_out
@@ -104,7 +104,7 @@ def targeted_perturbation(
     texts, labels, n_ablated = list(held(texts)), checked_labels(labels), checked_numbers(n_ablated, "n_ablated")
     if len(labels) != len(texts):
         raise ValueError(f"There are {len(labels)} labels of {len(texts)} texts: each text needs one.")
-    model = as_factor_model(dictionary)
+    model = model_of_one_place(dictionary, reconstructs=True)
     acts = extractor.extract(texts).at(site, layer)
     rows, documents = np.asarray(acts.X), acts.provenance["document"].to_numpy()
     mean_of = _means_by(documents)
@@ -137,7 +137,7 @@ def targeted_perturbation(
         figures.add(measure, name, of_texts, note=note)
 
     for name, of in {DICTIONARY: model, **make_controls(model, rows, controls, random_state)}.items():
-        of = as_factor_model(of)
+        of = model_of_one_place(of, reconstructs=True)
         activations, weighed = (mean_of @ additions(of, rows)).toarray(), of.components_ @ directions.T
         ranked = np.argsort(-weighed * _differences(activations[~is_tested], learned_from).T, axis=0, kind="stable")
         for number in n_ablated:

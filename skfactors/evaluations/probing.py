@@ -17,7 +17,7 @@ from sklearn.utils import check_scalar
 from skfactors.callers import warn_caller
 from skfactors.compose import add_codes
 from skfactors.datasets import load_probing_tasks
-from skfactors.dictionaries import as_factor_model
+from skfactors.dictionaries.one_place import model_of_one_place
 from skfactors.evaluations.controls import make_controls
 from skfactors.evaluations.figures import CLASS_MEANS, COMPONENTS, DENSE, DICTIONARY, FEWEST_UNITS, RAW, Figures
 from skfactors.evaluations.probes import checked_labels, checked_numbers
@@ -135,7 +135,7 @@ def sparse_probing(
     if len(tasks) < FEWEST_UNITS:
         warn_caller(f"{len(tasks)} tasks give no interval: {FEWEST_UNITS} are needed.")
     probing = Probing(site, layer, pooling, k, random_state)
-    model = as_factor_model(dictionary)
+    model = model_of_one_place(dictionary)
     coders = {DICTIONARY: model.transform, **probing.controls(extractor, model, texts, controls)}
     with progress_bar("sparse probing", total=len(tasks), enabled=verbose) as advance:
         scores = {}

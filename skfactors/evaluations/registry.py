@@ -1,11 +1,12 @@
 """What a suite can ask, by name."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from skfactors.dictionaries import as_factor_model
+from skfactors.dictionaries.one_place import model_of_one_place
 from skfactors.evaluations.absorbing import absorption
 from skfactors.evaluations.again import seeds_of, stability
 from skfactors.evaluations.core import reconstruction
@@ -48,7 +49,7 @@ class Evaluation(NamedTuple):
     also: tuple[str, ...] = ()
     n_of_tasks: Callable | None = None
     has_controls: bool = True
-    check: Callable = as_factor_model
+    check: Callable = partial(model_of_one_place, reconstructs=True)
 
 
 def _stability(
@@ -68,7 +69,11 @@ EVALUATIONS = {
     "core": Evaluation("How much of the states is reconstructed, by how many factors?", reconstruction),
     "loss_recovered": Evaluation("What does the model still do with reconstructed states?", loss_recovered, 5, 1),
     "sparse_probing": Evaluation(
-        "Do few factors tell classes of texts apart?", _sparse_probing, also=("tasks",), n_of_tasks=n_probed
+        "Do few factors tell classes of texts apart?",
+        _sparse_probing,
+        also=("tasks",),
+        n_of_tasks=n_probed,
+        check=model_of_one_place,
     ),
     "absorption": Evaluation(
         "Does the factor of a first letter fall silent where a more special one takes its part?", absorption

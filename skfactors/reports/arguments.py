@@ -6,9 +6,8 @@ from numbers import Integral
 import numpy as np
 from sklearn.utils import check_scalar
 
-from skfactors.dictionaries.adapters import PipelineModel, as_factor_model, reconstruction_of
-from skfactors.dictionaries.crosscoder import Crosscoder
-from skfactors.dictionaries.predicting import PredictorMixin
+from skfactors.dictionaries.adapters import reconstruction_of
+from skfactors.dictionaries.one_place import model_of_one_place, predicts
 
 
 def check_parameters(k, top, window, unique_documents):
@@ -29,42 +28,17 @@ def check_parameters(k, top, window, unique_documents):
 
 
 def check_model(dictionary):
-    """
-    Return what codes the rows of a report.
-
-    Parameters
-    ----------
-    dictionary : FactorModel, Pipeline or estimator
-
-    Returns
-    -------
-    FactorModel, PipelineModel or OtherModel
-        As :func:`~skfactors.dictionaries.adapters.as_factor_model` returns it.
-
-    Raises
-    ------
-    NotFittedError
-        If it is not fitted.
-    TypeError
-        If it cannot be read as a dictionary, or reads several rows of a token at once.
-    """
-    model = as_factor_model(dictionary)
-    if isinstance(_last_of(model), Crosscoder):
-        raise TypeError(
-            "a crosscoder codes several places of a token at once, and a report has one row for each place: code them "
-            "yourself, and report on the codes at one place without dictionary=, as with "
-            "FactorReport.from_codes(crosscoder.transform(acts.side_by_side()), acts.at(layer=...))."
-        )
-    return model
+    """Return what codes the rows of a report; of a crosscoder, say how to report on its codes."""
+    return model_of_one_place(
+        dictionary,
+        instead="code them yourself, and report on the codes at one place without dictionary=, as with "
+        "FactorReport.from_codes(crosscoder.transform(acts.side_by_side()), acts.at(layer=...))",
+    )
 
 
 def reconstruction_by(model):
     """Return what reconstructs rows from them and their codes; None of a transcoder, which predicts other rows."""
-    return None if isinstance(_last_of(model), PredictorMixin) else partial(reconstruction_of, model)
-
-
-def _last_of(model):
-    return model.model if isinstance(model, PipelineModel) else model
+    return None if predicts(model) else partial(reconstruction_of, model)
 
 
 def check_known(asked, known, name):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import check_random_state, check_scalar
 
-from skfactors.dictionaries.adapters import as_factor_model
+from skfactors.dictionaries.one_place import model_of_one_place
 from skfactors.progress import progress_bar
 from skfactors.reports.saliency.methods import METHODS
 from skfactors.reports.saliency.records import context_key
@@ -142,7 +142,7 @@ def iter_saliency(
     Contexts in one window share their versions of it whatever their factor, layer and position, and equal versions run
     once. Batches are filled across contexts.
     """
-    model = as_factor_model(dictionary)
+    model = model_of_one_place(dictionary)
     if method not in METHODS:
         raise ValueError(f"method={method!r} is not one of {', '.join(map(repr, METHODS))}.")
     # A plain int: it is kept with the saliency, in a report's file, too.
