@@ -138,7 +138,10 @@ class EvaluationReport:
             for column in ("measure", "of", "value", "95 % interval", _AHEAD):
                 # Names and marks are wrapped before they hide a figure.
                 wraps = column in ("of", _AHEAD)
-                table.add_column(column, justify="right" if column == "value" else "left", no_wrap=not wraps)
+                least = 16 if column == _AHEAD else None
+                table.add_column(
+                    column, justify="right" if column == "value" else "left", no_wrap=not wraps, min_width=least
+                )
             notes = []
             for measure, rows in of_evaluation.groupby("measure", sort=False):
                 for number, row in enumerate(rows.itertuples()):

@@ -98,7 +98,7 @@ class Figures:
         order = {measure: number for number, measure in enumerate(table["measure"].unique())}
         table = table.sort_values("measure", key=lambda names: names.map(order), kind="stable", ignore_index=True)
         table["inside"] = [_inside(table, row) for row in table.itertuples()]
-        more = [(_apart(table, row), _behind(table, row), _unequal(table, row)) for row in table.itertuples()]
+        more = [(_by_unit(table, row), _behind(table, row), _unequal(table, row)) for row in table.itertuples()]
         table["note"] = ["; ".join(filter(None, [note, *of])) for note, of in zip(table["note"], more, strict=True)]
         return table[list(COLUMNS)]
 
@@ -144,12 +144,22 @@ def _around(table, row):
     return controls[(controls["low"] <= row.value) & (row.value <= controls["high"])]
 
 
-def _apart(table, row) -> str:
-    """Say from which of the controls around it the dictionary's figure differs by all of the difference's interval."""
-    controls = _around(table, row)
-    above, below = controls["difference_low"] > 0, controls["difference_high"] < 0
-    sides = [(side, ", ".join(controls["scored"][are])) for side, are in (("above", above), ("below", below))]
-    return "; ".join(f"{side} {names} when compared unit by unit" for side, names in sides if names)
+def _by_unit(table, row) -> str:
+    """Say of which controls their intervals tell one thing, and the intervals of differences another."""
+    controls, around = _others(table, row), _around(table, row).index
+    if row.scored != DICTIONARY or row.measure in _MADE_EQUAL:
+        return ""
+    is_around, low, high = controls.index.isin(around), controls["difference_low"], controls["difference_high"]
+    said = {
+        "above": is_around & (low > 0),
+        "below": is_around & (high < 0),
+        "like": ~is_around & (low <= 0) & (high >= 0),
+    }
+    return "; ".join(
+        f"{what} {', '.join(controls['scored'][are])} when compared unit by unit"
+        for what, are in said.items()
+        if are.any()
+    )
 
 
 def _behind(table, row) -> str:

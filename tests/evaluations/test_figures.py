@@ -80,6 +80,19 @@ def test_what_lies_within_an_interval_and_yet_is_ahead_says_so(figures):
     assert own["note"] == "above lower when compared unit by unit; below higher, by name when compared unit by unit"
 
 
+def test_what_lies_outside_an_interval_and_yet_may_differ_by_chance_says_so(figures):
+    # A control of little spread: its interval leaves out what the dictionary's own spread does not tell from it.
+    own = 10 * np.random.default_rng(3).standard_normal(50)
+    figures.add("mean", "dictionary", own - own.mean() + 1)
+    figures.add("mean", "narrow", 0.1 * np.random.default_rng(4).standard_normal(50))
+    figures.add("mean", "far", np.full(50, -9.0))
+    figures.add("l0", "dictionary", own - own.mean() + 1)
+    figures.add("l0", "narrow", 0.1 * np.random.default_rng(4).standard_normal(50))
+    table = figures.table()
+    assert not table["inside"].any()
+    assert table["note"].tolist()[:4] == ["like narrow when compared unit by unit", "", "", ""]
+
+
 @pytest.mark.parametrize(("measure", "behind"), [("mean", "high"), ("loss", "low"), ("absorbed", None)])
 def test_a_figure_that_a_control_surpasses_says_so(figures, measure, behind):
     noise = np.random.default_rng(2).standard_normal(50)
