@@ -46,8 +46,9 @@ class Figures:
     -----
     Intervals are percentiles of the bootstrap [1]_. Of fewer than 5 units there is none, nor where a resample has no
     figure; the note says why. The dictionary's figure less that of a control is over the same draws for both: what
-    makes a text, task or factor hard for all does not widen its interval. It has none where the two are over different
-    numbers of units.
+    makes a text, task or feature hard for all does not widen its interval. Factors of two dictionaries have no
+    counterparts: over them it is as wide as that of two independent samples. It has none where the two are over
+    different numbers of units.
 
     References
     ----------

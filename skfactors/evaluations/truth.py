@@ -131,12 +131,13 @@ def matched(components, codes, features, activations) -> tuple[np.ndarray, np.nd
     Returns
     -------
     cosines : ndarray of shape (n_pairs,)
-        Absolute ones.
+        Absolute ones, in the order of the features.
     f1 : ndarray of shape (n_pairs,)
         0 where neither is ever active.
     """
     cosines = np.abs(cosine_similarity(components, features))
-    factors, found = linear_sum_assignment(cosines, maximize=True)
+    # By feature: where all are paired, dictionaries are then compared feature by feature.
+    found, factors = linear_sum_assignment(cosines.T, maximize=True)
     fires, true = (codes != 0).tocsc()[:, factors], (activations != 0).tocsc()[:, found]
     both, either = (fires * true).sum(axis=0), np.diff(fires.indptr) + np.diff(true.indptr)
     return cosines[factors, found], 2 * both / np.maximum(either, 1)

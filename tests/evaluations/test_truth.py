@@ -2,6 +2,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 from sklearn.metrics import f1_score
 
 from skfactors import SparseDictionary
@@ -130,3 +131,16 @@ def test_random_control_needs_rows_where_nothing_says_the_l0(truth):
         random_control(penalised)
     control = random_control(penalised, X)
     assert l0(control.transform(X)) == pytest.approx(l0(penalised.transform(X)), abs=0.5)
+
+
+def test_differences_are_feature_by_feature_whatever_the_order_of_factors():
+    small = make_superposition(6, 4, n_roots=0, rank=0, most_frequent=0.5, least_frequent=0.2)
+    dictionary = SparseDictionary(8, n_nonzero_coefs=2, random_state=0).fit(small.sample(300)[0])
+    turned = clone(dictionary).fit(small.sample(300)[0])
+    turned.components_ = np.ascontiguousarray(dictionary.components_[::-1])
+    controls = {"the same, turned": turned}
+    table = ground_truth(dictionary, small, n_rows=300, first_row=FIRST_ROW, controls=controls, n_resamples=20)
+    for measure in ("mcc", "f1"):
+        control = figure(table, measure, "the same, turned")
+        assert control.high > control.low
+        np.testing.assert_allclose(control[["difference_low", "difference_high"]].astype(float), 0, atol=1e-6)
