@@ -128,7 +128,7 @@ OURS = {
 
 def figures(components, codes, reconstructed, held_out, active):
     """Return what is told of a dictionary."""
-    cosines, f1 = matched(components, sparse.csr_array(codes), active[0], active[1])
+    _, cosines, f1 = matched(components, sparse.csr_array(codes), active[0], active[1])
     return {
         "f1": float(f1.mean()),
         "mcc": float(cosines.mean()),

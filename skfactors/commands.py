@@ -119,6 +119,7 @@ def _report(options) -> None:
     # Help should not wait for it.
     from skfactors.reports.sharing import finished_report, report_together
 
+    _check_writable(options.report, options.html)
     store, dictionary = skfactors.ActivationStore(options.store), skfactors.FactorModel.load(options.dictionary)
     if "device" in dictionary.get_params():
         dictionary.set_params(device=options.device)
@@ -140,6 +141,24 @@ def _report(options) -> None:
     if options.html:
         report.to_html(options.html)
     print(f"{folder}: {report}")
+
+
+def _check_writable(folder, *files) -> None:
+    """Refuse what a result cannot be written to, before the work that it is of; None and "" are not asked for."""
+    if folder and Path(folder).exists() and not Path(folder).is_dir():
+        raise FileExistsError(f"{folder!r} is a file, and must be a folder: give another name.")
+    files = list(filter(None, files))
+    for file in files:
+        path = Path(file).absolute()
+        if path.is_dir():
+            raise IsADirectoryError(f"{file!r} is a folder: name a file in it.")
+        # The folder that is saved to is made before.
+        if not (path.parent.is_dir() or (folder and path.parent == Path(folder).absolute())):
+            raise FileNotFoundError(
+                f"{file!r} cannot be written: there is no folder {str(path.parent)!r}. Make it first."
+            )
+    if len(set(map(os.path.abspath, files))) < len(files):
+        raise ValueError(f"{files[0]!r} is asked for twice, and would be written over: give two names.")
 
 
 def _report_on_part(folder, store, dictionary, part, n_parts, **how):
@@ -167,6 +186,7 @@ def _evaluate(options) -> None:
     # Help should not wait for it.
     from skfactors.evaluations import evaluate
 
+    _check_writable(options.save, options.html, options.csv)
     dictionary = skfactors.FactorModel.load(options.dictionary)
     if "device" in dictionary.get_params():
         dictionary.set_params(device=options.device)
@@ -317,14 +337,6 @@ def _part(value: str) -> tuple[int, int]:
     return part, n_parts
 
 
-def _new_file(value: str) -> Path:
-    """Refuse a file in no folder before the work whose result it would hold."""
-    folder = Path(value).absolute().parent
-    if not folder.is_dir():
-        raise argparse.ArgumentTypeError(f"{value!r} cannot be written: there is no folder {str(folder)!r}")
-    return Path(value)
-
-
 def _parser() -> argparse.ArgumentParser:
     def command(name, run, help, example):
         parser = commands.add_parser(
@@ -411,7 +423,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("store", help="folder of the store")
     report.add_argument("dictionary", help="folder of the dictionary")
     report.add_argument("report", help="folder that the report is saved to")
-    report.add_argument("--html", type=_new_file, help="write the explorer to this file")
+    report.add_argument("--html", help="write the explorer to this file")
     report.add_argument("--k", type=int, default=20, help="contexts for each factor and layer (%(default)s)")
     report.add_argument(
         "--part", type=_part, metavar="I/N", help="report on the I-th of N parts only, and leave the others to others"
@@ -448,8 +460,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--store", help="what the dictionary was learned from: an autoencoder of random components learns from it, too"
     )
-    evaluate.add_argument("--html", type=_new_file, help="write one page to this file")
-    evaluate.add_argument("--csv", type=_new_file, help="write a table for a spreadsheet to this file")
+    evaluate.add_argument("--html", help="write one page to this file")
+    evaluate.add_argument("--csv", help="write a table for a spreadsheet to this file")
     evaluate.add_argument("--save", metavar="FOLDER", help="save to this folder")
     evaluate.add_argument("--dry-run", action="store_true", help="tell the cost only")
     evaluate.add_argument("--n-resamples", type=int, default=1000, help="for intervals (%(default)s)")

@@ -294,19 +294,36 @@ def test_a_dry_run_of_evaluate_tells_the_cost_and_writes_nothing(folder, tiny_mo
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("asked", "message"),
     [
-        ["report", "store", "dictionary", "report", "--html"],
-        ["evaluate", "texts.txt", "dictionary", "--model", "bert", "--layer", "1", "--html"],
-        ["evaluate", "texts.txt", "dictionary", "--model", "bert", "--layer", "1", "--csv"],
+        (["--html", "nowhere/page.html"], "there is no folder"),
+        (["--csv", "nowhere/table.csv"], "there is no folder"),
+        (["--html", "."], "is a folder: name a file in it"),
+        (["--save", "texts.txt"], "is a file, and must be a folder"),
+        (["--html", "page", "--csv", "./page"], "is asked for twice"),
     ],
-    ids=lambda arguments: f"{arguments[0]} {arguments[-1]}",
+    ids=" ".join,
 )
-def test_a_file_in_no_folder_is_refused_before_the_work(arguments, tmp_path, capsys):
-    with pytest.raises(SystemExit) as ended:
-        run(*arguments, tmp_path / "nowhere" / "page")
-    assert ended.value.code == 2
-    assert f"there is no folder '{tmp_path / 'nowhere'}'" in capsys.readouterr().err
+def test_what_cannot_be_written_is_refused_before_the_work(tmp_path, monkeypatch, capsys, asked, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts.txt").write_text("a text")
+    # There is no dictionary, of which nothing is said yet.
+    assert run("evaluate", "texts.txt", "dictionary", "--model", "bert", "--layer", 1, *asked) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_page_of_a_report_in_no_folder_is_refused_before_the_work(tmp_path, capsys):
+    assert run("report", "store", "dictionary", "report", "--html", tmp_path / "nowhere" / "page.html") == 1
+    assert "there is no folder" in capsys.readouterr().err
+
+
+def test_a_page_goes_into_the_folder_that_is_saved_to(folder, tiny_model, tmp_path):
+    saved = tmp_path / "evaluation"
+    assert evaluation_of(folder, tiny_model, "--save", saved, "--html", saved / "page.html", "--csv", "") == 0
+    assert (saved / "page.html").exists() and (saved / "evaluation.json").exists()
+    report = tmp_path / "report"
+    assert run("report", folder / "store", folder / "dictionary", report, "--html", report / "page.html") == 0
+    assert (report / "page.html").exists()
 
 
 def test_evaluate_says_what_it_lacks(folder, tiny_model, capsys):

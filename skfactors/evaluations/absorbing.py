@@ -137,10 +137,10 @@ def absorption(
                     predicted[:, number], is_active[:, number] = probe.predict(of_main), (of_main != 0).any(axis=1)
                 advance(1)
             is_carried = carried(codes[is_tested], of.components_, X[is_tested] - of.intercept_, directions)
-            figures.add("probe_f1", name, *_f1_by_word(truth, predicted))
-            figures.add("failed", name, ~is_active[known], note=note)
-            figures.add("absorbed", name, (~is_active & is_carried)[known], note=note)
-    figures.add("probe_f1", STATES, *_f1_by_word(truth, dense))
+            figures.add("probe_f1", name, *_f1_by_word(truth, predicted), units="words")
+            figures.add("failed", name, ~is_active[known], units="words", note=note)
+            figures.add("absorbed", name, (~is_active & is_carried)[known], units="words", note=note)
+    figures.add("probe_f1", STATES, *_f1_by_word(truth, dense), units="words")
     return figures.table()
 
 

@@ -9,6 +9,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.utils import check_array
 
 from skfactors.dictionaries import as_factor_model
+from skfactors.dictionaries.adapters import steps_of
 from skfactors.dictionaries.predicting import PredictorMixin
 from skfactors.evaluations.figures import DICTIONARY, K_MEANS, Figures
 from skfactors.evaluations.frozen import has_signs
@@ -96,7 +97,7 @@ def seeds_of(dictionary) -> list[str]:
     TypeError, ValueError
         If there is none, or the dictionary is learned from more than rows.
     """
-    if isinstance(dictionary, PredictorMixin):
+    if any(isinstance(step, PredictorMixin) for step in steps_of(dictionary)):
         raise TypeError("a transcoder is learned from pairs of rows, and here there are rows of one place only.")
     names = [name for name in dictionary.get_params() if name.split("__")[-1] == "random_state"]
     if not names:

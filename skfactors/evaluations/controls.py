@@ -135,7 +135,9 @@ def named(controls) -> dict:
 
 def _random_factors(model, X, random_state):
     components = np.asarray(model.components_)
-    directions = check_random_state(random_state).standard_normal(components.shape)
+    # A transcoder's are of another place than its rows.
+    width = components.shape[1] if X is None else X.shape[1]
+    directions = check_random_state(random_state).standard_normal((len(components), width))
     lengths = np.linalg.norm(components, axis=1, keepdims=True)
     return directions * (lengths / np.linalg.norm(directions, axis=1, keepdims=True))
 

@@ -41,7 +41,9 @@ def reconstruction(
         made = of.transform(X)
         codes = sparse.csr_array(check_codes(made))
         residuals = ((X - reconstruction_of(of, X, made).astype(np.float64)) ** 2).sum(axis=1)
-        figures.add("explained_variance", name, sums_by(documents, residuals), deviations, complement=True)
-        figures.add("l0", name, sums_by(documents, np.diff((codes != 0).indptr)), n_rows)
+        figures.add(
+            "explained_variance", name, sums_by(documents, residuals), deviations, units="texts", complement=True
+        )
+        figures.add("l0", name, sums_by(documents, np.diff((codes != 0).indptr)), n_rows, units="texts")
         figures.add("dead_fraction", name, density(codes) == 0)
     return figures.table()

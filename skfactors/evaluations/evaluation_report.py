@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from rich.console import Console, Group
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -55,10 +56,10 @@ _PAGE = """<!doctype html>
 </body>
 </html>
 """
-# What the dictionary's figure has more than that of the row: an interval, or without one the difference itself.
-_AHEAD = "dictionary less it"
+# The difference of the dictionary's figure and that of the row: an interval, or without one the difference itself.
+_AHEAD = "dictionary minus this"
 _HEAD = (
-    '<thead><tr><th scope="col">of</th><th scope="col" class="value">value</th>'
+    '<thead><tr><td></td><th scope="col" class="value">value</th>'
     f'<th scope="col" colspan="2">95 % interval</th><th scope="col">{_AHEAD}</th></tr></thead>'
 )
 # Of the picture of an interval.
@@ -91,8 +92,8 @@ class EvaluationReport:
     Notes
     -----
     A figure of the dictionary that lies within the interval of a control is marked in every view, with the control's
-    name. Beside each control stands what the dictionary has more, over the same texts, tasks or factors: where a mark
-    goes with a difference whose interval is above zero, a note says so. Notes are below the figures that they are on.
+    name. Beside each control stands the interval of the difference, over the same texts, tasks or words where there are
+    such. Where interval and difference tell two things, a note says so. Notes are below the figures that they are on.
 
     Examples
     --------
@@ -116,7 +117,9 @@ class EvaluationReport:
         lacking = [name for name in _FACTS if name not in facts]
         if lacking:
             raise ValueError(f"facts lacks {', '.join(lacking)}.")
-        self.table = table
+        # One that was made before there were differences has none.
+        columns = [name for name in (*_ALL_COLUMNS, *table.columns) if name in table or name in DIFFERENCE]
+        self.table = table.reindex(columns=list(dict.fromkeys(columns)))
         self.facts = facts
 
     def __eq__(self, other):
@@ -135,20 +138,18 @@ class EvaluationReport:
         for name, of_evaluation in self.table.groupby("evaluation", sort=False):
             title = Text(visible(_question(name) or name), style="italic")
             table = Table(title=title, title_justify="left")
-            for column in ("measure", "of", "value", "95 % interval", _AHEAD):
-                # Names and marks are wrapped before they hide a figure.
-                wraps = column in ("of", _AHEAD)
-                least = 16 if column == _AHEAD else None
-                table.add_column(
-                    column, justify="right" if column == "value" else "left", no_wrap=not wraps, min_width=least
-                )
+            for column in ("", "value", "95 % interval", _AHEAD):
+                # Names are wrapped before they hide a figure.
+                justify = "right" if column == "value" else "left"
+                table.add_column(column.replace(" minus", "\nminus"), justify=justify, no_wrap=column != "")
             notes = []
             for measure, rows in of_evaluation.groupby("measure", sort=False):
-                for number, row in enumerate(rows.itertuples()):
-                    figures = _rounded(row.value), _interval(row.low, row.high), _mark(row) or _difference(row)
-                    cells = ("" if number else measure, row.scored, *figures)
+                table.add_row(Text(visible(measure), style="italic"))
+                for row in rows.itertuples():
+                    name = f"{row.scored}, {_mark(row)}" if row.inside else row.scored
+                    figures = _rounded(row.value), _interval(row.low, row.high), _difference(row)
                     style = "bold" if row.scored == DICTIONARY else "dim"
-                    table.add_row(*(Text(visible(cell)) for cell in cells), style=style)
+                    table.add_row(Padding(Text(visible(name)), (0, 0, 0, 2)), *figures, style=style)
                 table.add_section()
                 notes += [f"{measure}: {note}" for note in _notes(rows)]
             parts += [table, *(Text(visible(note)) for note in notes)]
@@ -233,8 +234,9 @@ class EvaluationReport:
         columns = content["table"]
         if len({len(values) for values in columns.values()}) != 1:
             raise damaged(file, "its columns differ in length", _REMEDY)
-        table = pd.DataFrame({name: columns.get(name, np.nan) for name in _ALL_COLUMNS})
-        return cls(table.astype(dict.fromkeys((*_NUMBERS, *DIFFERENCE), np.float64)), content["facts"])
+        table = pd.DataFrame({name: columns[name] for name in _ALL_COLUMNS if name in columns})
+        numbers = [name for name in (*_NUMBERS, *DIFFERENCE) if name in columns]
+        return cls(table.astype(dict.fromkeys(numbers, np.float64)), content["facts"])
 
     def _csv(self) -> bytes:
         return as_csv(self.table)

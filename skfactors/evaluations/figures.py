@@ -40,15 +40,14 @@ class Figures:
     n_resamples : int
         Times that the units are drawn anew, with replacement, for the 95 % interval of a figure.
     random_state : int
-        For the draws. They are the same for all figures of as many units, so that figures can be compared.
+        For the draws.
 
     Notes
     -----
     Intervals are percentiles of the bootstrap [1]_. Of fewer than 5 units there is none, nor where a resample has no
-    figure; the note says why. The dictionary's figure less that of a control is over the same draws for both: what
-    makes a text, task or feature hard for all does not widen its interval. Factors of two dictionaries have no
-    counterparts: over them it is as wide as that of two independent samples. It has none where the two are over
-    different numbers of units.
+    figure; the note says why. The dictionary's figure less that of a control is over the same draws where both are over
+    the same units: what makes a text, task or feature hard for all does not widen its interval. Otherwise, as over the
+    factors of each, it is that of two independent samples.
 
     References
     ----------
@@ -58,9 +57,9 @@ class Figures:
     def __init__(self, n_resamples: int, random_state: int):
         check_scalar(n_resamples, "n_resamples", Integral, min_val=1)
         self._n_resamples, self._random_state = n_resamples, random_state
-        self._rows, self._resampled = [], []
+        self._rows, self._units, self._resampled = [], [], []
 
-    def add(self, measure: str, scored: str, above, below=None, *, complement: bool = False, note: str = "") -> None:
+    def add(self, measure, scored, above, below=None, *, units=None, complement=False, note="") -> None:
         """
         Add a ratio of two sums over units.
 
@@ -71,6 +70,9 @@ class Figures:
         above, below : array-like of shape (n_units,)
             The ratio is the sum of `above` by that of `below`; of None, ones, it is a mean. Where the sum of `below` is
             not positive the figure is NaN.
+        units : str or array-like of shape (n_units,), default=None
+            What they are, such as "texts", or a number for each: figures of one measure whose units are equal are
+            compared unit by unit. None: they have no counterparts.
         complement : bool, default=False
             Whether the figure is 1 less the ratio.
         note : str, default=""
@@ -90,6 +92,7 @@ class Figures:
         if not (note and np.isnan(value)):
             note = "; ".join(filter(None, [note, _lack(value, low, len(above))]))
         self._rows.append((measure, scored, value, low, high, len(above), note))
+        self._units.append(units)
         self._resampled.append(ratios)
 
     def table(self) -> pd.DataFrame:
@@ -99,7 +102,7 @@ class Figures:
         order = {measure: number for number, measure in enumerate(table["measure"].unique())}
         table = table.sort_values("measure", key=lambda names: names.map(order), kind="stable", ignore_index=True)
         table["inside"] = [_inside(table, row) for row in table.itertuples()]
-        more = [(_by_unit(table, row), _behind(table, row), _unequal(table, row)) for row in table.itertuples()]
+        more = [(_by_difference(table, row), _behind(table, row), _unequal(table, row)) for row in table.itertuples()]
         table["note"] = ["; ".join(filter(None, [note, *of])) for note, of in zip(table["note"], more, strict=True)]
         return table[list(COLUMNS)]
 
@@ -110,11 +113,16 @@ class Figures:
         for row in table.itertuples():
             number = of_dictionary.get(row.measure, row.Index)
             if number != row.Index:
-                differences[row.Index, 0] = table["value"][number] - row.value
-                if table["n_units"][number] == row.n_units:
-                    resampled = self._resampled[number] - self._resampled[row.Index]
-                    differences[row.Index, 1:] = np.quantile(resampled, _SHARES)
+                resampled = self._resampled[row.Index]
+                if not self._are_paired(number, row.Index):
+                    resampled = np.random.default_rng(self._random_state).permutation(resampled)
+                low, high = np.quantile(self._resampled[number] - resampled, _SHARES)
+                differences[row.Index] = table["value"][number] - row.value, low, high
         return differences
+
+    def _are_paired(self, *numbers) -> bool:
+        (first, n_first), (second, n_second) = ((self._units[number], self._rows[number][5]) for number in numbers)
+        return first is not None and n_first == n_second and np.array_equal(first, second)
 
 
 def _ratio(above, below, complement):
@@ -145,31 +153,33 @@ def _around(table, row):
     return controls[(controls["low"] <= row.value) & (row.value <= controls["high"])]
 
 
-def _by_unit(table, row) -> str:
+def _by_difference(table, row) -> str:
     """Say of which controls their intervals tell one thing, and the intervals of differences another."""
-    controls, around = _others(table, row), _around(table, row).index
     if row.scored != DICTIONARY or row.measure in _MADE_EQUAL:
         return ""
-    is_around, low, high = controls.index.isin(around), controls["difference_low"], controls["difference_high"]
-    said = {
-        "above": is_around & (low > 0),
-        "below": is_around & (high < 0),
-        "like": ~is_around & (low <= 0) & (high >= 0),
-    }
-    return "; ".join(
-        f"{what} {', '.join(controls['scored'][are])} when compared unit by unit"
-        for what, are in said.items()
-        if are.any()
-    )
+    controls = _others(table, row)
+    is_around, low, high = controls.index.isin(_around(table, row).index), *_sides(controls, row)
+    more, less = ("more than", "less than") if row.measure in _UNRANKED else ("better than", "worse than")
+    said = {more: is_around & (low > 0), less: is_around & (high < 0), "like": ~is_around & (low <= 0) & (high >= 0)}
+    found = [f"{what} {', '.join(controls['scored'][are])}" for what, are in said.items() if are.any()]
+    return f"by the difference, {'; '.join(found)}" if found else ""
 
 
 def _behind(table, row) -> str:
-    """Say which of the others are better than the dictionary by all of their interval."""
+    """Say which of the others are better than the dictionary by their whole interval, and that of the difference."""
     if row.scored != DICTIONARY or row.measure in _UNRANKED:
         return ""
     others = _others(table, row)
     is_better = others["high"] < row.value if row.measure in _BETTER_IF_LESS else others["low"] > row.value
+    _, high = _sides(others, row)
+    is_better &= ~(high >= 0)
     return f"behind {', '.join(others['scored'][is_better])}" if is_better.any() else ""
+
+
+def _sides(others, row):
+    """Return by how much the dictionary is better than others: the least and the most of the interval."""
+    low, high = others["difference_low"], others["difference_high"]
+    return (-high, -low) if row.measure in _BETTER_IF_LESS else (low, high)
 
 
 def _others(table, row):

@@ -125,12 +125,14 @@ def loss_recovered(
     figures = Figures(n_resamples, random_state)
     for name, of in sums.items():
         for measure, least in (("recovered_from_zero", ZERO), ("recovered_from_mean", MEAN)):
-            figures.add(measure, name, sums[least][:, 0] - of[:, 0], sums[least][:, 0] - sums[CLEAN][:, 0])
+            figures.add(
+                measure, name, sums[least][:, 0] - of[:, 0], sums[least][:, 0] - sums[CLEAN][:, 0], units="texts"
+            )
         if task is _Embedding:
-            figures.add("cosine", name, of[:, 0], of[:, 2], complement=True)
+            figures.add("cosine", name, of[:, 0], of[:, 2], units="texts", complement=True)
         else:
-            figures.add("loss", name, of[:, 0], of[:, 2])
-            figures.add("kl", name, of[:, 1], of[:, 2])
+            figures.add("loss", name, of[:, 0], of[:, 2], units="texts")
+            figures.add("kl", name, of[:, 1], of[:, 2], units="texts")
     return figures.table()
 
 
@@ -164,7 +166,7 @@ def _task_of(extractor):
 def _batches(extractor, model, tokenizer, texts, task, random_state) -> Iterator[_Batch]:
     for start in range(0, len(texts), extractor.batch_size):
         of_batch = texts[start : start + extractor.batch_size]
-        ids, mask, is_word = beginnings(extractor, model, tokenizer, of_batch)
+        ids, mask, is_word = beginnings(extractor, model, tokenizer, of_batch, start)
         randoms = [np.random.default_rng([random_state, start + number]) for number in range(len(of_batch))]
         ids, targets, counts = task.asked(ids, is_word, tokenizer, randoms)
         yield _Batch(*map(torch.from_numpy, (ids, mask, is_word, targets, counts)))

@@ -366,8 +366,9 @@ def _table(answers, n_resamples, random_state):
             right = of[(of["measure"] == measure) & of["answered"]].groupby(["factor", "truth"])["right"].mean()
             # Of a factor without an answer to either kind of question there is no accuracy.
             accuracies = right.unstack().reindex(columns=[False, True]).dropna().mean(axis=1)
-            figures.add(measure, scored, accuracies)
+            figures.add(measure, scored, accuracies, units=accuracies.index)
         problems = of.loc[~of["answered"], "problem"].mode()
         note = f"most often: {problems[0]}" if len(problems) else ""
-        figures.add("answered", scored, of.groupby("factor")["answered"].mean(), note=note)
+        answered = of.groupby("factor")["answered"].mean()
+        figures.add("answered", scored, answered, units=answered.index, note=note)
     return figures.table()

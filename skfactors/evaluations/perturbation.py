@@ -134,7 +134,7 @@ def targeted_perturbation(
         own = drops.diagonal(axis1=0, axis2=2)
         others = (drops.sum(axis=2).T - own) / max(len(drops) - 1, 1)
         of_texts = (own - others).mean(axis=1) if len(drops) else np.empty(0)
-        figures.add(measure, name, of_texts, note=note)
+        figures.add(measure, name, of_texts, units="texts", note=note)
 
     for name, of in {DICTIONARY: model, **make_controls(model, rows, controls, random_state)}.items():
         of = model_of_one_place(of, reconstructs=True)

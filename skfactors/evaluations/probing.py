@@ -338,5 +338,5 @@ def table_of_scores(scores, n_resamples: int, random_state: int) -> pd.DataFrame
     for k, of_k in scores.T.groupby(level=0, sort=False):
         of_k = of_k.droplevel(0).T
         for name in of_k:
-            figures.add(f"auc_{k}", name, of_k[name])
+            figures.add(f"auc_{k}", name, of_k[name], units="tasks")
     return figures.table()

@@ -7,6 +7,7 @@ from sklearn.utils import check_scalar
 
 from skfactors._version import __version__
 from skfactors.dictionaries import as_factor_model
+from skfactors.dictionaries.one_place import model_of_one_place
 from skfactors.evaluations.controls import CONTROLS, UNLEARNED, named
 from skfactors.evaluations.evaluation_report import EvaluationReport
 from skfactors.evaluations.registry import EVALUATIONS
@@ -121,9 +122,13 @@ def evaluate(
     is_to_learn = training_rows is not None and controls.get(_LEARNED, training_rows) is None
     if dry_run:
         return _cost(suite, texts, tasks, len(controls), training_rows is not None, is_to_learn)
-    model = as_factor_model(dictionary)
-    for name in suite:
-        EVALUATIONS[name].check(dictionary)
+    # Rows of several places, side by side, can only be given.
+    model = model_of_one_place(dictionary) if training_rows is None else as_factor_model(dictionary)
+    for evaluation in map(EVALUATIONS.get, suite):
+        evaluation.check(dictionary)
+        for name, control in controls.items() if evaluation.has_controls else ():
+            if control is not None:
+                _check_control(evaluation, name, control)
     if is_to_learn:
         controls[_LEARNED] = CONTROLS[_LEARNED](model, training_rows, random_state)
     tables = []
@@ -153,6 +158,13 @@ def evaluate(
         "skfactors": __version__,
     }
     return EvaluationReport(pd.concat(tables, ignore_index=True), facts)
+
+
+def _check_control(evaluation, name, control):
+    try:
+        evaluation.check(control)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"The control {name!r}: {error}") from error
 
 
 def _cost(suite, texts, tasks, n_controls, has_rows, is_to_learn) -> pd.DataFrame:

@@ -58,7 +58,7 @@ def ground_truth(
     DataFrame
         A line for each measure and what is scored by it: `measure`, `scored` ("dictionary", a control, or "true
         features", the features themselves coded by pursuit, as a ceiling), `value`, the 95 % interval `low` and `high`,
-        `difference`, the dictionary's value less this one, with the interval `difference_low` and `difference_high`,
+        `difference`, the dictionary's value minus this one, with the interval `difference_low` and `difference_high`,
         which is over the same units and so narrower than the two intervals suggest (none where they are over different
         numbers of units), `n_units`, the rows or pairs, `inside`, the controls whose intervals hold the dictionary's
         figure, and `note`, what else a reader must know of it, such as that there are too few units for an interval, or
@@ -109,15 +109,15 @@ def ground_truth(
         made = of.transform(X)
         codes = sparse.csr_array(check_codes(made))
         residuals = ((X - reconstruction_of(of, X, made).astype(np.float64)) ** 2).sum(axis=1)
-        figures.add("explained_variance", name, residuals, deviations, complement=True)
-        figures.add("l0", name, np.diff((codes != 0).indptr))
-        cosines, f1 = matched(of.components_, codes, truth.features_, activations)
-        figures.add("mcc", name, cosines)
-        figures.add("f1", name, f1)
+        figures.add("explained_variance", name, residuals, deviations, units="rows", complement=True)
+        figures.add("l0", name, np.diff((codes != 0).indptr), units="rows")
+        found, cosines, f1 = matched(of.components_, codes, truth.features_, activations)
+        figures.add("mcc", name, cosines, units=found)
+        figures.add("f1", name, f1, units=found)
     return figures.table()
 
 
-def matched(components, codes, features, activations) -> tuple[np.ndarray, np.ndarray]:
+def matched(components, codes, features, activations) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     Pair factors and features, and tell how alike each pair is.
 
@@ -130,14 +130,15 @@ def matched(components, codes, features, activations) -> tuple[np.ndarray, np.nd
 
     Returns
     -------
+    found : ndarray of int, shape (n_pairs,)
+        Features, in their order.
     cosines : ndarray of shape (n_pairs,)
-        Absolute ones, in the order of the features.
+        Absolute ones.
     f1 : ndarray of shape (n_pairs,)
         0 where neither is ever active.
     """
-    cosines = np.abs(cosine_similarity(components, features))
-    # By feature: where all are paired, dictionaries are then compared feature by feature.
-    found, factors = linear_sum_assignment(cosines.T, maximize=True)
+    cosines = np.abs(cosine_similarity(features, components))
+    found, factors = linear_sum_assignment(cosines, maximize=True)
     fires, true = (codes != 0).tocsc()[:, factors], (activations != 0).tocsc()[:, found]
     both, either = (fires * true).sum(axis=0), np.diff(fires.indptr) + np.diff(true.indptr)
-    return cosines[factors, found], 2 * both / np.maximum(either, 1)
+    return found, cosines[found, factors], 2 * both / np.maximum(either, 1)

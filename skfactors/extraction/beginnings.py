@@ -3,6 +3,7 @@
 import numpy as np
 
 from skfactors.extraction.facts import n_positions_of
+from skfactors.extraction.windows import tokenized
 
 
 def window_length(extractor, model, tokenizer) -> int:
@@ -10,7 +11,7 @@ def window_length(extractor, model, tokenizer) -> int:
     return min(extractor.max_length, n_positions_of(model, tokenizer) or extractor.max_length)
 
 
-def beginnings(extractor, model, tokenizer, texts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def beginnings(extractor, model, tokenizer, texts, first: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """
     Tokenize the beginnings of texts as an extractor does.
 
@@ -21,6 +22,8 @@ def beginnings(extractor, model, tokenizer, texts) -> tuple[np.ndarray, np.ndarr
         Its own, as :meth:`TransformerFeatureExtractor.language_model` returns them.
     texts : list of str
         Those of one batch.
+    first : int
+        The number of the first of them among all, for messages.
 
     Returns
     -------
@@ -38,11 +41,10 @@ def beginnings(extractor, model, tokenizer, texts) -> tuple[np.ndarray, np.ndarr
         "split_special_tokens": True,
         "return_special_tokens_mask": True,
     }
-    rows = [tokenizer(text, **options) for text in texts]
-    shape = len(rows), max(1, *(len(row["input_ids"]) for row in rows))
+    encoded = tokenized(tokenizer, texts, first, options)
+    shape = len(texts), max(1, *map(len, encoded["input_ids"]))
     ids, mask, is_word = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape, bool)
-    for number, row in enumerate(rows):
-        n_tokens = len(row["input_ids"])
-        ids[number, :n_tokens], mask[number, :n_tokens] = row["input_ids"], 1
-        is_word[number, :n_tokens] = np.array(row["special_tokens_mask"]) == 0
+    for number, (row, is_special) in enumerate(zip(encoded["input_ids"], encoded["special_tokens_mask"], strict=True)):
+        ids[number, : len(row)], mask[number, : len(row)] = row, 1
+        is_word[number, : len(row)] = np.array(is_special) == 0
     return ids, mask, is_word

@@ -205,7 +205,7 @@ def iter_windows(
     }
     first = first_document
     for batch in _batches(texts):
-        encoded = _tokenized(tokenizer, batch, first, options)
+        encoded = tokenized(tokenizer, batch, first, options)
         windows = [[] for _ in batch]
         for index, source in enumerate(encoded["overflow_to_sample_mapping"]):
             if batch[source].isspace():
@@ -240,7 +240,8 @@ def _check_that_all_windows_come() -> None:
         )
 
 
-def _tokenized(tokenizer, batch: list[str], first: int, options: dict):
+def tokenized(tokenizer, batch: list[str], first: int, options: dict):
+    """Tokenize texts, which begin with the one of the number `first`, and name the one at which the tokenizer fails."""
     texts = [_LONE_SURROGATE.sub(_REPLACEMENT, text) for text in batch]
     try:
         with _tokenizing:

@@ -68,7 +68,7 @@ def ablation_effects(extractor, dictionary, texts, factors=None, *, layer=None, 
 def batches_of_texts(extractor, model, tokenizer, texts):
     """Yield inputs of a model, padded on the right, for the beginnings of texts."""
     for start in range(0, len(texts), extractor.batch_size):
-        ids, mask, _ = beginnings(extractor, model, tokenizer, texts[start : start + extractor.batch_size])
+        ids, mask, _ = beginnings(extractor, model, tokenizer, texts[start : start + extractor.batch_size], start)
         yield {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
 
 

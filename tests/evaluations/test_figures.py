@@ -45,23 +45,37 @@ def test_a_figure_within_a_controls_interval_says_so(figures):
 def test_a_difference_is_over_the_same_units(figures):
     random = np.random.default_rng(3)
     hard, more = 10 * random.standard_normal(400), 1 + random.standard_normal(400)
-    figures.add("mean", "dictionary", hard + more)
-    figures.add("mean", "control", hard)
-    figures.add("mean", "of other units", hard[:300])
-    own, control, other = (row for _, row in figures.table().iterrows())
+    figures.add("mean", "dictionary", hard + more, units="texts")
+    figures.add("mean", "control", hard, units="texts")
+    own, control = (row for _, row in figures.table().iterrows())
     width = 2 * 1.96 * more.std() / np.sqrt(400)
     assert control["difference"] == pytest.approx(more.mean())
     assert control["difference_high"] - control["difference_low"] == pytest.approx(width, rel=0.1)
     assert control["difference_low"] < more.mean() < control["difference_high"]
-    assert np.isnan([own["difference"], own["difference_low"], other["difference_low"]]).all()
-    assert other["difference"] == pytest.approx((hard + more).mean() - hard[:300].mean())
+    assert np.isnan([own["difference"], own["difference_low"]]).all()
+
+
+@pytest.mark.parametrize(
+    ("units", "of_others"),
+    [(None, None), ("factors", None), (np.arange(400), np.arange(1, 401)), ("texts", "words")],
+    ids=["no counterparts", "one has none", "other numbers", "other kinds"],
+)
+@pytest.mark.parametrize("n_others", [400, 300])
+def test_a_difference_over_other_units_is_that_of_independent_samples(figures, units, of_others, n_others):
+    values = 10 * np.random.default_rng(3).standard_normal(400)
+    others = values[:n_others]
+    figures.add("mean", "dictionary", values, units=units)
+    figures.add("mean", "control", others, units=None if of_others is None else of_others[:n_others])
+    control = figures.table().iloc[1]
+    width = 2 * 1.96 * np.sqrt(values.var() / 400 + others.var() / n_others)
+    assert control["difference_high"] - control["difference_low"] == pytest.approx(width, rel=0.1)
 
 
 def test_a_difference_of_ratios_is_resampled_as_ratios(figures):
     random = np.random.default_rng(4)
     above, below = random.random((2, 30)), 1 + random.random(30)
     for name, of in zip(("dictionary", "control"), above, strict=True):
-        figures.add("rest", name, of, below, complement=True)
+        figures.add("rest", name, of, below, units="texts", complement=True)
     control = figures.table().iloc[1]
     draws = np.random.default_rng(5).integers(30, size=(4000, 30))
     rests = 1 - above[:, draws].sum(axis=2) / below[draws].sum(axis=1)
@@ -69,28 +83,34 @@ def test_a_difference_of_ratios_is_resampled_as_ratios(figures):
     np.testing.assert_allclose(control[["difference_low", "difference_high"]].astype(float), expected, atol=0.02)
 
 
-def test_what_lies_within_an_interval_and_yet_is_ahead_says_so(figures):
+@pytest.mark.parametrize(
+    ("measure", "said"), [("mean", "better worse"), ("loss", "worse better"), ("absorbed", "more less")]
+)
+def test_what_lies_within_an_interval_and_yet_differs_says_so(figures, measure, said):
     hard = 10 * np.random.default_rng(3).standard_normal(50)
     noise = 0.1 * np.random.default_rng(4).standard_normal((3, 50))
-    figures.add("mean", "dictionary", hard)
+    figures.add(measure, "dictionary", hard, units="texts")
     for name, more, of in (("lower", -1, noise[0]), ("higher, by name", 1, noise[1]), ("alike", 0, noise[2])):
-        figures.add("mean", name, hard + more + of)
-    own = figures.table().iloc[0]
+        figures.add(measure, name, hard + more + of, units="texts")
+    own, (first, second) = figures.table().iloc[0], said.split()
     assert own["inside"] == "lower, higher, by name, alike"
-    assert own["note"] == "above lower when compared unit by unit; below higher, by name when compared unit by unit"
+    expected = {f"{first} than lower", f"{second} than higher, by name"}
+    assert set(own["note"].removeprefix("by the difference, ").split("; ")) == expected
 
 
-def test_what_lies_outside_an_interval_and_yet_may_differ_by_chance_says_so(figures):
+@pytest.mark.parametrize("measure", ["mean", "loss"])
+def test_what_lies_outside_an_interval_and_yet_may_differ_by_chance_says_so_alone(figures, measure):
     # A control of little spread: its interval leaves out what the dictionary's own spread does not tell from it.
     own = 10 * np.random.default_rng(3).standard_normal(50)
-    figures.add("mean", "dictionary", own - own.mean() + 1)
-    figures.add("mean", "narrow", 0.1 * np.random.default_rng(4).standard_normal(50))
-    figures.add("mean", "far", np.full(50, -9.0))
-    figures.add("l0", "dictionary", own - own.mean() + 1)
-    figures.add("l0", "narrow", 0.1 * np.random.default_rng(4).standard_normal(50))
+    own += 1 - own.mean()
+    narrow = 0.1 * np.random.default_rng(4).standard_normal(50)
+    for name in (measure, "l0"):
+        figures.add(name, "dictionary", own, units="texts")
+        figures.add(name, "narrow", narrow, units="texts")
+        figures.add(name, "worse", np.full(50, 99.0 if measure == "loss" else -99.0), units="texts")
     table = figures.table()
     assert not table["inside"].any()
-    assert table["note"].tolist()[:4] == ["like narrow when compared unit by unit", "", "", ""]
+    assert table["note"].tolist()[:4] == ["by the difference, like narrow", "", "", ""]
 
 
 @pytest.mark.parametrize(("measure", "behind"), [("mean", "high"), ("loss", "low"), ("absorbed", None)])

@@ -216,3 +216,11 @@ def test_a_window_longer_than_the_positions_of_the_model_is_as_long_as_they_are(
         assert extractor.language_model()[0].config.max_position_embeddings == 64
         tables.append(loss_recovered(extractor, dictionary, texts, controls=[], n_resamples=2))
     pd.testing.assert_frame_equal(*tables)
+
+
+def test_a_lone_surrogate_is_read_as_in_extraction(decoder, texts):
+    texts = [*texts, "a \ud800 bank", "b"]
+    table = loss_recovered(decoder, half_of_the_directions(decoder, texts), texts, controls=[], n_resamples=2)
+    replaced = [text.replace("\ud800", "\N{REPLACEMENT CHARACTER}") for text in texts]
+    expected = loss_recovered(decoder, half_of_the_directions(decoder, replaced), replaced, controls=[], n_resamples=2)
+    pd.testing.assert_frame_equal(table, expected)

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skfactors import Crosscoder, FactorReport, SparseDictionary, Transcoder, TransformerFeatureExtractor
 from skfactors.evaluations import (
@@ -64,21 +67,38 @@ def test_a_transcoder_is_refused_where_factors_must_add_up_to_rows(extractor, tr
 
 
 @pytest.mark.filterwarnings("ignore:.*give no interval")
-def test_codes_of_a_transcoder_can_be_probed(extractor, transcoder):
-    table = sparse_probing(extractor, transcoder, TEXTS, TASKS, layer=0, controls=[], k=[1], n_resamples=2)
-    assert table.loc[table["scored"] == "dictionary", "value"].between(0, 1).all()
+def test_codes_of_a_transcoder_can_be_probed_beside_random_factors_of_the_rows(extractor, acts):
+    # What it predicts is narrower than what it reads.
+    transcoder = Transcoder(8, random_state=0).fit(acts.at(layer=0).X, acts.at(layer=1).X[:, :20])
+    table = sparse_probing(extractor, transcoder, TEXTS, TASKS, layer=0, k=[1], n_resamples=2)
+    assert table.loc[table["scored"].isin({"dictionary", "random factors"}), "value"].between(0, 1).sum() == 2
 
 
 @pytest.mark.parametrize(
-    ("name", "error", "message"),
+    ("name", "given", "error", "message"),
     [
-        ("core", TypeError, "a crosscoder codes several places"),
-        ("stability", ValueError, "learned from rows of 64 features, and X has 32"),
+        ("core", {"training_rows": np.ones((9, 32))}, TypeError, "a crosscoder codes several places"),
+        ("stability", {}, TypeError, "a crosscoder codes several places"),
+        ("stability", {"training_rows": np.ones((9, 32))}, ValueError, "rows of 64 features, and X has 32"),
     ],
 )
-def test_evaluate_refuses_a_crosscoder_on_rows_of_one_place(extractor, crosscoder, name, error, message):
+def test_evaluate_refuses_a_crosscoder_on_rows_of_one_place(crosscoder, name, given, error, message):
+    # Before any rows are read.
     with pytest.raises(error, match=message):
-        evaluate(extractor, crosscoder, TEXTS, name, layer=0)
+        evaluate(None, crosscoder, TEXTS, name, layer=0, **given)
+
+
+def test_evaluate_names_the_control_that_it_refuses(crosscoder, acts):
+    dictionary = PCA(4).fit(acts.at(layer=0).X)
+    with pytest.raises(TypeError, match="The control 'theirs': a crosscoder codes several places"):
+        evaluate(None, dictionary, TEXTS, layer=0, controls={"theirs": crosscoder})
+
+
+def test_evaluate_refuses_a_pipeline_of_a_transcoder_before_the_work(acts):
+    X, Y = acts.at(layer=0).X, acts.at(layer=1).X
+    pipeline = make_pipeline(StandardScaler(), Transcoder(8, random_state=0)).fit(X, Y)
+    with pytest.raises(TypeError, match="learned from pairs of rows"):
+        evaluate(None, pipeline, TEXTS, ["sparse_probing", "stability"], layer=0, tasks=TASKS)
 
 
 def test_a_crosscoder_is_stable_on_rows_side_by_side(crosscoder, acts):

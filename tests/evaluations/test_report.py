@@ -95,6 +95,27 @@ def test_show_prints_measures_and_intervals(report, capsys):
     assert "nan" not in printed
 
 
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_a_terminal_shows_every_figure_whole(report, width, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(width))
+    names = {"l0": "recovered_from_zero", "random factors": "projections on principal components"}
+    table = report.table.replace({"measure": names, "scored": names, "inside": names})
+    table.loc[1, DIFFERENCE] = [-0.05, -0.062, -0.013]
+    EvaluationReport(table, FACTS).show()
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    ends = dict(zip("┏┃┡│├└", "┓┃┩│┤┘", strict=True))
+    assert all(line[-1] == ends[line[0]] for line in lines if line[0] in ends)
+    assert sum("-0.062 to -0.013" in line for line in lines) == 1
+    assert sum("3.900 to 4.100" in line for line in lines) == 1
+
+
+def test_a_table_of_before_there_were_differences_can_be_shown(report):
+    of_before = EvaluationReport(report.table.drop(columns=DIFFERENCE), FACTS)
+    assert of_before.table.columns.tolist() == report.table.columns.tolist()
+    assert "3.900 to 4.100" in repr(of_before)
+
+
 def test_an_altered_file_is_refused(report, tmp_path):
     report.save(tmp_path)
     file = tmp_path / "evaluation.json"
