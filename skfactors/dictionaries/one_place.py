@@ -1,4 +1,4 @@
-"""Dictionaries that read rows of one place: what crosscoders do not, and transcoders do to tell of another one."""
+"""What reads rows of one place, and reconstructs them: crosscoders and transcoders are refused here, in words."""
 
 from skfactors.dictionaries.adapters import PipelineModel, as_factor_model
 from skfactors.dictionaries.crosscoder import Crosscoder
@@ -26,7 +26,7 @@ def model_of_one_place(dictionary, *, instead: str = "give a dictionary of one o
         If it cannot be read as a dictionary, is a crosscoder, or a transcoder where rows are to be reconstructed.
     """
     model = as_factor_model(dictionary)
-    if isinstance(last_of(model), Crosscoder):
+    if isinstance(_last_of(model), Crosscoder):
         raise TypeError(
             f"a crosscoder codes several places of a token at once, and here rows of one place are read: {instead}."
         )
@@ -40,9 +40,9 @@ def model_of_one_place(dictionary, *, instead: str = "give a dictionary of one o
 
 def predicts(model) -> bool:
     """Return whether what :func:`model_of_one_place` returned predicts other rows than it reads."""
-    return isinstance(last_of(model), PredictorMixin)
+    return isinstance(_last_of(model), PredictorMixin)
 
 
-def last_of(model):
+def _last_of(model):
     """Return the dictionary at the end of a pipeline, or the one that is given."""
     return model.model if isinstance(model, PipelineModel) else model

@@ -1,4 +1,4 @@
-"""A table of figures: each with its interval, what the dictionary is ahead by, and the controls that do as well."""
+"""A table of figures: each with its interval, the dictionary's difference from it, and the controls that do as well."""
 
 from numbers import Integral
 
@@ -92,7 +92,7 @@ class Figures:
         if not (note and np.isnan(value)):
             note = "; ".join(filter(None, [note, _lack(value, low, len(above))]))
         self._rows.append((measure, scored, value, low, high, len(above), note))
-        self._units.append(units)
+        self._units.append((len(above), units))
         self._resampled.append(ratios)
 
     def table(self) -> pd.DataFrame:
@@ -121,7 +121,7 @@ class Figures:
         return differences
 
     def _are_paired(self, *numbers) -> bool:
-        (first, n_first), (second, n_second) = ((self._units[number], self._rows[number][5]) for number in numbers)
+        (n_first, first), (n_second, second) = (self._units[number] for number in numbers)
         return first is not None and n_first == n_second and np.array_equal(first, second)
 
 
