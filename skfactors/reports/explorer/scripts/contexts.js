@@ -136,8 +136,7 @@ function contextFacts(line, own, held) {
   const others = new Map();
   held.contexts.text.forEach((text, entry) => {
     if (held.contexts.document[text] !== line.document || held.contexts.position[text] !== line.position) return;
-    // Until all texts are unpacked for the search, it is not known whose an entry is.
-    const factor = folded?.factorOfEntry[entry] ?? own;
+    const factor = factorOfGroup(groupOfEntry(held.contexts, entry));
     if (factor !== own) others.set(factor, Math.max(others.get(factor) ?? 0, held.contexts.activation[entry]));
   });
   const strongestFirst = [...others].sort(([, one], [, other]) => other - one).slice(0, FACTORS_NAMED);

@@ -37,6 +37,17 @@ function entriesOf(content, group) {
   return Array.from({ length: content.starts[group + 1] - start }, (_, place) => start + place);
 }
 
+/** Return the group of an entry: the last that starts at it or before it. */
+function groupOfEntry(content, entry) {
+  let [low, high] = [0, content.counts.length];
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (content.starts[middle] <= entry) low = middle;
+    else high = middle;
+  }
+  return low;
+}
+
 /** Make an element. Children that are strings become text: nothing is ever read as markup. */
 function element(tag, attributes = {}, ...children) {
   return filled(document.createElement(tag), attributes, children);

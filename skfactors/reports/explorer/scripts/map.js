@@ -10,17 +10,23 @@ let places = null;
 let pointed = null;
 
 async function drawMap() {
-  byId("map").hidden = view.show !== "map";
+  const box = byId("map");
+  const canvas = box.querySelector("canvas");
   document.querySelector("article").hidden = view.show === "map";
   byId("examples").classList.toggle("aside", view.show === "map");
-  if (view.show !== "map") return;
-  const map = await section("map");
-  if (map === null) {
-    byId("map-legend").textContent = "There is no map: the report was made without the dictionary.";
-    byId("map").querySelector("canvas").hidden = true;
+  if (view.show !== "map") {
+    box.hidden = true;
     return;
   }
-  const canvas = byId("map").querySelector("canvas");
+  const map = await section("map");
+  // The reader may have gone on; and nobody can point at a map before it is here.
+  if (view.show !== "map") return;
+  box.hidden = false;
+  if (map === null) {
+    byId("map-legend").textContent = "There is no map: the report was made without the dictionary.";
+    canvas.hidden = true;
+    return;
+  }
   canvas.setAttribute("aria-label", `Map of ${factors.n_factors} factors, by ${map.method}. Arrow keys move over it, Enter opens.`);
   const scale = devicePixelRatio;
   canvas.width = canvas.clientWidth * scale;

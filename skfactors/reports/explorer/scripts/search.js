@@ -37,8 +37,7 @@ async function foldTexts(contexts) {
   }
   const factorOfEntry = new Uint32Array(contexts.text.length);
   contexts.counts.forEach((count, group) => {
-    const factor = Math.floor(group / factors.layers.length);
-    factorOfEntry.fill(factor, contexts.starts[group], contexts.starts[group] + count);
+    factorOfEntry.fill(factorOfGroup(group), contexts.starts[group], contexts.starts[group] + count);
   });
   folded = { parts, whole, factorOfEntry, textOfEntry: contexts.text };
 }

@@ -96,6 +96,10 @@ function groupOf(factor, layer) {
   return factor * factors.layers.length + factors.layers.indexOf(layer);
 }
 
+function factorOfGroup(group) {
+  return Math.floor(group / factors.layers.length);
+}
+
 /** Return a factor's importance in every layer. */
 function curveOf(factor) {
   return factors.importance[factor];
