@@ -246,13 +246,16 @@ def test_who_waits_for_long_says_for_what(tmp_path, monkeypatch, caplog):
     def hold():
         with FileLock(tmp_path / "lock"):
             held.set()
-            time.sleep(0.3)
+            for _ in range(400):
+                if "waiting for" in caplog.text:
+                    break
+                time.sleep(0.05)
 
     other = threading.Thread(target=hold)
     other.start()
     held.wait()
     with caplog.at_level(logging.WARNING), held_lock(tmp_path / "lock", "writes the store 'a'"):
-        other.join(0.1)
+        other.join(20)
         assert not other.is_alive()
     assert "waiting for another process, which writes the store 'a'" in caplog.text
 

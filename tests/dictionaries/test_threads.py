@@ -64,7 +64,7 @@ def test_an_error_in_a_task_is_raised_once_nothing_runs_any_more_and_no_other_ta
 
     def task(number):
         begun.append(number)
-        time.sleep(0.05)
+        time.sleep(0.2 if number else 0.02)
         if number == 0:
             raise KeyError(number)
         ended.append(number)
