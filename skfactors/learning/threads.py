@@ -109,15 +109,18 @@ def in_parallel(function, tasks) -> list:
         numbers = iter(range(len(tasks)))
 
         def work():
-            for number in numbers:
-                results[number] = function(tasks[number])
+            try:
+                for number in numbers:
+                    results[number] = function(tasks[number])
+            finally:
+                # After an error, whoever met it, nobody begins another task.
+                deque(numbers, maxlen=0)
 
         helpers = [_helpers(torch.get_num_threads()).submit(work) for _ in range(n_helpers)]
         try:
             work()
         finally:
-            # Nobody begins another task, even after an error; and a helper that came too late is not waited for.
-            deque(numbers, maxlen=0)
+            # A helper that came too late is not waited for.
             begun = [helper for helper in helpers if not helper.cancel()]
             wait(begun)
         for helper in begun:
