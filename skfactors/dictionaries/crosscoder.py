@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from skfactors.codes import LARGEST
 from skfactors.dictionaries.autoencoders.sparse_autoencoder import SparseAutoencoder
 from skfactors.dictionaries.autoencoders.starting import Standardizer
+from skfactors.dictionaries.learned_from import source_of
 from skfactors.dictionaries.rows import batches_of, check_rows
 from skfactors.learning.batches import rows_of
 from skfactors.output import with_plain_output, without_feature_names
@@ -243,7 +244,7 @@ class Crosscoder(SparseAutoencoder):
 
         Parameters
         ----------
-        X : array-like or ActivationStore of shape (n_rows, n_sites · width)
+        X : array-like of shape (n_rows, n_sites · width)
             Rows to code, sites side by side.
 
         Returns
@@ -299,6 +300,11 @@ class Crosscoder(SparseAutoencoder):
         return table
 
     def _checked(self, X, y, sample_weight, *, reset):
+        if self.n_sites > 1 and source_of(X):
+            raise ValueError(
+                f"each row of X is of one place, and n_sites={self.n_sites} asks for several side by side: give "
+                "acts.side_by_side(), or what TransformerFeatureExtractor(arrange='columns') returns."
+            )
         X, weight = super()._checked(X, y, sample_weight, reset=reset)
         self._widths()
         return X, weight

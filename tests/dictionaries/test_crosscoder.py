@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from skfactors import Crosscoder, FactorModel, SparseAutoencoder
+from skfactors import Crosscoder, FactorModel, SparseAutoencoder, TransformerFeatureExtractor
 
 WIDTH, N_SHARED, N_OWN = 24, 24, 12
 N_FACTORS = N_SHARED + 2 * N_OWN
@@ -149,3 +149,15 @@ def test_a_saved_crosscoder_opens_and_goes_on(fitted, tmp_path):
 def test_sites_of_different_widths_are_refused():
     with pytest.raises(ValueError, match="n_sites=5 does not divide the 48 features"):
         plain(n_sites=5).fit(planted(100, 1)[0])
+
+
+def test_rows_that_are_each_of_one_place_are_refused(tiny_models):
+    acts = TransformerFeatureExtractor(tiny_models["gpt2"], layers=[0, 1], device="cpu").extract(
+        ["the bank of the river"] * 9
+    )
+    for rows in (acts, acts.at(layer=0)):
+        with pytest.raises(ValueError, match=r"each row of X is of one place.*side_by_side"):
+            plain(n_components=4).fit(rows)
+        with pytest.raises(ValueError, match="each row of X is of one place"):
+            plain(n_components=4).partial_fit(rows)
+    assert plain(n_components=4, n_sites=1).fit(acts).source_["places"] == [["hidden_states", 0], ["hidden_states", 1]]
