@@ -59,7 +59,7 @@ class Figures:
         self._n_resamples, self._random_state = n_resamples, random_state
         self._rows, self._units, self._resampled = [], [], []
 
-    def add(self, measure, scored, above, below=None, *, units=None, complement=False, note="") -> None:
+    def add(self, measure, scored, above, below=None, *, units=None, classes=None, complement=False, note="") -> None:
         """
         Add a ratio of two sums over units.
 
@@ -73,6 +73,9 @@ class Figures:
         units : str or array-like of shape (n_units,), default=None
             What they are, such as "texts", or a number for each: figures of one measure whose units are equal are
             compared unit by unit. None: they have no counterparts.
+        classes : array-like of shape (n_units,), default=None
+            Where what a unit counts depends on how many are of its class: units are drawn class by class, so that these
+            numbers stay, and of the smallest there must be enough for an interval.
         complement : bool, default=False
             Whether the figure is 1 less the ratio.
         note : str, default=""
@@ -82,15 +85,19 @@ class Figures:
         below = np.ones_like(above) if below is None else np.asarray(below, dtype=np.float64)
         value = _ratio(above.sum(), below.sum(), complement)
         ratios = np.full(self._n_resamples, np.nan)
-        if len(above) >= FEWEST_UNITS:
+        alike = _places_by(np.zeros(len(above)) if classes is None else np.asarray(classes))
+        n_fewest = min(map(len, alike), default=0)
+        if n_fewest >= FEWEST_UNITS:
             random = np.random.default_rng(self._random_state)
             for number in range(self._n_resamples):
-                drawn = random.integers(len(above), size=len(above))
+                drawn = np.concatenate([places[random.integers(len(places), size=len(places))] for places in alike])
                 ratios[number] = _ratio(above[drawn].sum(), below[drawn].sum(), complement)
         low, high = np.quantile(ratios, _SHARES)
         # Where nothing is left that means anything, the note says why already.
         if not (note and np.isnan(value)):
-            note = "; ".join(filter(None, [note, _lack(value, low, len(above))]))
+            note = "; ".join(
+                filter(None, [note, _lack(value, low, n_fewest, "" if classes is None else " of a class")])
+            )
         self._rows.append((measure, scored, value, low, high, len(above), note))
         self._units.append((len(above), units))
         self._resampled.append(ratios)
@@ -131,10 +138,16 @@ def _ratio(above, below, complement):
     return 1 - above / below if complement else above / below
 
 
-def _lack(value, low, n_units) -> str:
+def _places_by(classes) -> list[np.ndarray]:
+    """Return where the units of each class are."""
+    _, numbers, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    return np.split(np.argsort(numbers, kind="stable"), np.cumsum(counts)[:-1]) if len(counts) else []
+
+
+def _lack(value, low, n_units, of="") -> str:
     """Say why there is no figure, or no interval."""
     if n_units < FEWEST_UNITS:
-        return f"{n_units} units; an interval needs {FEWEST_UNITS}"
+        return f"{n_units} units{of}; an interval needs {FEWEST_UNITS}"
     if np.isnan(value):
         return "no figure: what it would be a share of is not above zero"
     return "no interval: in some resamples it would be a share of nothing" if np.isnan(low) else ""

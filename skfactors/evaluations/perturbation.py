@@ -57,7 +57,7 @@ def targeted_perturbation(
         Of `CONTROLS`, or a dict of fitted dictionaries by name. The difference of class means is always there: in
         place of factors, one direction is levelled to the mean of the other classes.
     n_resamples : int, default=1000
-        Of the bootstrap for intervals, over texts.
+        Of the bootstrap for intervals, over the texts of each class, of which there must be 5 in the second half.
     random_state : int, default=0
         For the halves, random factors and the bootstrap.
     verbose : bool, default=False
@@ -119,13 +119,14 @@ def targeted_perturbation(
     learned_from, truth = members[~is_tested], members[is_tested]
     directions, offsets = dense_probes(X[~is_tested], learned_from)
     before = X[is_tested] @ directions.T + offsets
-    # A class and all others count as much, and all texts together as much as there are.
+    # A class and all others count as much, and all texts together as much as there are. Intervals keep these numbers.
     weights = np.where(truth, 0.5 / truth.sum(axis=0), 0.5 / (~truth).sum(axis=0)) * len(truth)
     is_right = (before > 0) == truth
     is_known = (weights * is_right).mean(axis=0) >= _LEAST_ACCURACY
     note = left_out(classes, is_known, at_least=_FEWEST_CLASSES)
     figures = Figures(n_resamples, random_state)
-    figures.add("accuracy", STATES, (weights * is_right).mean(axis=1))
+    tested_classes = labels[is_tested]
+    figures.add("accuracy", STATES, (weights * is_right).mean(axis=1), classes=tested_classes)
 
     def add(measure, name, changes):
         """Add what comes of changes to decisions, of shape (n_classes, n_texts, n_classes): by the ablated class."""
@@ -134,7 +135,9 @@ def targeted_perturbation(
         own = drops.diagonal(axis1=0, axis2=2)
         others = (drops.sum(axis=2).T - own) / max(len(drops) - 1, 1)
         of_texts = (own - others).mean(axis=1) if len(drops) else np.empty(0)
-        figures.add(measure, name, of_texts, units="texts", note=note)
+        figures.add(
+            measure, name, of_texts, units="texts", classes=tested_classes if len(of_texts) else None, note=note
+        )
 
     for name, of in {DICTIONARY: model, **make_controls(model, rows, controls, random_state)}.items():
         of = model_of_one_place(of, reconstructs=True)

@@ -24,6 +24,21 @@ def test_the_interval_of_a_mean_is_that_of_its_standard_error(figures):
     assert row["low"] < values.mean() < row["high"]
 
 
+def test_where_a_unit_counts_by_the_size_of_its_class_units_are_drawn_class_by_class(figures):
+    """The mean of two class means varies by the variance of each; of constants it does not vary."""
+    classes = np.repeat(["many", "few"], [380, 20])
+    weights = np.where(classes == "many", 0.5 / 380, 0.5 / 20) * 400
+    values = np.random.default_rng(1).standard_normal(400)
+    figures.add("constant", "dictionary", weights, classes=classes)
+    figures.add("mean", "dictionary", weights * values, classes=classes)
+    constant, mean = (row for _, row in figures.table().iterrows())
+    assert constant[["value", "low", "high"]].tolist() == pytest.approx([1, 1, 1])
+    variances = [values[classes == name].var() / np.sum(classes == name) for name in ("many", "few")]
+    assert mean["high"] - mean["low"] == pytest.approx(2 * 1.96 * np.sqrt(sum(variances) / 4), rel=0.1)
+    figures.add("rare", "dictionary", weights, classes=np.repeat(["many", "few"], [397, 3]))
+    assert figures.table()["note"].iloc[-1] == "3 units of a class; an interval needs 5"
+
+
 def test_of_few_units_there_is_no_interval(figures):
     figures.add("mean", "dictionary", [1.0, 2.0, 3.0, 4.0])
     assert figures.table()[["low", "high"]].isna().all(axis=None)

@@ -146,3 +146,12 @@ def test_subjects_in_the_demo_model_are_taken_out_better_by_learned_factors_than
     dictionary = SparseDictionary(64, n_nonzero_coefs=4, random_state=0).fit(extractor.extract(texts).X)
     table = targeted_perturbation(extractor, dictionary, texts, labels, n_ablated=[8], n_resamples=200)
     assert figure(table, "targeted_8").low > figure(table, "targeted_8", "random factors").value
+
+
+def test_an_accuracy_of_classes_of_any_size_is_at_most_1():
+    plain = Extractor(lambda word: np.rint(state_of(word) / 2))
+    sizes = zip(SUBJECTS, (20, 10, 10, 12), strict=True)
+    chosen = np.concatenate([np.flatnonzero(LABELS == label)[:size] for label, size in sizes])
+    texts, dictionary = [TEXTS[number] for number in chosen], Encoder(np.eye(WIDTH), np.eye(WIDTH))
+    accuracy = figure(table_of(plain, dictionary, texts, LABELS[chosen]), "accuracy", "hidden states")
+    assert accuracy[["value", "low", "high"]].tolist() == pytest.approx([1, 1, 1])
