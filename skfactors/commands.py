@@ -10,6 +10,7 @@ from pathlib import Path
 from sklearn.exceptions import NotFittedError
 
 import skfactors
+from skfactors.extraction.text.corpus import open_corpus
 from skfactors.files import is_read_only
 from skfactors.fingerprints import fingerprint
 
@@ -203,13 +204,16 @@ def _evaluate(options) -> None:
         verbose=_is_verbose(options),
     )
     store = None if options.store is None else skfactors.ActivationStore(options.store)
+    rows = None if store is None else store.at(options.site, options.layer)
     answer = evaluate(
         extractor,
         dictionary,
         _lines(options.texts),
         options.suite,
-        labels=None if options.labels is None else _lines(options.labels),
-        training_rows=None if store is None else store.at(options.site, options.layer),
+        # A line without a class is one that is missing.
+        labels=None if options.labels is None else [line.strip() or None for line in _lines(options.labels)],
+        training_rows=rows,
+        sample_weight=None if rows is None or options.unweighted else rows.sample_weight,
         controls=options.controls,
         n_resamples=options.n_resamples,
         random_state=options.random_state,
@@ -230,8 +234,7 @@ def _evaluate(options) -> None:
 
 
 def _lines(path) -> list[str]:
-    with open(path, encoding="utf-8") as file:
-        return [line.rstrip("\n") for line in file]
+    return list(open_corpus(Path(path), ""))
 
 
 def _verify(options) -> int:
@@ -459,6 +462,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--labels", help="file with the class of each text, one per line")
     evaluate.add_argument(
         "--store", help="what the dictionary was learned from: an autoencoder of random components learns from it, too"
+    )
+    evaluate.add_argument(
+        "--unweighted", action="store_true", help="the dictionary was learned so: all rows of the store count alike"
     )
     evaluate.add_argument("--html", help="write one page to this file")
     evaluate.add_argument("--csv", help="write a table for a spreadsheet to this file")

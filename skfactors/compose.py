@@ -159,7 +159,7 @@ class DocumentFactors(MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     def _learn(self, texts):
         acts = self.extractor_.extract(texts)
         dictionary = clone(self.dictionary)
-        return dictionary.fit(acts, **_weights_for(dictionary, acts.sample_weight))
+        return dictionary.fit(acts, **weights_for(dictionary, acts.sample_weight))
 
     def __sklearn_is_fitted__(self):
         return hasattr(self, "dictionary_")
@@ -189,7 +189,7 @@ def add_codes(pool: GroupPool, code: Callable, acts: Activations) -> None:
         pool.add(check_codes(code(acts.X[rows])), documents[rows])
 
 
-def _weights_for(estimator, sample_weight) -> dict:
+def weights_for(estimator, sample_weight) -> dict:
     """Return weights under the name that an estimator, or the last step of a pipeline, takes them by."""
     prefix = ""
     while isinstance(estimator, Pipeline):

@@ -287,6 +287,19 @@ def test_evaluate_asks_with_labels_and_what_was_learned_from(folder, corpus, tin
     assert "frozen decoder" in said and "accuracy" in said
 
 
+def test_labels_are_read_as_texts_are(folder, corpus, tiny_model, tmp_path, capsys):
+    labels = [f"{number % 3} \r\n" for number in range(len(corpus))]
+    (tmp_path / "labels.txt").write_bytes(b"\xef\xbb\xbf" + "".join(labels).encode())
+    asked = ["--suite", "targeted_perturbation", "--labels", tmp_path / "labels.txt"]
+    assert evaluation_of(folder, tiny_model, *asked, "--save", tmp_path / "marked") == 0
+    (tmp_path / "labels.txt").write_text("".join(f"{number % 3}\n" for number in range(len(corpus))))
+    assert evaluation_of(folder, tiny_model, *asked, "--save", tmp_path / "plain") == 0
+    assert EvaluationReport.load(tmp_path / "marked") == EvaluationReport.load(tmp_path / "plain")
+    (tmp_path / "labels.txt").write_text("\n" + "".join(labels[1:]))
+    assert evaluation_of(folder, tiny_model, *asked) == 1
+    assert "The label of text 0 is None" in capsys.readouterr().err
+
+
 def test_a_dry_run_of_evaluate_tells_the_cost_and_writes_nothing(folder, tiny_model, tmp_path, capsys):
     assert evaluation_of(folder, tiny_model, "--dry-run", "--html", tmp_path / "page.html") == 0
     assert "n_passes" in capsys.readouterr().out

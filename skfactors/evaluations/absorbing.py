@@ -136,7 +136,9 @@ def absorption(
                     of_main = codes[is_tested][:, main].toarray()
                     predicted[:, number], is_active[:, number] = probe.predict(of_main), (of_main != 0).any(axis=1)
                 advance(1)
-            is_carried = carried(codes[is_tested], of.components_, X[is_tested] - of.intercept_, directions)
+            # A dictionary that scales each row has an intercept for each, too.
+            intercepts = of.reconstruct(X[is_tested]) - codes[is_tested] @ of.components_
+            is_carried = carried(codes[is_tested], of.components_, X[is_tested] - intercepts, directions)
             figures.add("probe_f1", name, *_f1_by_word(truth, predicted), units="words")
             figures.add("failed", name, ~is_active[known], units="words", note=note)
             figures.add("absorbed", name, (~is_active & is_carried)[known], units="words", note=note)

@@ -8,6 +8,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 
 from skfactors.dictionaries import SparseAutoencoder, SparseDictionary, as_factor_model
+from skfactors.dictionaries.one_place import predicts
 from skfactors.evaluations.figures import TAKEN
 from skfactors.evaluations.frozen import frozen_control, has_signs
 from skfactors.metrics import l0
@@ -37,7 +38,8 @@ def random_control(dictionary, X=None, *, random_state=0) -> Pipeline:
     Raises
     ------
     ValueError
-        If X is None and the dictionary does not say how many factors a row has.
+        If X is None and the dictionary does not say how many factors a row has, or is a transcoder, whose components
+        and intercept are of other rows than it reads.
 
     References
     ----------
@@ -56,14 +58,21 @@ def random_control(dictionary, X=None, *, random_state=0) -> Pipeline:
     model = as_factor_model(dictionary)
     if X is not None:
         return CONTROLS["random factors"](model, np.asarray(X), random_state)
-    # Of an autoencoder with a penalty of its own it is no more than a default.
-    has_penalty = isinstance(model, SparseAutoencoder) and model.alpha is not None
-    n_nonzero_coefs = None if has_penalty else getattr(dictionary, "n_nonzero_coefs", None)
+    if predicts(model):
+        raise ValueError("a transcoder does not say what its rows are like: pass rows, X.")
+    n_nonzero_coefs = getattr(dictionary, "n_nonzero_coefs", None) if _is_held_to_it(model) else None
     if n_nonzero_coefs is None:
         raise ValueError(
             f"{type(dictionary).__name__} does not say how many factors a row has: pass rows, X, to count them on."
         )
     return coded_by_pursuit(_random_factors(model, None, random_state), model.intercept_, n_nonzero_coefs)
+
+
+def _is_held_to_it(model) -> bool:
+    """Tell whether `n_nonzero_coefs` is more than a default beside a penalty, or beside the thresholds in a file."""
+    if not isinstance(model, SparseAutoencoder):
+        return True
+    return model.alpha is None and (model.activation in ("topk", "abs_topk") or model.n_iter_ > 0)
 
 
 def make_controls(dictionary, X, controls, random_state) -> dict:
@@ -89,15 +98,27 @@ def make_controls(dictionary, X, controls, random_state) -> dict:
         As :func:`named` raises, or if a control must be learned from other rows than X.
     """
     given = named(controls)
+    check_unlearned(given)
     names = [name for name, control in given.items() if control is None]
-    learned = [name for name in names if name not in UNLEARNED]
-    if learned:
-        raise ValueError(
-            f"The control {learned[0]!r} is learned, from other rows than are scored: pass training_rows= to evaluate, "
-            f"or controls={{{learned[0]!r}: frozen_control(dictionary, rows)}}."
-        )
     codes = dictionary.transform(X) if names else None
     return given | {name: CONTROLS[name](dictionary, X, random_state, codes) for name in names}
+
+
+def check_unlearned(controls: dict) -> None:
+    """
+    Refuse controls, by name, of which one is to be made and must be learned.
+
+    Raises
+    ------
+    ValueError
+        If there is one.
+    """
+    for name, control in controls.items():
+        if control is None and name not in UNLEARNED:
+            raise ValueError(
+                f"The control {name!r} is learned, from other rows than are scored: pass training_rows= to evaluate, "
+                f"or controls={{{name!r}: frozen_control(dictionary, rows)}}."
+            )
 
 
 def named(controls) -> dict:
@@ -119,7 +140,7 @@ def named(controls) -> dict:
     TypeError
         If a name is no str.
     ValueError
-        If there is no such control, or something else in a table has the name.
+        If there is no such control, something else in a table has the name, or it cannot be written.
     """
     controls = [controls] if isinstance(controls, str) else controls
     controls = dict(controls) if isinstance(controls, Mapping) else dict.fromkeys(controls)
@@ -128,6 +149,8 @@ def named(controls) -> dict:
             raise TypeError(f"The name of a control must be a str, not {name!r}.")
         if control is None and name not in CONTROLS:
             raise ValueError(f"There is no control {name!r}; there are {', '.join(map(repr, CONTROLS))}.")
+        if any("\ud800" <= character <= "\udfff" for character in name):
+            raise ValueError(f"The name {name!r} of a control has half a surrogate pair: it cannot be written.")
         if name in TAKEN:
             raise ValueError(f"The name {name!r} is that of something else in a table: give the control another.")
     return controls
@@ -172,7 +195,7 @@ CONTROLS = {
     "principal components": _pursued(_principal_components),
     "frozen decoder": frozen_control,
 }
-# Those that are made of the rows that are scored.
+# Those that need no other rows than are scored.
 UNLEARNED = ("random factors", "hidden dimensions", "principal components")
 
 

@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from skfactors.evaluations.figures import COLUMNS, DICTIONARY, DIFFERENCE
+from skfactors.evaluations.figures import COLUMNS, DICTIONARY, DIFFERENCE, compared
 from skfactors.files import replace_files, replaced_file
 from skfactors.records import NATURAL, check_schema, damaged, read_sealed, sealed
 from skfactors.reports.display import visible
@@ -114,12 +114,16 @@ class EvaluationReport:
     """
 
     def __init__(self, table: pd.DataFrame, facts: dict):
-        lacking = [name for name in _FACTS if name not in facts]
-        if lacking:
-            raise ValueError(f"facts lacks {', '.join(lacking)}.")
-        # One that was made before there were differences has none.
-        columns = [name for name in (*_ALL_COLUMNS, *table.columns) if name in table or name in DIFFERENCE]
-        self.table = table.reindex(columns=list(dict.fromkeys(columns)))
+        # A table that was made before there were differences has none.
+        for what, found, known, needed in (
+            ("facts", facts, set(_FACTS), set(_FACTS)),
+            ("table", table, set(_ALL_COLUMNS), set(_ALL_COLUMNS) - set(DIFFERENCE)),
+        ):
+            if lacking := sorted(needed.difference(found)):
+                raise ValueError(f"{what} lacks {', '.join(lacking)}.")
+            if unknown := sorted(set(found) - known, key=str):
+                raise ValueError(f"{what} has {unknown[0]!r}, which is not known here: leave it out.")
+        self.table = table.reindex(columns=list(_ALL_COLUMNS))
         self.facts = facts
 
     def __eq__(self, other):
@@ -246,15 +250,14 @@ class EvaluationReport:
         return f"{facts['n_components']:,} factors of {facts['model']}, on {facts['n_texts']:,} texts"
 
     def _verdict(self) -> str:
-        figures = self.table.groupby(["evaluation", "measure"], sort=False)
-        n_without = int(figures["low"].apply(lambda lows: lows.isna().any()).sum())
-        if n_without == figures.ngroups:
-            return "No figure is compared with a control: some figures beside it have no interval."
+        are_compared = [is_it for _, rows in self.table.groupby("evaluation", sort=False) for is_it in compared(rows)]
         n_marked = int((self.table["inside"] != "").sum())
-        said = "No figure of the dictionary lies within the interval of a control."
+        if not any(are_compared):
+            return "No figure of the dictionary is compared with a control: figures, controls or intervals are lacking."
+        said = f"{sum(are_compared)} of {len(are_compared)} figures of the dictionary are compared with controls"
         if n_marked:
-            said = f"Marked: {n_marked} of the dictionary's figures, inside a control's interval."
-        return f"{said} Without an interval, and not compared: {n_without}." if n_without else said
+            return f"{said}; marked, for within a control's interval: {n_marked}."
+        return f"{said}; none lies within an interval."
 
     def _html(self) -> str:
         facts = self.facts

@@ -210,6 +210,14 @@ def _unequal(table, row) -> str:
     return f"{row.value:.3g} active factors a row where the dictionary has {of_dictionary.iloc[0]:.3g}"
 
 
+def compared(table) -> list[bool]:
+    """Tell of each figure of the dictionary, but what controls are made equal in, whether an interval is beside it."""
+    of_dictionary = table[(table["scored"] == DICTIONARY) & ~table["measure"].isin(_MADE_EQUAL)]
+    return [
+        not np.isnan(row.value) and bool(_others(table, row)["low"].notna().any()) for row in of_dictionary.itertuples()
+    ]
+
+
 def sums_by(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Sum values by group; groups are numbered from 0, and those without values are left out."""
     _, numbers = np.unique(groups, return_inverse=True)

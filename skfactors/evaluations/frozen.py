@@ -14,7 +14,7 @@ from skfactors.metrics import l0
 _ROWS_COUNTED_ON = 4096
 
 
-def frozen_control(dictionary, X, random_state=0) -> SparseAutoencoder:
+def frozen_control(dictionary, X, random_state=0, sample_weight=None) -> SparseAutoencoder:
     """
     Learn an autoencoder with random components that stay as they are, as many as another dictionary has.
 
@@ -26,13 +26,15 @@ def frozen_control(dictionary, X, random_state=0) -> SparseAutoencoder:
         What the dictionary was learned from, or rows like these: others than it is scored on.
     random_state : int, RandomState instance or None, default=0
         For a seed of its own, so that with the dictionary's number the components are others than it began with.
+    sample_weight : array-like of shape (n_rows,), default=None
+        Weights of the rows, if the dictionary learned with some.
 
     Returns
     -------
     SparseAutoencoder
-        Fitted, with as many epochs as the dictionary, or the last step of a pipeline, says that it had. Of an
-        autoencoder it takes the parameters; otherwise a row has as many active factors as the dictionary gives it, with
-        signs if those have.
+        Fitted, with as many epochs as the dictionary, or the last step of a pipeline, says that it had, and as many
+        active factors a row as the dictionary gives it. Of an autoencoder it takes the other parameters; otherwise
+        codes have signs if those of the dictionary have.
 
     See Also
     --------
@@ -55,20 +57,19 @@ def frozen_control(dictionary, X, random_state=0) -> SparseAutoencoder:
     model = as_factor_model(dictionary)
     X = X if hasattr(X, "shape") else np.asarray(X)
     shape = np.shape(model.components_)
+    codes = model.transform(np.asarray(X[:: -(-len(X) // _ROWS_COUNTED_ON)]))
     if type(model) is SparseAutoencoder:
-        like = model.get_params() | {"checkpoint_dir": None, "warm_start": False}
+        like = model.get_params() | {"alpha": None, "checkpoint_dir": None, "warm_start": False}
     else:
-        counted = np.asarray(X[:: -(-len(X) // _ROWS_COUNTED_ON)])
-        codes = model.transform(counted)
-        like = {"n_nonzero_coefs": max(1, min(round(l0(codes)), shape[0]))}
-        if has_signs(codes):
-            like["activation"] = "abs_topk"
-        learned = model.model if isinstance(model, PipelineModel) else model
-        if hasattr(learned, "n_iter_"):
-            like["max_iter"] = learned.n_iter_
+        like = {"activation": "abs_topk"} if has_signs(codes) else {}
+    learned = model.model if isinstance(model, PipelineModel) else model
+    # Of one that was opened from another tool's file the epochs are not known.
+    if getattr(learned, "n_iter_", 0) > 0:
+        like["max_iter"] = learned.n_iter_
     seed = check_random_state(random_state).randint(np.iinfo(np.int32).max)
+    like |= {"n_nonzero_coefs": max(1, min(round(l0(codes)), shape[0]))}
     like |= {"n_components": shape[0], "dict_init": "random", "random_state": seed}
-    return _FrozenDecoder(**like).fit(X)
+    return _FrozenDecoder(**like).fit(X, sample_weight=sample_weight)
 
 
 def has_signs(codes) -> bool:

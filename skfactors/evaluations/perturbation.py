@@ -109,12 +109,7 @@ def targeted_perturbation(
     rows, documents = np.asarray(acts.X), acts.provenance["document"].to_numpy()
     mean_of = _means_by(documents)
     labels = labels[np.unique(documents)]
-    classes, counts = np.unique(labels, return_counts=True)
-    if len(classes) < _FEWEST_CLASSES or counts.min() < _FEWEST_TEXTS:
-        raise ValueError(
-            f"There are {len(classes)} classes, and the smallest has {counts.min()} texts with tokens; "
-            f"{_FEWEST_CLASSES} classes of {_FEWEST_TEXTS} texts are needed, and better of some dozens."
-        )
+    classes = classes_of(labels)
     X, members, is_tested = mean_of @ rows.astype(np.float64), labels[:, None] == classes, halved(labels, random_state)
     learned_from, truth = members[~is_tested], members[is_tested]
     directions, offsets = dense_probes(X[~is_tested], learned_from)
@@ -161,6 +156,24 @@ def targeted_perturbation(
     for number in n_ablated:
         add(f"targeted_{number}", CLASS_MEANS, levelled)
     return figures.table()
+
+
+def classes_of(labels) -> np.ndarray:
+    """
+    Return the classes of labels, which :func:`checked_labels` returned.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than three, or one has fewer than four texts.
+    """
+    classes, counts = np.unique(labels, return_counts=True)
+    if len(classes) < _FEWEST_CLASSES or counts.min() < _FEWEST_TEXTS:
+        raise ValueError(
+            f"There are {len(classes)} classes, and the smallest has {counts.min()} texts with tokens; "
+            f"{_FEWEST_CLASSES} classes of {_FEWEST_TEXTS} texts are needed, and better of some dozens."
+        )
+    return classes
 
 
 def _means_by(groups) -> sparse.csr_array:

@@ -4,6 +4,8 @@ from numbers import Integral
 
 import numpy as np
 import torch
+from pandas import isna
+from pandas.api.types import is_scalar
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils import check_scalar
@@ -23,13 +25,18 @@ def checked_labels(labels) -> np.ndarray:
     Raises
     ------
     ValueError
-        If one is None or NaN.
+        If one is None or NaN, or a collection, or two of different types, such as 1 and "1", are written alike.
     """
     labels = list(labels)
-    missing = [number for number, label in enumerate(labels) if label is None or label != label]
-    if missing:
-        raise ValueError(f"The label of text {missing[0]} is {labels[missing[0]]}: leave out texts without a class.")
-    return np.asarray(labels)
+    for number, label in enumerate(labels):
+        if not is_scalar(label):
+            raise ValueError(f"The label of text {number} is {label!r}: each text is of one class, a number or a name.")
+        if isna(label):
+            raise ValueError(f"The label of text {number} is {label}: leave out texts without a class.")
+    found = np.asarray(labels)
+    if len(np.unique(found)) != len(set(labels)):
+        raise ValueError("Some labels of different types, such as 1 and '1', are written alike: make all of one type.")
+    return found
 
 
 def checked_numbers(numbers, name: str) -> tuple[int, ...]:

@@ -22,8 +22,10 @@ from skfactors.evaluations.controls import make_controls
 from skfactors.evaluations.figures import CLASS_MEANS, COMPONENTS, DENSE, DICTIONARY, FEWEST_UNITS, RAW, Figures
 from skfactors.evaluations.probes import checked_labels, checked_numbers
 from skfactors.extraction.pooling import GroupPool
+from skfactors.extraction.text.corpus import held
 from skfactors.progress import progress_bar
 
+_N_TRAIN = 1024
 _CS = np.logspace(-5, 5, 11)
 _FOLDS = 3
 _SHARE_LEARNED_FROM = 0.8
@@ -40,7 +42,7 @@ def sparse_probing(
     layer=None,
     pooling="mean",
     k=(1, 2, 5, 16),
-    n_train=1024,
+    n_train=_N_TRAIN,
     n_test=None,
     controls=("random factors",),
     n_resamples=1000,
@@ -145,9 +147,9 @@ def sparse_probing(
     return table_of_scores(scores.values(), n_resamples, random_state)
 
 
-def n_probed(tasks=None) -> int:
+def held_tasks(tasks=None) -> dict:
     """
-    Count the texts of tasks.
+    Return tasks whose texts can be read more than once.
 
     Parameters
     ----------
@@ -156,9 +158,23 @@ def n_probed(tasks=None) -> int:
 
     Returns
     -------
-    int
+    dict of str to (list of str, ndarray)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no tasks, or one could not be asked about.
     """
-    return sum(len(texts) for texts, _ in (load_probing_tasks() if tasks is None else tasks).values())
+    tasks = load_probing_tasks() if tasks is None else tasks
+    if isinstance(tasks, Mapping):
+        tasks = {name: (list(held(texts)), checked_labels(labels)) for name, (texts, labels) in tasks.items()}
+    check_tasks(tasks, _N_TRAIN, None, 0)
+    return tasks
+
+
+def n_probed(tasks) -> int:
+    """Count the texts of tasks, as :func:`held_tasks` returns them."""
+    return sum(len(texts) for texts, _ in tasks.values())
 
 
 class Task(NamedTuple):
@@ -199,7 +215,7 @@ def check_tasks(tasks: Mapping, n_train: int, n_test: int | None, random_state: 
 
 
 def _task(name, texts, labels, n_train, n_test, random_state) -> Task:
-    labels = checked_labels(labels)
+    texts, labels = list(held(texts)), checked_labels(labels)
     if len(texts) != len(labels):
         raise ValueError(f"The task {name!r} has {len(texts)} texts and {len(labels)} labels.")
     classes, counts = np.unique(labels, return_counts=True)

@@ -11,8 +11,9 @@ from skfactors.evaluations.absorbing import absorption
 from skfactors.evaluations.again import seeds_of, stability
 from skfactors.evaluations.core import reconstruction
 from skfactors.evaluations.loss import loss_recovered
-from skfactors.evaluations.perturbation import targeted_perturbation
-from skfactors.evaluations.probing import n_probed, sparse_probing
+from skfactors.evaluations.perturbation import classes_of, targeted_perturbation
+from skfactors.evaluations.probes import checked_labels
+from skfactors.evaluations.probing import held_tasks, n_probed, sparse_probing
 
 _PLAIN_IN_PROBES = ("hidden dimensions", "principal components")
 
@@ -33,6 +34,8 @@ class Evaluation(NamedTuple):
         How often a dictionary is learned.
     also : tuple of str
         What else of :func:`evaluate` it is given.
+    taken : callable
+        Checks what else it is given before anything runs, and returns it by name, to be read more than once.
     n_of_tasks : callable or None
         For one that asks about labelled texts of its own: how many these are, of `tasks`.
     has_controls : bool
@@ -47,16 +50,27 @@ class Evaluation(NamedTuple):
     n_passes_a_control: int = 0
     n_fits: int = 0
     also: tuple[str, ...] = ()
+    taken: Callable = dict
     n_of_tasks: Callable | None = None
     has_controls: bool = True
     check: Callable = partial(model_of_one_place, reconstructs=True)
 
 
 def _stability(
-    extractor, dictionary, texts, *, site, layer, controls, n_resamples, random_state, verbose, training_rows
+    extractor, dictionary, texts, *, site, layer, controls, training_rows, sample_weight, verbose, **settings
 ):
     rows = extractor.extract(texts).at(site, layer) if training_rows is None else training_rows[:]
-    return stability(dictionary, np.asarray(rows), n_resamples=n_resamples, random_state=random_state)
+    return stability(dictionary, np.asarray(rows), sample_weight=sample_weight, **settings)
+
+
+def _taken_labels(labels):
+    labels = checked_labels(labels)
+    classes_of(labels)
+    return {"labels": labels}
+
+
+def _taken_tasks(tasks):
+    return {"tasks": held_tasks(tasks)}
 
 
 def _sparse_probing(*args, controls, **settings):
@@ -72,6 +86,7 @@ EVALUATIONS = {
         "Do few factors tell classes of texts apart?",
         _sparse_probing,
         also=("tasks",),
+        taken=_taken_tasks,
         n_of_tasks=n_probed,
         check=model_of_one_place,
     ),
@@ -79,13 +94,16 @@ EVALUATIONS = {
         "Does the factor of a first letter fall silent where a more special one takes its part?", absorption
     ),
     "targeted_perturbation": Evaluation(
-        "Can the factors of one class be taken out without harm to the others?", targeted_perturbation, also=("labels",)
+        "Can the factors of one class be taken out without harm to the others?",
+        targeted_perturbation,
+        also=("labels",),
+        taken=_taken_labels,
     ),
     "stability": Evaluation(
         "Do the same factors come back from another seed, and from other rows?",
         _stability,
         n_fits=4,
-        also=("training_rows",),
+        also=("training_rows", "sample_weight"),
         has_controls=False,
         check=seeds_of,
     ),

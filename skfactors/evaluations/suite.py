@@ -2,13 +2,14 @@
 
 from numbers import Integral
 
+import numpy as np
 import pandas as pd
 from sklearn.utils import check_scalar
 
 from skfactors._version import __version__
 from skfactors.dictionaries import as_factor_model
 from skfactors.dictionaries.one_place import model_of_one_place
-from skfactors.evaluations.controls import CONTROLS, UNLEARNED, named
+from skfactors.evaluations.controls import CONTROLS, UNLEARNED, check_unlearned, make_controls, named
 from skfactors.evaluations.evaluation_report import EvaluationReport
 from skfactors.evaluations.registry import EVALUATIONS
 from skfactors.extraction.text.corpus import held
@@ -16,7 +17,8 @@ from skfactors.reports.display import model_name
 
 _LEARNED = "frozen decoder"
 # Without it, an evaluation does with something else.
-_OPTIONAL = {"tasks", "training_rows"}
+_OPTIONAL = {"tasks", "training_rows", "sample_weight"}
+_ROWS_FOR_CONTROLS = 32_768
 
 
 def evaluate(
@@ -28,6 +30,7 @@ def evaluate(
     labels=None,
     tasks=None,
     training_rows=None,
+    sample_weight=None,
     site=None,
     layer=None,
     controls=UNLEARNED,
@@ -56,8 +59,11 @@ def evaluate(
         Labelled texts by name, for those that ask about these in place of `texts`.
     training_rows : array-like or ActivationStore of shape (n_rows, n_features), default=None
         What the dictionary learned from. With them there is the control "frozen decoder" too, which learns from them as
-        long as the dictionary did, and "stability" is that of dictionaries learned from them; otherwise, from the rows
-        of the texts.
+        long as the dictionary did, and other controls have their mean and principal components from them; "stability"
+        is that of dictionaries learned from them. Otherwise all of these are of the rows of the texts, which favours
+        controls, the more the fewer the texts.
+    sample_weight : array-like of shape (n_rows,), default=None
+        Weights of these rows, if the dictionary learned with some.
     site, layer : default=None
         The place; None is the only one that the extractor reads.
     controls : str, sequence of str or mapping, default=("random factors", "hidden dimensions", "principal components")
@@ -106,22 +112,19 @@ def evaluate(
         raise ValueError(f"There is no evaluation {unknown[0]!r}; there are {', '.join(map(repr, EVALUATIONS))}.")
     if not suite or not texts:
         raise ValueError(f"There is nothing to evaluate: {len(suite)} evaluations on {len(texts)} texts.")
-    given = {"labels": labels, "tasks": tasks, "training_rows": training_rows}
-    for name in suite:
-        for needed in EVALUATIONS[name].also:
-            if given[needed] is None and needed not in _OPTIONAL:
-                raise ValueError(f"{name!r} needs {needed}=: leave it out of suite, or pass {needed}.")
-    if labels is not None and len(labels := list(labels)) != len(texts):
-        raise ValueError(f"There are {len(labels)} labels of {len(texts)} texts: each text needs one.")
-    given["labels"] = labels
+    given = {"labels": labels, "tasks": tasks, "training_rows": training_rows, "sample_weight": sample_weight}
+    given = _taken(suite, len(texts), given)
     check_scalar(n_resamples, "n_resamples", Integral, min_val=1)
     check_scalar(random_state, "random_state", Integral, min_val=0)
     controls = named(controls)
-    if training_rows is not None and any(EVALUATIONS[name].has_controls for name in suite):
-        controls.setdefault(_LEARNED, None)
-    is_to_learn = training_rows is not None and controls.get(_LEARNED, training_rows) is None
+    is_to_learn = False
+    if any(EVALUATIONS[name].has_controls for name in suite):
+        if training_rows is None:
+            check_unlearned(controls)
+        else:
+            is_to_learn = controls.setdefault(_LEARNED, None) is None
     if dry_run:
-        return _cost(suite, texts, tasks, len(controls), training_rows is not None, is_to_learn)
+        return _cost(suite, texts, given["tasks"], len(controls), training_rows is not None, is_to_learn)
     # Rows of several places, side by side, can only be given.
     model = model_of_one_place(dictionary) if training_rows is None else as_factor_model(dictionary)
     for evaluation in map(EVALUATIONS.get, suite):
@@ -129,8 +132,14 @@ def evaluate(
         for name, control in controls.items() if evaluation.has_controls else ():
             if control is not None:
                 _check_control(evaluation, name, control)
+    if len(suite) > 1:
+        _check_rows(extractor, model, texts, site, layer)
     if is_to_learn:
-        controls[_LEARNED] = CONTROLS[_LEARNED](model, training_rows, random_state)
+        controls[_LEARNED] = CONTROLS[_LEARNED](model, training_rows, random_state, sample_weight)
+    of_training_rows = controls
+    if training_rows is not None and any(EVALUATIONS[name].has_controls for name in suite):
+        rows = np.asarray(training_rows[:: -(-len(training_rows) // _ROWS_FOR_CONTROLS)])
+        of_training_rows = make_controls(model, rows, controls, random_state)
     tables = []
     for name in suite:
         evaluation = EVALUATIONS[name]
@@ -140,7 +149,8 @@ def evaluate(
             texts,
             site=site,
             layer=layer,
-            controls=controls,
+            # One that has texts of its own is not scored on the others.
+            controls=controls if evaluation.n_of_tasks else of_training_rows,
             n_resamples=n_resamples,
             random_state=random_state,
             verbose=verbose,
@@ -158,6 +168,30 @@ def evaluate(
         "skfactors": __version__,
     }
     return EvaluationReport(pd.concat(tables, ignore_index=True), facts)
+
+
+def _taken(suite, n_texts, given) -> dict:
+    """Check what evaluations are given besides texts, and return it to be read more than once."""
+    for name in suite:
+        for needed in EVALUATIONS[name].also:
+            if given[needed] is None and needed not in _OPTIONAL:
+                raise ValueError(f"{name!r} needs {needed}=: leave it out of suite, or pass {needed}.")
+    rows, weights, labels = given["training_rows"], given["sample_weight"], given["labels"]
+    if labels is not None and len(labels := list(labels)) != n_texts:
+        raise ValueError(f"There are {len(labels)} labels of {n_texts} texts: each text needs one.")
+    if weights is not None and (rows is None or len(weights) != len(rows)):
+        raise ValueError("sample_weight is of training_rows: give both, a weight for each row.")
+    given = given | {"labels": labels}
+    for evaluation in map(EVALUATIONS.get, suite):
+        given |= evaluation.taken(**{needed: given[needed] for needed in evaluation.also})
+    return given
+
+
+def _check_rows(extractor, model, texts, site, layer) -> None:
+    """Code what there is of the first text, so that a place or a width that does not fit loses no finished work."""
+    acts = extractor.extract(texts[:1])
+    if len(acts):
+        model.transform(np.asarray(acts.at(site, layer).X))
 
 
 def _check_control(evaluation, name, control):

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
+from support.other_tools import opened, reference
 from support.planted_states import Encoder, Extractor
 
 from skfactors import SparseDictionary, TransformerFeatureExtractor
 from skfactors.datasets import demo_language_model, demo_model, load_wikipedia
+from skfactors.evaluations import absorbing as absorbing_module
 from skfactors.evaluations import absorption, random_control
-from skfactors.evaluations.absorbing import first_of_each_word
+from skfactors.evaluations.absorbing import carried, first_of_each_word
 from skfactors.evaluations.probes import halved
 
 LETTERS, WIDTH = "abc", 47
@@ -111,6 +113,18 @@ def test_all_special_words_are_absorbed_and_no_others(table):
     tested = [word for word, chosen in zip(WORDS, halved(INITIALS, 0), strict=True) if chosen]
     assert figure(table, "absorbed").value == np.mean([word in SPECIAL for word in tested])
     assert figure(table, "absorbed").n_units == len(tested)
+
+
+def test_a_dictionary_that_scales_each_row_has_an_intercept_for_each(monkeypatch):
+    """By hand: SAELens takes off the mean of a row and divides by its standard deviation, and does so back."""
+    model, states = opened("saelens/topk-bdec1-ln"), reference("saelens/topk-bdec1-ln")["x"].astype(np.float32)
+    of_word = {word: states[number % len(states)] + 0.1 * number for number, word in enumerate(WORDS)}
+    seen = []
+    monkeypatch.setattr(absorbing_module, "carried", lambda *given: seen.append(given[2]) or carried(*given))
+    absorption(Extractor(of_word.get), model, [" ".join(WORDS)], controls=[], n_resamples=5)
+    X = np.array([of_word[word] for word in WORDS], dtype=np.float64)[halved(INITIALS, 0)]
+    intercepts = X.std(axis=1, ddof=1, keepdims=True) * model.intercept_ + X.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(seen[0], X - intercepts, atol=1e-3)
 
 
 def test_nothing_is_absorbed_where_factors_of_letters_are_always_active(extractor):

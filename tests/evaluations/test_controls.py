@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from support.other_tools import opened, reference
 
-from skfactors import SparseAutoencoder, SparseDictionary
+from skfactors import SparseAutoencoder, SparseDictionary, Transcoder
 from skfactors.evaluations import frozen_control, ground_truth, make_superposition, random_control
 from skfactors.evaluations.controls import make_controls
 from skfactors.metrics import explained_variance, l0
@@ -120,6 +121,7 @@ def test_an_autoencoder_with_a_penalty_does_not_say_how_many_factors_a_row_has(r
         ({"dictionary": "another"}, ValueError, "The name 'dictionary' is that of something else in a table"),
         ({"zeros": "another"}, ValueError, "The name 'zeros' is that of something else in a table"),
         ({4: "another"}, TypeError, "The name of a control must be a str, not 4"),
+        ({"half \ud800": "another"}, ValueError, "has half a surrogate pair: it cannot be written"),
     ],
 )
 def test_names_that_are_none_of_controls_are_refused(dictionary, rows, controls, error, said):
@@ -129,3 +131,26 @@ def test_names_that_are_none_of_controls_are_refused(dictionary, rows, controls,
 
 def test_a_control_can_be_named_by_itself(dictionary, rows):
     assert list(make_controls(dictionary, rows, "random factors", 0)) == ["random factors"]
+
+
+@pytest.mark.parametrize("name", ["overcomplete/BatchTopKSAE", "saelens/trained-jumprelu", "saelens/gated-bdec1-none"])
+def test_of_a_file_that_says_no_number_of_factors_it_is_that_of_the_codes(name):
+    model, X = opened(name), np.repeat(reference(name)["x"].astype(np.float32), 20, axis=0)
+    frozen = frozen_control(model, X)
+    assert frozen.n_nonzero_coefs == round(l0(model.transform(X)))
+    with pytest.raises(ValueError, match="does not say how many factors a row has: pass rows"):
+        random_control(model)
+
+
+@pytest.mark.parametrize("name", ["sparsify/transcode"])
+def test_of_a_file_of_a_transcoder_an_encoder_is_learned_too(name):
+    model, X = opened(name), np.repeat(reference(name)["x"].astype(np.float32), 20, axis=0)
+    frozen = frozen_control(model, X)
+    assert frozen.components_.shape == (len(model.components_), X.shape[1])
+
+
+def test_a_transcoder_does_not_say_what_its_rows_are_like(rows):
+    transcoder = Transcoder(8, n_nonzero_coefs=2, max_iter=1, random_state=0).fit(rows, rows + 50)
+    with pytest.raises(ValueError, match="does not say what its rows are like: pass rows"):
+        random_control(transcoder)
+    np.testing.assert_allclose(random_control(transcoder, rows)[0].mean_, rows.mean(axis=0), rtol=1e-4)

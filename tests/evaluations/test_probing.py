@@ -1,6 +1,7 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -218,3 +219,33 @@ def test_random_factors_in_place_of_the_dictionary_score_as_the_control_on_a_rea
 def test_the_whole_hidden_state_tells_articles_apart_better_than_a_few_numbers_on_a_real_model(with_random_factors):
     aucs = values(with_random_factors, "auc_2")
     assert aucs.idxmax() in ("the whole hidden state", "difference of class means")
+
+
+@pytest.mark.filterwarnings("ignore:.*give no interval")
+def test_texts_and_labels_go_by_their_place_however_they_are_indexed(extractor, dictionary, corpus, task):
+    ((name, (texts, labels)),) = task.items()
+    frame = pd.DataFrame({"text": texts, "label": labels}).sample(frac=1, random_state=0).drop(index=[3, 50])
+    settings = {"k": [2], "n_resamples": 5}
+    tables = [
+        sparse_probing(extractor, dictionary, corpus, {name: of}, **settings)
+        for of in ((frame["text"].tolist(), frame["label"].tolist()), (frame["text"], frame["label"]))
+    ]
+    tables.append(
+        sparse_probing(extractor, dictionary, corpus, {name: (iter(frame["text"]), iter(frame["label"]))}, **settings)
+    )
+    pd.testing.assert_frame_equal(tables[0], tables[1])
+    pd.testing.assert_frame_equal(tables[0], tables[2])
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([1, "1"] * 20, "of different types, such as 1 and '1', are written alike"),
+        ([[0, 1]] * 40, "The label of text 0 is \\[0, 1\\]: each text is of one class"),
+        ([0, 1, pd.NA, 1] * 10, "The label of text 2 is <NA>: leave out texts without a class"),
+    ],
+)
+def test_labels_that_are_none_of_classes_are_refused(extractor, dictionary, corpus, task, labels, said):
+    ((texts, _),) = task.values()
+    with pytest.raises(ValueError, match=said):
+        sparse_probing(extractor, dictionary, corpus, {"a": (texts[:40], labels)})

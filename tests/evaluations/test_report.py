@@ -23,8 +23,8 @@ NAN = float("nan")
 @pytest.fixture
 def report():
     rows = [
-        ("core", "l0", "dictionary", 4.0, 3.9, 4.1, NAN, NAN, NAN, 20, "random factors", ""),
-        ("core", "l0", "random factors", 4.05, 3.95, 4.15, -0.05, -0.062, 0.013, 20, "", ""),
+        ("core", "mcc", "dictionary", 4.0, 3.9, 4.1, NAN, NAN, NAN, 20, "random factors", ""),
+        ("core", "mcc", "random factors", 4.05, 3.95, 4.15, -0.05, -0.062, 0.013, 20, "", ""),
         ("loss_recovered", "kl", "dictionary", 0.1, NAN, NAN, NAN, NAN, NAN, 3, "", "3 units; an interval needs 5"),
         ("loss_recovered", "kl", "random factors", 0.4, NAN, NAN, -0.3, NAN, NAN, 3, "", ""),
     ]
@@ -70,15 +70,36 @@ def test_a_figure_that_a_control_reaches_is_marked_in_every_view(report):
 
 
 def test_what_is_not_compared_is_not_said_to_be_told_apart(report):
-    assert "Marked: 1 of the dictionary's figures" in repr(report)
-    assert "Without an interval, and not compared: 1." in repr(report)
-    without = EvaluationReport(report.table[2:], FACTS)
-    assert "No figure is compared with a control: some figures beside it have no interval." in repr(without)
+    lacking = "No figure of the dictionary is compared with a control: figures, controls or intervals are lacking."
+    assert (
+        "1 of 2 figures of the dictionary are compared with controls; marked, for within a control's interval: 1."
+        in repr(report)
+    )
+    assert lacking in repr(EvaluationReport(report.table[2:], FACTS))
+    # Without controls there is nothing to be told apart from; nor is a figure that there is none of.
+    alone = report.table[report.table["scored"] == "dictionary"].assign(inside="")
+    nothing = report.table.assign(value=report.table["value"].where(report.table["scored"] != "dictionary"), inside="")
+    assert lacking in repr(EvaluationReport(alone, FACTS)) and lacking in repr(EvaluationReport(nothing, FACTS))
+    equal = report.table.assign(measure="l0", inside="")
+    assert lacking in repr(EvaluationReport(equal, FACTS))
+    far = report.table[:2].assign(inside="")
+    assert "1 of 1 figures of the dictionary are compared with controls; none lies within an interval" in repr(
+        EvaluationReport(far, FACTS)
+    )
 
 
 def test_facts_that_a_report_lacks_are_named(report):
     with pytest.raises(ValueError, match="facts lacks skfactors"):
         EvaluationReport(report.table, {name: fact for name, fact in FACTS.items() if name != "skfactors"})
+    with pytest.raises(ValueError, match="table lacks note"):
+        EvaluationReport(report.table.drop(columns="note"), FACTS)
+
+
+def test_what_could_not_be_loaded_again_is_refused(report):
+    with pytest.raises(ValueError, match="facts has 'comment', which is not known here: leave it out"):
+        EvaluationReport(report.table, FACTS | {"comment": "mine"})
+    with pytest.raises(ValueError, match="table has 'comment', which is not known here: leave it out"):
+        EvaluationReport(report.table.assign(comment="mine"), FACTS)
 
 
 def test_the_page_loads_nothing_and_escapes_names(report, tmp_path):
@@ -98,7 +119,7 @@ def test_show_prints_measures_and_intervals(report, capsys):
 @pytest.mark.parametrize("width", [80, 100, 120])
 def test_a_terminal_shows_every_figure_whole(report, width, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", str(width))
-    names = {"l0": "recovered_from_zero", "random factors": "projections on principal components"}
+    names = {"mcc": "recovered_from_zero", "random factors": "projections on principal components"}
     table = report.table.replace({"measure": names, "scored": names, "inside": names})
     table.loc[1, DIFFERENCE] = [-0.05, -0.062, -0.013]
     EvaluationReport(table, FACTS).show()

@@ -68,6 +68,28 @@ def test_a_pipeline_is_learned_again_with_the_seeds_of_its_steps(rows):
     pd.testing.assert_frame_equal(of_pipeline, stability(dictionary, rows))
 
 
+def test_weights_are_those_of_both_fits(rows):
+    weights = np.linspace(0.5, 1.5, len(rows))
+    table = stability(SparseDictionary(5, n_nonzero_coefs=1), rows, sample_weight=weights, n_resamples=20)
+    fits = [
+        SparseDictionary(5, n_nonzero_coefs=1, random_state=seed).fit(rows, sample_weight=weights) for seed in (0, 1)
+    ]
+    expected = factor_match(*(fit.components_ for fit in fits))
+    assert figure(table, "cosine_seeds").value == pytest.approx(expected)
+
+
+def test_components_that_are_given_to_begin_with_are_refused(rows):
+    begun = SparseDictionary(5, n_nonzero_coefs=1, dict_init=np.eye(5, 8))
+    for dictionary in (begun, make_pipeline(StandardScaler(), begun)):
+        with pytest.raises(ValueError, match="dict_init has components to begin with, which would come back"):
+            stability(dictionary, rows)
+
+
+def test_no_checkpoint_is_left(rows, tmp_path):
+    stability(SparseDictionary(5, n_nonzero_coefs=1, checkpoint_dir=tmp_path), rows, n_resamples=5)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_dictionary_that_is_given_stays_as_it_was(rows):
     dictionary = SparseDictionary(4, n_nonzero_coefs=1, random_state=7).fit(rows)
     before = dictionary.fingerprint()

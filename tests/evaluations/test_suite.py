@@ -1,10 +1,13 @@
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.decomposition import PCA
 from sklearn.preprocessing import FunctionTransformer
 from support.planted_states import Encoder, Extractor
 
 from skfactors import SparseAutoencoder, SparseDictionary
 from skfactors.evaluations import EVALUATIONS, evaluate, loss_recovered, stability, targeted_perturbation
+from skfactors.evaluations.controls import coded_by_pursuit
 
 WIDTH = 8
 LABELS = ["sea"] * 8 + ["law"] * 8 + ["art"] * 8
@@ -91,6 +94,15 @@ def test_an_unknown_control_is_refused_before_anything_runs():
         ({"n_resamples": 0}, ValueError, "n_resamples == 0, must be >= 1"),
         ({"labels": ["sea"]}, ValueError, "There are 1 labels of 24 texts"),
         ({"controls": {"dictionary": None}}, ValueError, "There is no control 'dictionary'"),
+        ({"controls": ["frozen decoder"]}, ValueError, "'frozen decoder' is learned, from other rows than are scored"),
+        ({"sample_weight": [1.0]}, ValueError, "sample_weight is of training_rows: give both"),
+        ({"suite": "targeted_perturbation", "labels": ["x"] * 24}, ValueError, "There are 1 classes"),
+        ({"suite": "targeted_perturbation", "labels": [None] * 24}, ValueError, "The label of text 0 is None"),
+        (
+            {"suite": "sparse_probing", "tasks": {"a": (TEXTS[:3], [0, 1, 0])}},
+            ValueError,
+            "'a' has 1 texts of the class",
+        ),
     ],
 )
 def test_what_can_be_known_beforehand_is_refused_before_anything_runs(asked, error, said):
@@ -127,3 +139,38 @@ def test_of_few_texts_figures_say_how_many_an_interval_needs(extractor):
 def test_a_text_in_place_of_texts_is_refused_before_anything_runs(ask):
     with pytest.raises(TypeError, match=r"single str; put it into a list"):
         ask()
+
+
+def test_controls_have_their_mean_and_components_from_the_rows_that_were_learned_from(extractor, dictionary, rows):
+    report = evaluate(extractor, dictionary, TEXTS[:6], training_rows=rows + 1, n_resamples=20)
+    pca = PCA(WIDTH).fit(rows + 1)
+    directions = np.vstack([pca.components_, -pca.components_])
+    own = {"principal components": coded_by_pursuit(directions, pca.mean_, 2)}
+    expected = evaluate(extractor, dictionary, TEXTS[:6], controls=own, n_resamples=20).table
+    found = report.table[report.table["scored"] == "principal components"]
+    expected = expected[expected["scored"] == "principal components"]
+    np.testing.assert_allclose(found["value"], expected["value"], rtol=1e-5)
+    # Of the rows that are scored, they explain more than they should.
+    of_texts = evaluate(extractor, dictionary, TEXTS[:6], n_resamples=20).table.set_index(["measure", "scored"])[
+        "value"
+    ]
+    place = "explained_variance", "principal components"
+    assert of_texts[place] > report.table.set_index(["measure", "scored"])["value"][place] + 0.1
+
+
+@pytest.mark.parametrize("asked", [{"layer": 5}, {"site": "mlp_output"}])
+def test_a_place_that_there_is_not_is_refused_before_anything_is_learned(
+    extractor, dictionary, rows, monkeypatch, asked
+):
+    monkeypatch.setattr(SparseDictionary, "fit", None)
+    with pytest.raises(ValueError, match="no"):
+        evaluate(extractor, dictionary, TEXTS, ["stability", "core"], training_rows=rows, **asked)
+
+
+def test_what_learns_again_learns_with_the_weights_of_the_dictionary(extractor, dictionary, rows):
+    weights = np.linspace(0, 2, len(rows))
+    asked = {"suite": "stability", "training_rows": rows, "n_resamples": 20}
+    weighted = evaluate(extractor, dictionary, TEXTS, sample_weight=weights, **asked).table
+    expected = stability(dictionary, rows, sample_weight=weights, n_resamples=20)
+    pd.testing.assert_frame_equal(weighted.drop(columns="evaluation"), expected)
+    assert not weighted["value"].equals(evaluate(extractor, dictionary, TEXTS, **asked).table["value"])
