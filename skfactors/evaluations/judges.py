@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import NamedTuple
 
-from sklearn.utils import check_scalar
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
+_PARAMETERS = {
+    "n_retries": [Interval(Integral, 0, None, closed="left")],
+    "timeout": [Interval(Real, 0, None, closed="neither"), None],
+}
 _MOST_BYTES = 2**20
 _SHOWN = 80
 
@@ -145,9 +149,8 @@ class Questioner:
     def __post_init__(self):
         if not callable(self.judge):
             raise TypeError(f"judge={self.judge!r} must be a callable from a prompt, a str, to a text.")
-        check_scalar(self.n_retries, "n_retries", Integral, min_val=0)
-        if self.timeout is not None:
-            check_scalar(self.timeout, "timeout", Real, min_val=0, include_boundaries="neither")
+        given = {"n_retries": self.n_retries, "timeout": self.timeout}
+        validate_parameter_constraints(_PARAMETERS, given, "a judge")
 
     def ask(self, prompt: str, read: Callable) -> Answer:
         """Return what `read` makes of the answer; it raises a ValueError where a text is none."""

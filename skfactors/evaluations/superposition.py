@@ -2,13 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 from scipy import sparse
 from scipy.stats import norm
 from sklearn.utils import check_scalar
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
+_PARAMETERS = {
+    **dict.fromkeys(("n_features", "n_dims", "branching"), [Interval(Integral, 1, None, closed="left")]),
+    **dict.fromkeys(("n_roots", "depth", "rank", "random_state"), [Interval(Integral, 0, None, closed="left")]),
+    **dict.fromkeys(("correlation", "exponent"), [Interval(Real, 0, None, closed="left")]),
+    "bias": [Interval(Real, None, None, closed="neither")],
+}
 _ROWS_A_BLOCK = 256
 _N_STEPS = 100
 # What random numbers are drawn for, so that one use does not move another.
@@ -225,16 +232,10 @@ def make_superposition(
     >>> X.shape, activations.shape
     ((1000, 32), (1000, 256))
     """
-    for name, value, least in (
-        ("n_features", n_features, 1),
-        ("n_dims", n_dims, 1),
-        ("n_roots", n_roots, 0),
-        ("branching", branching, 1),
-        ("depth", depth, 0),
-        ("rank", rank, 0),
-        ("random_state", random_state, 0),
-    ):
-        check_scalar(value, name, Integral, min_val=least)
+    given = {"n_features": n_features, "n_dims": n_dims, "n_roots": n_roots, "branching": branching, "depth": depth}
+    given |= {"rank": rank, "correlation": correlation, "bias": bias, "exponent": exponent}
+    given["random_state"] = random_state
+    validate_parameter_constraints(_PARAMETERS, given, "make_superposition")
     if not 0 < least_frequent <= most_frequent < 1:
         raise ValueError(
             f"least_frequent={least_frequent!r} and most_frequent={most_frequent!r} must be probabilities between 0 "

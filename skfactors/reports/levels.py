@@ -4,8 +4,11 @@ from numbers import Real
 
 import numpy as np
 import pandas as pd
-from sklearn.utils import check_scalar
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
+_A_SHARE, _A_LENGTH = Interval(Real, 0, 1, closed="both"), Interval(Real, 0, float("inf"), closed="both")
+_OF_LEVELS = {"low_depth": [_A_SHARE], "long_span": [_A_LENGTH], "flat_tolerance": [_A_SHARE]}
+_OF_SPANS = {"share": [Interval(Real, 0, 1, closed="right")], "noise": [_A_SHARE], "least": [_A_SHARE]}
 _TIMES_NOISE, _ENOUGH_NOISE = 5, 10
 
 
@@ -67,9 +70,8 @@ def classify_levels(importance, span=None, *, low_depth=0.3, long_span=25, flat_
     >>> classify_levels(importance, span=[3, 40, 0]).tolist()
     ['low', 'high', 'flat']
     """
-    check_scalar(low_depth, "low_depth", Real, min_val=0, max_val=1)
-    check_scalar(long_span, "long_span", Real, min_val=0)
-    check_scalar(flat_tolerance, "flat_tolerance", Real, min_val=0, max_val=1)
+    given = {"low_depth": low_depth, "long_span": long_span, "flat_tolerance": flat_tolerance}
+    validate_parameter_constraints(_OF_LEVELS, given, "classify_levels")
     importance = importance.sort_index(axis="columns")
     curves = importance.to_numpy(dtype=np.float64)
     if curves.shape[1] == 0:
@@ -170,9 +172,7 @@ def context_span(saliency, *, share=0.8, noise=0.2, least=0.2) -> int:
     >>> context_span(saliency)
     4
     """
-    check_scalar(share, "share", Real, min_val=0, max_val=1, include_boundaries="right")
-    check_scalar(noise, "noise", Real, min_val=0, max_val=1)
-    check_scalar(least, "least", Real, min_val=0, max_val=1)
+    validate_parameter_constraints(_OF_SPANS, {"share": share, "noise": noise, "least": least}, "context_span")
     positions = saliency.index.get_level_values(0)
     if saliency.attrs.get("position") not in positions:
         raise ValueError("saliency must have in attrs['position'] the position that it explains, one of its index.")

@@ -102,6 +102,12 @@ def test_probabilities_out_of_range_are_refused():
         make_superposition(8, 4, most_frequent=1.5)
 
 
+@pytest.mark.parametrize("name", ["correlation", "bias", "exponent"])
+def test_what_is_no_number_is_refused(name):
+    with pytest.raises(ValueError, match=f"'{name}' parameter .* Got nan"):
+        make_superposition(8, 4, **{name: np.nan})
+
+
 def test_no_rows_are_refused(truth):
     with pytest.raises(ValueError, match="n_rows == 0, must be >= 1"):
         truth.sample(0)

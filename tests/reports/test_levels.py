@@ -85,7 +85,8 @@ def test_limits_can_be_set():
         ({"importance": curves([-1.0] * 6)}, "negative"),
         ({"importance": pd.DataFrame(index=[0, 1])}, "no layers"),
         ({"importance": curves([1.0] * 6), "span": [1, 2]}, "span has shape"),
-        ({"importance": curves([1.0] * 6), "low_depth": 1.5}, "low_depth == 1.5"),
+        ({"importance": curves([1.0] * 6), "low_depth": 1.5}, "'low_depth' parameter .* Got 1.5"),
+        ({"importance": curves([1.0] * 6), "long_span": np.nan}, "'long_span' parameter .* Got nan"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array, vstack
 from sklearn.base import _fit_context
-from sklearn.utils import check_scalar
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from sklearn.utils.validation import check_is_fitted
 
 from skfactors.codes import LARGEST
@@ -562,7 +561,8 @@ class SparseAutoencoder(CallbackSupportMixin, FactorModel):
             most = min(n_nonzero_coefs or self.n_nonzero_coefs, len(self.components_))
             coding = pursuit_of(most, positive, device, self.components_.dtype)
         else:
-            check_scalar(alpha, "alpha", Real, min_val=0, include_boundaries="neither")
+            penalties = {"alpha": [Interval(Real, 0, None, closed="neither")]}
+            validate_parameter_constraints(penalties, {"alpha": alpha}, "exact_codes")
             coding = penalised(float(alpha), positive, device, self.components_)
         rows = (
             SCALINGS[self.scaling_](torch.tensor(part))[0].numpy() - self.intercept_
