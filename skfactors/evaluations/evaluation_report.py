@@ -255,9 +255,9 @@ class EvaluationReport:
         if not any(are_compared):
             return "No figure of the dictionary is compared with a control: figures, controls or intervals are lacking."
         said = f"{sum(are_compared)} of {len(are_compared)} figures of the dictionary are compared with controls"
-        if n_marked:
-            return f"{said}; marked, for within a control's interval: {n_marked}."
-        return f"{said}; none lies within an interval."
+        lie, are = ("lies", "is") if n_marked == 1 else ("lie", "are")
+        marked = f"{n_marked} {lie} within a control's interval, and {are} marked"
+        return f"{said}; {marked if n_marked else 'none lies within an interval'}."
 
     def _html(self) -> str:
         facts = self.facts

@@ -211,7 +211,7 @@ def test_factors_that_are_never_active_are_left_out_with_a_warning(texts):
         ({"names": ["a", "b"]}, TypeError, "names is of type list"),
         ({"judge": "gpt"}, TypeError, "must be a callable from a prompt"),
         ({"n_passages": 1}, ValueError, "n_passages == 1"),
-        ({"timeout": 0}, ValueError, "timeout == 0"),
+        ({"timeout": 0}, ValueError, "'timeout' parameter"),
         ({"texts": ["of the and"] * 3}, ValueError, "give more texts"),
     ],
 )
