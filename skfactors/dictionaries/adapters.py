@@ -2,6 +2,7 @@
 
 import joblib
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
@@ -105,7 +106,8 @@ class OtherModel:
 
     def inverse_transform(self, codes):
         """Return rows of shape (n_rows, n_features)."""
-        return np.asarray(self.estimator.inverse_transform(codes))
+        # Few other libraries take sparse codes, which are ours.
+        return np.asarray(self.estimator.inverse_transform(codes.toarray() if issparse(codes) else codes))
 
     def reconstruct(self, X):
         """Return what the codes of rows stand for, of the shape of X."""

@@ -344,3 +344,8 @@ def _random_state(model) -> torch.Tensor:
 
 def _n_weight_changes(model) -> int:
     return sum(weight._version for weight in model.parameters())
+
+
+def is_decoder(model) -> bool:
+    """Tell whether a model with its head predicts each next token of a text, by its own states of it."""
+    return hasattr(model, "can_generate") and model.can_generate() and not model.config.is_encoder_decoder

@@ -5,6 +5,7 @@ import torch
 
 from skfactors.dictionaries import as_factor_model
 from skfactors.extraction.beginnings import beginnings
+from skfactors.extraction.facts import is_decoder
 from skfactors.interventions.editing import intervene
 
 
@@ -52,7 +53,7 @@ def ablation_effects(extractor, dictionary, texts, factors=None, *, layer=None, 
     [0, 2]
     """
     model, tokenizer = extractor.language_model()
-    if not (hasattr(model, "can_generate") and model.can_generate()):
+    if not is_decoder(model):
         raise ValueError(f"{type(model).__name__} is no decoder: it has no loss of next tokens.")
     batches = list(batches_of_texts(extractor, model, tokenizer, texts))
     loss = mean_loss(model, batches)

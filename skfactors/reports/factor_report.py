@@ -9,6 +9,7 @@ from rich.console import Console
 from sklearn.utils import check_scalar
 
 from skfactors.codes import check_codes
+from skfactors.dictionaries.base import FactorModel
 from skfactors.fingerprints import fingerprint
 from skfactors.reports.arguments import check_known, check_model, check_parameters, reconstruction_by
 from skfactors.reports.contexts import narrowed, quantile_contexts
@@ -958,4 +959,10 @@ class FactorReport:
                 f"this report does not know its {' and '.join(missing)}: a report that was loaded, merged, made from "
                 f"codes, a store or an iterator does not. Pass {', '.join(f'{name}=' for name in missing)}."
             )
+        model, known = given.get("dictionary"), self.origin["dictionary"]
+        # One that has another number of factors is told in words of its own.
+        n_components = len(getattr(model, "components_", ()))
+        is_like = isinstance(model, FactorModel) and n_components == self.totals["n_components"]
+        if is_like and known not in (None, model.fingerprint()):
+            raise ValueError("this is another dictionary than the report is on: pass the one that it was made with.")
         return list(found.values())

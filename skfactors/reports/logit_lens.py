@@ -1,11 +1,15 @@
 """The logit lens: which output tokens a factor speaks for, and which against."""
 
+from collections.abc import Iterable
+from numbers import Integral
+
 import numpy as np
 import pandas as pd
 import torch
 from sklearn.utils import check_scalar
 
 from skfactors.dictionaries import as_factor_model
+from skfactors.extraction.facts import is_decoder
 from skfactors.extraction.sites import HIDDEN_STATES, Place, find_module, find_site, reading_part
 from skfactors.reports.arguments import check_known
 
@@ -47,7 +51,8 @@ def output_tokens(extractor, dictionary, factors=None, *, k=10) -> pd.DataFrame:
 
     Notes
     -----
-    The component goes through the model's last norm and its unembedding as if it were the whole state; logits are less
+    The component goes through the model's last norm and its unembedding as if it were the whole state, and through the
+    unembedding alone where the extractor reads the last hidden states only, which have had the norm; logits are less
     their mean over all tokens. Of what happens between the factor's layer and the last one this knows nothing, and so
     it means most in late layers (nostalgebraist 2020, "interpreting GPT: the logit lens").
 
@@ -63,20 +68,22 @@ def output_tokens(extractor, dictionary, factors=None, *, k=10) -> pd.DataFrame:
     >>> output_tokens(extractor, dictionary, 0, k=3)["end"].tolist()
     ['top', 'top', 'top', 'bottom', 'bottom', 'bottom']
     """
-    check_scalar(k, "k", int, min_val=1)
     components = np.asarray(as_factor_model(dictionary).components_)
     asked = range(len(components)) if factors is None else check_known(factors, range(len(components)), "factor")
     model, tokenizer = extractor.language_model()
-    if not (hasattr(model, "can_generate") and model.can_generate()):
-        raise ValueError(f"{type(model).__name__} is no decoder: it predicts no next token.")
+    if not is_decoder(model):
+        raise ValueError(
+            f"{type(model).__name__} is no decoder: its head reads no states of a text that predict the next."
+        )
     sites = [extractor.site] if isinstance(extractor.site, str) else list(extractor.site)
     unembedding = model.get_output_embeddings().weight
+    check_scalar(k, "k", Integral, min_val=1, max_val=len(unembedding))
     if _NOT_THE_STREAM.intersection(sites) or components.shape[1] != unembedding.shape[1]:
         raise ValueError(
             f"Factors of {' and '.join(map(repr, sites))}, of {components.shape[1]} features, are none of the stream "
             f"of {unembedding.shape[1]} that the head reads."
         )
-    norm, parts = _last_norm(model), []
+    norm, parts = _norm_after(extractor, model), []
     for start in range(0, len(asked), _FACTORS_AT_A_TIME):
         numbers = list(asked[start : start + _FACTORS_AT_A_TIME])
         with torch.no_grad():
@@ -101,8 +108,10 @@ def output_tokens(extractor, dictionary, factors=None, *, k=10) -> pd.DataFrame:
     return table.assign(order=order).sort_values("order", kind="stable", ignore_index=True).drop(columns="order")
 
 
-def _last_norm(model):
-    """Return the norm before the head; a function that leaves all as it is where there is none."""
+def _norm_after(extractor, model):
+    """Return the norm before the head; where there is none, or states have had it, what leaves all as it is."""
     n_blocks = len(find_site(model, "block_input").layers(reading_part(model)))
     module, _, block = find_module(model, Place(HIDDEN_STATES, n_blocks))
-    return (lambda states: states) if module is block else module
+    layers = extractor.layers if isinstance(extractor.layers, Iterable) else []
+    are_last = extractor.site == HIDDEN_STATES and {layer % (n_blocks + 1) for layer in layers} == {n_blocks}
+    return (lambda states: states) if module is block or are_last else module

@@ -138,6 +138,8 @@ def patterns_of(samples, n_components) -> pd.DataFrame:
         }
     )
     everywhere = table.reindex([n_components]).iloc[0]
+    usual = _usually_met(samples[samples["factor"] == n_components])
+    usually_met = factors.size().map({size: usual(size) for size in factors.size().unique()})
     # What a factor's commonest positions are among all rows.
     of_all = positions.loc[[n_components]].droplevel("factor") if n_components in factors.groups else positions[:0]
     expected = commonest.index.get_level_values("position").map(of_all.to_dict()).to_numpy(dtype=np.float64)
@@ -149,7 +151,7 @@ def patterns_of(samples, n_components) -> pd.DataFrame:
         "repetition": (table["n_tokens"] >= _MANY_TOKENS)
         & (table["one_token"] < _FEW)
         & (table["met_before"] >= _NEARLY_ALL)
-        & (3 * (1 - table["met_before"]) < 1 - everywhere["met_before"]),
+        & (3 * (1 - table["met_before"]) < 1 - usually_met),
         "position": (table["n_tokens"] >= _MANY_TOKENS)
         & (table["same_positions"] >= _NEARLY_ALL)
         & (2 * expected < table["same_positions"]),
@@ -162,6 +164,19 @@ def patterns_of(samples, n_components) -> pd.DataFrame:
     table.loc[factors.size() < _FEWEST_ROWS, "pattern"] = ""
     table = table.reindex(pd.RangeIndex(n_components, name="factor"))[list(PATTERN_COLUMNS)]
     return table.fillna({"pattern": "", "kind": ""})
+
+
+def _usually_met(rows):
+    """Return a function from a number of rows to what share of their tokens were met before, in rows drawn from all."""
+    rows = rows.sample(frac=1, random_state=0)
+
+    def usual(size):
+        # Of more rows more tokens are rare ones, which are new: shares are compared among as many.
+        parts = np.minimum(np.arange(len(rows)) // size, max(len(rows) // size - 1, 0))
+        by_token = rows["met_before"].astype(float).groupby([parts, rows["name"].to_numpy()]).mean()
+        return by_token.groupby(level=0).mean().mean()
+
+    return usual
 
 
 def is_listed(left, token, right) -> bool:

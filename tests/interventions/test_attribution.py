@@ -9,8 +9,17 @@ import torch
 from rich.console import Console
 from sklearn.decomposition import PCA
 from support.dictionaries import StandInModel
-from support.tiny_kinds import SIZES, WORDS, save_model
-from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from support.tiny_kinds import SIZES, T5_SIZES, WORDS, save_model
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from skfactors import FactorReport, TransformerFeatureExtractor
 from skfactors.dictionaries import PretrainedTranscoder
@@ -359,3 +368,28 @@ def test_outputs_of_another_dictionary_than_the_reports_are_refused(extractor, d
     with pytest.raises(ValueError, match="effect on the loss is infinite"):
         report.add_outputs(effects=pd.DataFrame({"effect": [np.inf]}))
     assert "speaks_for" not in report.summary()
+
+
+def test_an_encoder_decoder_has_no_logit_lens_and_no_loss_of_next_tokens(tmp_path):
+    extractor = extractor_of(
+        save_model(tmp_path, T5ForConditionalGeneration(T5Config(**T5_SIZES))), site="hidden_states", layers=[1]
+    )
+    dictionary = PCA(3).fit(extractor.extract([TEXT]).X)
+    for ask in (output_tokens, lambda *of: ablation_effects(*of, [TEXT])):
+        with pytest.raises(ValueError, match="is no decoder"):
+            ask(extractor, dictionary)
+
+
+def test_the_last_hidden_states_are_read_by_the_head_alone(tmp_path):
+    """They have had the last norm: a component added to them adds to logits what the head makes of it."""
+    lm = GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=64))
+    with torch.no_grad():
+        lm.transformer.ln_f.weight.copy_(torch.linspace(0.1, 5, 32))
+    extractor = extractor_of(save_model(tmp_path, lm), site="hidden_states", layers=[-1])
+    dictionary = PCA(3).fit(extractor.extract([TEXT]).X)
+    logits = dictionary.components_ @ lm.get_output_embeddings().weight.detach().numpy().T
+    logits -= logits.mean(axis=1, keepdims=True)
+    table = output_tokens(extractor, dictionary, k=4)
+    for factor in range(3):
+        found = table[(table["factor"] == factor) & (table["end"] == "top")]["logit"]
+        np.testing.assert_allclose(found, np.sort(logits[factor])[::-1][:4], rtol=1e-4)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
+from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 
 from skfactors import FactorReport, SparseDictionary, TransformerFeatureExtractor
@@ -181,3 +182,23 @@ def test_the_demo_model_is_explained_better_than_not_at_all(demo_activations):
     assert explanation.states["layer"].unique().tolist() == [1, 3, 6]
     assert explanation.states["unexplained"].between(0, 1).all()
     assert explanation.states["unexplained"].mean() < 0.9
+
+
+def test_another_dictionary_of_as_many_factors_is_refused(tiny_models):
+    texts = ["the bank of the river", "shares of the bank fell", "she left the park"]
+    extractor = TransformerFeatureExtractor(tiny_models["bert"], layers=[1], device="cpu")
+    X = extractor.extract(texts).X
+    own, other = (SparseDictionary(4, alpha=0.5, random_state=seed).fit(X) for seed in (0, 1))
+    report = FactorReport.from_texts(extractor, own, texts)
+    report.explain(texts[0], extractor=extractor, dictionary=own)
+    with pytest.raises(ValueError, match="another dictionary than the report is on"):
+        report.explain(texts[0], extractor=extractor, dictionary=other)
+    with pytest.raises(ValueError, match="another dictionary than the report is on"):
+        report.add_saliency(extractor, other, texts=texts)
+
+
+def test_an_estimator_of_another_library_that_takes_no_sparse_codes_is_explained(tiny_models):
+    texts = ["the bank of the river", "shares of the bank fell", "she left the park"]
+    extractor = TransformerFeatureExtractor(tiny_models["bert"], layers=[1], device="cpu")
+    report = FactorReport.from_texts(extractor, PCA(4).fit(extractor.extract(texts).X), texts)
+    assert len(report.explain(texts[0]).states) > 0

@@ -243,3 +243,15 @@ def test_what_is_told_of_real_factors_by_drawn_rows_is_near_what_all_rows_say(de
             n_told += 1
     assert np.abs(errors).max() < 0.2 and np.abs(errors).mean() < 0.05
     assert n_told > 0
+
+
+@pytest.mark.parametrize("density", [1.0, 0.3, 0.05])
+def test_noise_has_no_pattern_however_few_kinds_of_tokens_there_are(density):
+    """Each character is a token, so that nearly every one was met before, and some rare ones were not."""
+    rng = np.random.default_rng(0)
+    letters, shares = np.arange(97, 97 + 40), 1 / np.arange(1, 41) ** 1.5
+    texts = ["".join(map(chr, rng.choice(letters, 1200, p=shares / shares.sum()))) for _ in range(30)]
+    places = [(document, 0, place, place, place + 1) for document in range(30) for place in range(1200)]
+    places = pd.DataFrame(places, columns=["document", "layer", "position", "start", "end"])
+    codes = rng.exponential(size=(len(places), 30)) * (rng.random((len(places), 30)) < density)
+    assert (firing_patterns(codes, places, texts)["pattern"] == "repetition").mean() <= 1 / 30

@@ -80,7 +80,7 @@ function histogramChart(edges, bins, sizes) {
   for (const [bin, size] of inOrder) {
     const x = start + step * (bin - first);
     const tall = height(size, largest);
-    const what = `${edges[bin].toPrecision(2)} to ${edges[bin + 1].toPrecision(2)}: ${size.toLocaleString("en")} rows`;
+    const what = `${rangeOf(bin, edges)}: ${size.toLocaleString("en")} row${size === 1 ? "" : "s"}`;
     const range = bin === view.range ? null : bin;
     const link = drawn("a", { href: linkTo({ range }), "aria-label": what, "data-key": `bin ${bin}` });
     if (bin === view.range) link.setAttribute("class", "shown");
@@ -94,6 +94,8 @@ function histogramChart(edges, bins, sizes) {
   }
   image.append(drawn("line", { class: "axis", x1: start, x2: start + step * n_bins, y1: baseline, y2: baseline }));
   for (let edge = 0; edge <= n_bins; edge += every) {
+    // Beyond the first and the last edge there are bars without an end.
+    if (first + edge === 0 || first + edge === edges.length - 1) continue;
     image.append(text(start + step * edge, HEIGHT - 6, String(Number(edges[first + edge].toPrecision(2))), "tick"));
   }
   return image;

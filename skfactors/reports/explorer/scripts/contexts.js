@@ -61,6 +61,13 @@ function boundsOf(bin, edges) {
   return [bin === 0 ? 0 : (edges[bin] ?? Infinity), bin === edges.length - 2 ? Infinity : (edges[bin + 1] ?? Infinity)];
 }
 
+/** Say between which activations a bar is. */
+function rangeOf(bin, edges) {
+  const [lower, upper] = boundsOf(bin, edges);
+  if (bin === 0) return `below ${upper.toPrecision(2)}`;
+  return upper === Infinity ? `${lower.toPrecision(2)} and more` : `${lower.toPrecision(2)} to ${upper.toPrecision(2)}`;
+}
+
 function drawContexts(held) {
   const columns = shownColumns();
   redraw(byId("contexts"), ...columns.map((column) => contextColumn(column, held, columns.length > 1)));
@@ -206,8 +213,7 @@ function drawRanges(held) {
     rangeLink(WHOLE_RANGE, "from the whole range"),
   ];
   if (typeof view.range === "number") {
-    const [lower, upper] = boundsOf(view.range, held.histogram.edges);
-    links.push(rangeLink(view.range, `${lower.toPrecision(2)} to ${upper.toPrecision(2)} in any layer`));
+    links.push(rangeLink(view.range, `${rangeOf(view.range, held.histogram.edges)} in any layer`));
   }
   redraw(byId("ranges"), "Contexts ", ...links);
 }
