@@ -20,6 +20,8 @@ _MOST = 0.6
 _FEW = 1 / 3
 _MANY_TOKENS = 10
 _FEWEST_ROWS = 5
+# By how many standard deviations of what it is by chance a share of new tokens must be less.
+_DEVIATIONS = 4
 _UNSEEN = ("line breaks", "white space")
 
 _PARTS = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*|[^\w\s]|\n")
@@ -74,7 +76,8 @@ def firing_patterns(codes, provenance, texts) -> pd.DataFrame:
     Shares are those of 100 active rows of each factor, drawn at random, and therefore right to a tenth. A pattern is
     told where it holds four fifths of the activation, for lists three fifths, and where the share among 2,000 rows
     drawn from all is less than half of that. For "repetition" no token holds a third of the activation, and the share
-    of tokens that are new must be less than a third of what it is among all rows. Of a factor with fewer than 5 active
+    of tokens that are new must be less than half of what it is among as many of these rows, and less by four standard
+    deviations. Of a factor with fewer than 5 active
     rows nothing is told, and repetition and position only of those with 10 different tokens or more.
 
     Examples
@@ -138,8 +141,8 @@ def patterns_of(samples, n_components) -> pd.DataFrame:
         }
     )
     everywhere = table.reindex([n_components]).iloc[0]
-    usual = _usually_met(samples[samples["factor"] == n_components])
-    usually_met = factors.size().map({size: usual(size) for size in factors.size().unique()})
+    most_new = _most_new(samples[samples["factor"] == n_components])
+    most_new = factors.size().map({size: most_new(size) for size in factors.size().unique()})
     # What a factor's commonest positions are among all rows.
     of_all = positions.loc[[n_components]].droplevel("factor") if n_components in factors.groups else positions[:0]
     expected = commonest.index.get_level_values("position").map(of_all.to_dict()).to_numpy(dtype=np.float64)
@@ -151,7 +154,7 @@ def patterns_of(samples, n_components) -> pd.DataFrame:
         "repetition": (table["n_tokens"] >= _MANY_TOKENS)
         & (table["one_token"] < _FEW)
         & (table["met_before"] >= _NEARLY_ALL)
-        & (3 * (1 - table["met_before"]) < 1 - usually_met),
+        & (1 - table["met_before"] < most_new),
         "position": (table["n_tokens"] >= _MANY_TOKENS)
         & (table["same_positions"] >= _NEARLY_ALL)
         & (2 * expected < table["same_positions"]),
@@ -166,17 +169,19 @@ def patterns_of(samples, n_components) -> pd.DataFrame:
     return table.fillna({"pattern": "", "kind": ""})
 
 
-def _usually_met(rows):
-    """Return a function from a number of rows to what share of their tokens were met before, in rows drawn from all."""
+def _most_new(rows):
+    """Return a function from a number of rows to a share of new tokens in them that is far less than by chance."""
     rows = rows.sample(frac=1, random_state=0)
 
-    def usual(size):
+    def most_new(size):
         # Of more rows more tokens are rare ones, which are new: shares are compared among as many.
         parts = np.minimum(np.arange(len(rows)) // size, max(len(rows) // size - 1, 0))
-        by_token = rows["met_before"].astype(float).groupby([parts, rows["name"].to_numpy()]).mean()
-        return by_token.groupby(level=0).mean().mean()
+        are_new = 1 - rows["met_before"].astype(float).groupby([parts, rows["name"].to_numpy()]).mean()
+        of_parts = are_new.groupby(level=0).mean()
+        mean, deviation = of_parts.mean(), of_parts.std() if len(of_parts) > 1 else 0.0
+        return min(mean / 2, mean - _DEVIATIONS * deviation)
 
-    return usual
+    return most_new
 
 
 def is_listed(left, token, right) -> bool:
