@@ -117,12 +117,10 @@ def evaluate(
     check_scalar(n_resamples, "n_resamples", Integral, min_val=1)
     check_scalar(random_state, "random_state", Integral, min_val=0)
     controls = named(controls)
-    is_to_learn = False
-    if any(EVALUATIONS[name].has_controls for name in suite):
-        if training_rows is None:
-            check_unlearned(controls)
-        else:
-            is_to_learn = controls.setdefault(_LEARNED, None) is None
+    are_scored = any(EVALUATIONS[name].has_controls for name in suite)
+    if are_scored and training_rows is None:
+        check_unlearned(controls)
+    is_to_learn = are_scored and training_rows is not None and controls.setdefault(_LEARNED, None) is None
     if dry_run:
         return _cost(suite, texts, given["tasks"], len(controls), training_rows is not None, is_to_learn)
     # Rows of several places, side by side, can only be given.
@@ -137,7 +135,7 @@ def evaluate(
     if is_to_learn:
         controls[_LEARNED] = CONTROLS[_LEARNED](model, training_rows, random_state, sample_weight)
     of_training_rows = controls
-    if training_rows is not None and any(EVALUATIONS[name].has_controls for name in suite):
+    if are_scored and training_rows is not None:
         rows = np.asarray(training_rows[:: -(-len(training_rows) // _ROWS_FOR_CONTROLS)])
         of_training_rows = make_controls(model, rows, controls, random_state)
     tables = []
